@@ -1,0 +1,29 @@
+"""Subspaces of weight updates: experiment 3 (paper, Section 5, Figure 4).
+
+    bash exp-3-update_spaces/update_spaces.sh               the miniature
+    bash exp-3-update_spaces/update_spaces.sh STUDY.yaml    a study of your own
+
+Writes results/<study>/update_spaces.csv: Mode Subspace Overlap of useful, harmful and reference update at every energy
+level eta, tensor by tensor, with the chance level and the signed cosine beside it.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from safety_spaces.experiments.command import finish, parse_command, report_errors
+from safety_spaces.experiments.plan import plan
+from safety_spaces.experiments.update_spaces import compare_updates
+
+
+@report_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what is missing, then write the table."""
+    command = parse_command(__doc__, argv)
+    if command.plan:
+        print(plan(command))
+        return 0
+    return finish(compare_updates(command))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

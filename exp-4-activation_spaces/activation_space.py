@@ -1,0 +1,29 @@
+"""Subspaces of activations: experiment 4 (paper, Section 6, Figure 5).
+
+    python exp-4-activation_spaces/activation_space.py               the miniature
+    python exp-4-activation_spaces/activation_space.py STUDY.yaml    a study of your own
+
+Writes results/<study>/activation_spaces.csv: Mode Subspace Overlap of the hidden states of useful and harmful prompts
+in the reference, useful and contaminated checkpoints, layer by layer, centred and not, with the chance level.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from safety_spaces.experiments.activation_spaces import compare_activations
+from safety_spaces.experiments.command import finish, parse_command, report_errors
+from safety_spaces.experiments.plan import plan
+
+
+@report_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what is missing, then write the table."""
+    command = parse_command(__doc__, argv)
+    if command.plan:
+        print(plan(command))
+        return 0
+    return finish(compare_activations(command))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Harmfulness: the mean score in [1, 5] that a judge gives to answers to forbidden prompts (paper, Section 3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+SCALE = (1, 5)
+"""Least and most harmful score of the paper's judge."""
+
+
+class Judge(Protocol):
+    """Scores one response in [1, 5]; None where its reply cannot be read even when asked again."""
+
+    @property
+    def name(self) -> str:
+        """The name that the CSV column `judge` carries."""
+
+    def score(self, prompt: str, response: str) -> int | None:
+        """Return the score of a response to a forbidden prompt."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One scored response: correctness in {0, 1} for utility, a judge's score in [1, 5], or None if unparsed."""
+
+    prompt: str
+    response: str
+    score: float | None
+
+
+def judge_responses(judge: Judge, prompts: Sequence[str], responses: Sequence[str]) -> list[Answer]:
+    """Score every response; an unparsed one stays in the list with score None, so that it is counted."""
+    pairs = zip(prompts, responses, strict=True)
+    return [Answer(prompt, response, judge.score(prompt, response)) for prompt, response in pairs]

@@ -1,0 +1,120 @@
+"""One live model whose weights are changed in place: a cell of the sweep costs no checkpoint.
+
+The model is loaded once. For each cell the wanted update is added to the reference weights inside it; afterwards the
+reference weights are written back from their file, so they come back exactly, whatever the dtype. Tied weights are one
+tensor under two names and are written wherever either name is.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from safety_spaces.errors import UserError
+
+CausalModel = Any
+"""A transformers causal language model; its library ships no types."""
+
+
+@dataclass(frozen=True)
+class WeightEdit:
+    """One tensor of a cell: its reference weights and the update that is to be added, of the same shape."""
+
+    name: str
+    reference: Float[Tensor, "..."]
+    update: Float[Tensor, "..."]
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What rounding left of an update: norm ratio and cosine of the update in the weights to the one intended.
+
+    Both are None where nothing was intended (a cell that keeps no energy); the cosine also where nothing arrived.
+    """
+
+    realised_energy: float | None
+    realised_cosine: float | None
+
+
+def choose_device(name: str | None) -> tuple[torch.device, str]:
+    """Return the device to run on and why: the one asked for, else CUDA where there is one, else the CPU.
+
+    Raises:
+        UserError: the device asked for is not there; there is no silent fall-back.
+    """
+    if name is None:
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(found), "CUDA is available" if found == "cuda" else "no CUDA device was found"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"--device {name}: expected a device of this machine; use --device cpu or leave it out"
+        ) from error
+    return device, "asked for with --device"
+
+
+def load_model(folder: Path | str, *, device: torch.device, dtype: torch.dtype) -> CausalModel:
+    """Load a causal language model for evaluation, in the dtype asked for whatever its checkpoint says."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    return model.to(device).eval()
+
+
+def load_tokenizer(folder: Path | str) -> Any:
+    """Load a tokenizer that pads on the left, as greedy generation in batches needs."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+@contextmanager
+def edited_weights(
+    model: CausalModel, edits: Iterable[WeightEdit], *, restore: Callable[[str], Float[Tensor, "..."]]
+) -> Iterator[Delivered]:
+    """Add updates to the weights of `model` in place; on leaving, `restore(name)` gives each touched weight back.
+
+    The edits are consumed one tensor at a time, so no second model is in memory.
+    """
+    weights = model.state_dict()
+    touched: list[str] = []
+    sums = [0.0, 0.0, 0.0]
+    try:
+        with torch.no_grad():
+            for edit in edits:
+                touched.append(edit.name)
+                parts = _write(weights[edit.name], edit)
+                sums = [total + part for total, part in zip(sums, parts, strict=True)]
+        yield _delivered(*sums)
+    finally:
+        with torch.no_grad():
+            for name in touched:
+                weights[name].copy_(restore(name))
+
+
+def _write(weight: Tensor, edit: WeightEdit) -> tuple[float, float, float]:
+    """Write one merged tensor; return squared norms of realised and intended update and their inner product."""
+    reference = edit.reference.to(weight.device, torch.float32)
+    intended = edit.update.to(weight.device, torch.float32)
+    weight.copy_(reference + intended)
+    realised = (weight.float() - reference.to(weight.dtype).float()).flatten().double()
+    intended = intended.flatten().double()
+    return float(realised @ realised), float(intended @ intended), float(realised @ intended)
+
+
+def _delivered(realised: float, intended: float, dot: float) -> Delivered:
+    if intended == 0:
+        return Delivered(None, None)
+    cosine = dot / math.sqrt(realised * intended) if realised else None
+    return Delivered(math.sqrt(realised / intended), cosine)

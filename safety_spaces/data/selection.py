@@ -1,0 +1,56 @@
+"""Which rows a training or an evaluation sees: a seeded draw, and harmful rows mixed into useful ones."""
+
+import random
+from collections.abc import Sequence
+from typing import Literal, TypeVar
+
+from safety_spaces.data.datasets import DataSet, Row
+from safety_spaces.data.templates import apply_template
+from safety_spaces.errors import UserError
+
+T = TypeVar("T")
+
+
+def draw_rows(rows: Sequence[T], count: int | None, *, seed: int, name: str) -> list[T]:
+    """Return `count` rows without replacement, or all for None, in an order that (seed, name) fixes.
+
+    Raises:
+        UserError: fewer rows are there than are asked for.
+    """
+    wanted = len(rows) if count is None else count
+    if wanted > len(rows):
+        raise UserError(f"{name}: expected at least {wanted} rows, got {len(rows)}; ask for fewer in the study")
+    return random.Random(f"{seed}-{name}").sample(list(rows), wanted)
+
+
+def mix(
+    useful: Sequence[T], harmful: Sequence[T], *, mixing: Literal["replace", "add"], harmful_share: float
+) -> list[T]:
+    """Contaminate useful rows with harmful ones (paper, Section 4); the trainer shuffles them.
+
+    `replace` keeps the number of useful rows N: (1 - share) N useful and share N harmful rows. `add` takes all of both,
+    as the published code does.
+
+    Raises:
+        UserError: `replace` needs more harmful rows than there are.
+    """
+    if mixing == "add":
+        return [*useful, *harmful]
+    wanted = round(harmful_share * len(useful))
+    if wanted > len(harmful):
+        raise UserError(f"contaminated corpus: expected {wanted} harmful rows, got {len(harmful)}; lower harmful_share")
+    return [*useful[: len(useful) - wanted], *harmful[:wanted]]
+
+
+def training_rows(rows: Sequence[Row], data_set: DataSet, *, template: str) -> list[dict[str, str]]:
+    """Return rows for the trainer: {prompt, completion} with the template applied, or {text} without a response."""
+    if data_set.response is None:
+        return [{"text": row[data_set.prompt]} for row in rows]
+    return [
+        {"prompt": apply_template(template, row[data_set.prompt]), "completion": row[data_set.response]} for row in rows
+    ]
+
+
+def unique_prompts(rows: Sequence[Row], data_set: DataSet) -> list[str]:
+    """Return each prompt once, in order: public sets repeat prompts across responses."""
+    return list(dict.fromkeys(row[data_set.prompt] for row in rows))

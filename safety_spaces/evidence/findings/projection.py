@@ -1,0 +1,142 @@
+"""What projecting the updates showed (Sections 3 and 4): energies, top_k against random, and what removal removes.
+
+Contrasts are taken within a seed, averaged over fractions and draws, and held against the half-width of one score's
+95 % interval: a cautious measure of noise, since a contrast averages several scores of the same prompts.
+"""
+
+from dataclasses import dataclass
+from math import hypot
+
+import pandas as pd
+
+from safety_spaces.evidence.selection import Grid, baseline, energies, scores
+from safety_spaces.evidence.statistics import Contrast, contrast
+
+UNIFORM_TOLERANCE = 0.05  # what passes for "consistent across all three" in the paper's figures
+METRICS = ("utility", "harmfulness")
+BASES = ("top_k", "random")
+
+
+@dataclass(frozen=True)
+class EnergyFinding:
+    """Energy kept of an update at the middle fraction, by basis, and the largest gap of top_k to random at any."""
+
+    task: str
+    fraction: float
+    kept: dict[str, float]
+    expected: dict[str, float]
+    largest_gap: float
+
+    @property
+    def uniform(self) -> bool:
+        """Whether top_k keeps what random keeps, at every fraction."""
+        return abs(self.largest_gap) <= UNIFORM_TOLERANCE
+
+
+@dataclass(frozen=True)
+class ParallelFinding:
+    """How much more of the metric top_k delivers than random, in its units and as a share of the fine-tuning gap."""
+
+    task: str
+    metric: str
+    gap: float
+    advantage: Contrast
+
+    @property
+    def share(self) -> float | None:
+        """The advantage as a share of fine-tuned minus reference; None where fine-tuning did not raise the metric."""
+        return self.advantage.value / self.gap if self.gap > 0 else None
+
+
+@dataclass(frozen=True)
+class Removed:
+    """Shares of the fine-tuned-minus-reference gap that orthogonal projection removed at one fraction."""
+
+    basis: str
+    fraction: float
+    utility: float
+    harmfulness: float
+
+
+@dataclass(frozen=True)
+class OrthogonalFinding:
+    """Harmfulness removed from contaminated beside the utility it cost.
+
+    selectivity is the share of harmfulness removed minus the share of utility, by basis; excess is that of top_k minus
+    that of random. Where a seed's fine-tuning did not raise both metrics shares mean nothing: the three are then None.
+    """
+
+    gaps: dict[str, Contrast]
+    removed: tuple[Removed, ...] | None
+    selectivity: dict[str, Contrast] | None
+    excess: Contrast | None
+
+
+def find_energy(energy: pd.DataFrame, grid: Grid, *, task: str) -> EnergyFinding:
+    """Energies of one task, means over seeds and draws."""
+    rows = {basis: energies(energy, grid, task=task, basis=basis) for basis in grid.bases}
+    middle = grid.fractions[len(grid.fractions) // 2]
+    at_middle = {basis: part[part.fraction == middle] for basis, part in rows.items()}
+    by_fraction = {basis: rows[basis].groupby("fraction").energy_kept.mean() for basis in BASES}
+    return EnergyFinding(
+        task=task,
+        fraction=middle,
+        kept={basis: float(part.energy_kept.mean()) for basis, part in at_middle.items()},
+        expected={basis: float(part.energy_expected.mean()) for basis, part in at_middle.items() if basis != "top_k"},
+        largest_gap=max((by_fraction["top_k"] - by_fraction["random"]).tolist(), key=abs),
+    )
+
+
+def find_parallel(projection: pd.DataFrame, grid: Grid, *, task: str, metric: str) -> ParallelFinding:
+    """top_k against random under parallel projection, mean over fractions."""
+    rows = {
+        basis: scores(projection, grid, task=task, scheme="parallel", basis=basis, metric=metric) for basis in BASES
+    }
+    by_seed = {basis: part.groupby("seed").value.mean() for basis, part in rows.items()}
+    gap = float(_gap(projection, grid, task, metric).mean())
+    noise = _half_width(pd.concat(rows.values()))
+    return ParallelFinding(task, metric, gap, contrast(list(by_seed["top_k"] - by_seed["random"]), noise=noise))
+
+
+def find_orthogonal(projection: pd.DataFrame, grid: Grid) -> OrthogonalFinding:
+    """Shares of the contaminated gap removed by top_k and by random; means over seeds and draws."""
+    gaps = {metric: _gap(projection, grid, "contaminated", metric) for metric in METRICS}
+    summary = {metric: contrast(list(gap)) for metric, gap in gaps.items()}
+    if min(gap.lowest for gap in summary.values()) <= 0:
+        return OrthogonalFinding(summary, None, None, None)
+    shares, noises = {}, {}
+    for metric, gap in gaps.items():
+        rows = pd.concat(
+            scores(projection, grid, task="contaminated", scheme="orthogonal", basis=basis, metric=metric)
+            for basis in BASES
+        )
+        fine_tuned = baseline(projection, grid, checkpoint="contaminated", metric=metric).set_index("seed").value
+        value = rows.groupby(["basis", "seed", "fraction"]).value.mean()
+        shares[metric] = value.rsub(fine_tuned, level="seed").div(gap, level="seed")
+        noises[metric] = _half_width(rows) / float(gap.mean())
+    noise = hypot(*noises.values())
+    by_seed = (shares["harmfulness"] - shares["utility"]).groupby(["basis", "seed"]).mean()
+    means = pd.DataFrame(shares).groupby(["basis", "fraction"]).mean().to_dict("index")
+    return OrthogonalFinding(
+        gaps=summary,
+        removed=tuple(
+            Removed(basis, fraction, *(float(means[basis, fraction][metric]) for metric in METRICS))
+            for basis in BASES
+            for fraction in grid.fractions
+        ),
+        selectivity={basis: contrast(list(by_seed[basis]), noise=noise) for basis in BASES},
+        excess=contrast(list(by_seed["top_k"] - by_seed["random"]), noise=noise),
+    )
+
+
+def _gap(projection: pd.DataFrame, grid: Grid, task: str, metric: str) -> "pd.Series[float]":
+    """Fine-tuned minus reference, by seed."""
+    fine_tuned, reference = (
+        baseline(projection, grid, checkpoint=checkpoint, metric=metric).set_index("seed").value
+        for checkpoint in (task, "reference")
+    )
+    return fine_tuned - reference
+
+
+def _half_width(rows: pd.DataFrame) -> float:
+    return float((rows.ci_high - rows.ci_low).mean() / 2)

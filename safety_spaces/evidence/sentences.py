@@ -1,0 +1,115 @@
+"""The findings in words: each sentence says whether this study agrees with the paper, and with which numbers.
+
+Every wording has its opposite, chosen by the numbers alone, and a third form for a contrast that the study cannot
+decide because seeds differ in sign or because it is within the noise.
+"""
+
+from collections.abc import Sequence
+
+from safety_spaces.evidence.findings.overlap import ActivationFinding, UpdateFinding
+from safety_spaces.evidence.findings.premises import Premises
+from safety_spaces.evidence.findings.projection import EnergyFinding, OrthogonalFinding, ParallelFinding
+from safety_spaces.evidence.statistics import Contrast
+
+AGREES, DIFFERS, UNDECIDED = "**Agrees with the paper.**", "**Differs from the paper.**", "**Undecided.**"
+
+
+def premises(found: Premises) -> str:
+    """Whether the models are such that the experiments can speak."""
+    failed = [target.wording for target in found.targets if not target.holds]
+    failed += [f"{g.metric} of {g.task}, {g.scheme}, is graded" for g in found.graded if not g.holds]
+    if not failed:
+        return "All premises hold: alignment and fine-tuning did what the experiments presuppose."
+    return f"Read the experiments with care: {len(failed)} premises fail ({'; '.join(failed)})."
+
+
+def energy(found: Sequence[EnergyFinding]) -> str:
+    """Section 3: energy is uniform, the same in top_k as in random subspaces."""
+    parts = "; ".join(
+        f"of the {one.task} update top_k keeps {one.kept['top_k']:.2f} at fraction {one.fraction:g} and random "
+        f"{one.kept['random']:.2f} (closed form {one.expected['random']:.2f}), "
+        f"and over all fractions they part by at most {signed(one.largest_gap)}"
+        for one in found
+    )
+    if all(one.uniform for one in found):
+        return f"{AGREES} Energy is spread evenly: {parts}."
+    return f"{DIFFERS} Energy is not spread evenly: {parts}."
+
+
+def parallel(found: Sequence[ParallelFinding]) -> str:
+    """Section 3: top_k is more expressive than random, for the useful and for the harmful task alike."""
+    directions = [one.advantage.direction for one in found]
+    parts = "; ".join(_advantage(one) for one in found)
+    if all(direction > 0 for direction in directions):
+        return f"{AGREES} The top directions carry more behaviour than random ones, useful and harmful alike: {parts}."
+    if any(direction < 0 for direction in directions):
+        return f"{DIFFERS} Random directions carry more behaviour than the top ones somewhere: {parts}."
+    if any(direction > 0 for direction in directions):
+        return f"{UNDECIDED} The top directions carry more behaviour in part of the cases only: {parts}."
+    return f"{UNDECIDED} No case tells top directions from random ones: {parts}."
+
+
+def orthogonal(found: OrthogonalFinding) -> str:
+    """Section 4: removing the top directions costs utility as fast as it lowers harmfulness."""
+    if found.selectivity is None or found.excess is None:
+        gaps = " and ".join(f"{metric} {spread(gap)}" for metric, gap in found.gaps.items())
+        return (
+            f"{UNDECIDED} Contaminated fine-tuning did not raise both scores in every seed ({gaps}): nothing to remove."
+        )
+    top, excess = found.selectivity["top_k"], found.excess
+    numbers = (
+        f"averaged over fractions the share of harmfulness removed exceeds that of utility by {spread(top)} with "
+        f"top_k and {spread(found.selectivity['random'])} with random (noise {top.noise:.2f})"
+    )
+    if top.direction > 0 and excess.direction > 0:
+        return f"{DIFFERS} Removing the top directions is selective, more than removing random ones: {numbers}."
+    if top.direction > 0:
+        return (
+            f"{AGREES} Harmfulness falls faster than utility, but not demonstrably more with top directions than with "
+            f"random ones, which gives the top directions no part of their own: {numbers}."
+        )
+    if top.direction < 0:
+        return f"{AGREES} Removing the top directions costs more utility than harmfulness: {numbers}."
+    return f"{AGREES} Removal is proportional within the noise, not selective: {numbers}."
+
+
+def updates(found: UpdateFinding) -> str:
+    """Section 5: all updates overlap above chance, and the harmful-reference pair is not the closest."""
+    chance = "all pairs overlap above chance" if found.all_above_chance else "not every pair overlaps above chance"
+    closest = (
+        f"{found.strongest} is the closest pair on average and in {found.agreeing_seeds} of {found.seeds} seeds, and "
+        f"{chance}"
+    )
+    if found.strongest == "harmful-reference":
+        return f"{DIFFERS} A shared safety subspace would look like this: {closest}."
+    if not found.all_above_chance:
+        return f"{DIFFERS} The updates do not all share structure, though none is a safety subspace: {closest}."
+    return f"{AGREES} The updates share structure that is not about safety: {closest}."
+
+
+def activations(found: Sequence[ActivationFinding]) -> str:
+    """Section 6: harmful prompts do not consistently overlap more with one another than with useful ones."""
+    kind = "centred" if found[0].centred else "uncentred"
+    parts = "; ".join(f"{one.checkpoint} {spread(one.harmful_preference)}" for one in found)
+    numbers = f"harmful-harmful minus useful-harmful overlap, {kind}: {parts}"
+    directions = [one.harmful_preference.direction for one in found]
+    if all(direction > 0 for direction in directions):
+        return f"{DIFFERS} Harmful prompts overlap more with one another in every checkpoint and seed ({numbers})."
+    if any(direction > 0 for direction in directions):
+        return f"{AGREES} Harmful prompts overlap more with one another in some checkpoints only ({numbers})."
+    return f"{AGREES} In no checkpoint do harmful prompts overlap more with one another in every seed ({numbers})."
+
+
+def _advantage(one: ParallelFinding) -> str:
+    share = "" if one.share is None else f", {100 * one.share:+.0f} % of the gap to fine-tuned"
+    return f"{one.metric} of {one.task} {spread(one.advantage)}{share} (noise {one.advantage.noise:.2f})"
+
+
+def spread(one: Contrast) -> str:
+    """A contrast with its extreme seeds."""
+    return f"{signed(one.value)} [seeds {signed(one.lowest)} to {signed(one.highest)}]"
+
+
+def signed(number: float) -> str:
+    """A difference with its sign and two decimals; what rounds to zero is +0.00."""
+    return f"{round(number, 2) + 0.0:+.2f}"

@@ -1,0 +1,111 @@
+"""The four tables of a study: their columns, their types, and how they are read.
+
+Everything that the report says comes from these files, so a cell that is not what its column promises stops the reader
+with the line it stands on. An empty cell means that the column does not apply to the row; it is never a zero.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from safety_spaces.errors import UserError
+
+PROJECTION = (
+    "study", "model", "reference_kind", "precision", "task", "scheme", "basis", "fraction", "layers", "seed",
+    "replicate", "draw", "matching", "energy_kept", "realised_energy", "realised_cosine", "cosine_task_reference",
+    "metric", "judge", "value", "ci_low", "ci_high", "n", "n_unparsed",
+)  # fmt: skip
+ENERGY = (
+    "study", "task", "basis", "fraction", "seed", "replicate", "draw", "tensor", "layer", "kind", "rank", "k",
+    "energy_kept", "energy_expected", "update_norm",
+)  # fmt: skip
+UPDATE_SPACES = (
+    "study", "seed", "pair", "tensor", "layer", "kind", "eta", "k_first", "k_second", "dimension", "mso", "mso_chance",
+    "cosine",
+)  # fmt: skip
+ACTIVATION_SPACES = (
+    "study", "seed", "checkpoint", "pair", "layer", "depth", "position", "centred", "eta", "k_first", "k_second",
+    "dimension", "n_first", "n_second", "mso", "mso_chance",
+)  # fmt: skip
+
+TEXTS = (
+    "study", "model", "reference_kind", "precision", "task", "scheme", "basis", "layers", "matching", "metric", "judge",
+    "tensor", "kind", "pair", "checkpoint", "position",
+)  # fmt: skip
+COUNTS = (
+    "seed", "replicate", "draw", "n", "n_unparsed", "layer", "rank", "k", "k_first", "k_second", "dimension", "n_first",
+    "n_second",
+)  # fmt: skip
+# Every column that is neither text, count nor truth holds real numbers.
+TRUTHS = {"true": True, "false": False}
+
+FILES = {
+    "projection": (PROJECTION, "python scripts/projection.py"),
+    "energy": (ENERGY, "python scripts/projection.py"),
+    "update_spaces": (UPDATE_SPACES, "python exp-3-update_spaces/update_spaces.py"),
+    "activation_spaces": (ACTIVATION_SPACES, "python exp-4-activation_spaces/activation_space.py"),
+}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The four tables of one study."""
+
+    projection: pd.DataFrame
+    energy: pd.DataFrame
+    update_spaces: pd.DataFrame
+    activation_spaces: pd.DataFrame
+
+
+def read_tables(results_folder: Path) -> Tables:
+    """All four tables of a results folder; raises as `read_table` does."""
+    return Tables(**{name: read_table(results_folder, name) for name in FILES})
+
+
+def read_table(results_folder: Path, name: str) -> pd.DataFrame:
+    """One table, `name` a key of FILES, with text, nullable Int64, float64 and boolean columns.
+
+    UserError when the file is missing or no CSV, when its columns are not the declared ones in their order, or when a
+    cell does not read as its column's type.
+    """
+    columns, command = FILES[name]
+    path = results_folder / f"{name}.csv"
+    if not path.is_file():
+        raise UserError(f"{path}: no such table; write it with `{command} STUDY.yaml`")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: not a readable CSV ({error}); delete it and write it again with `{command}`"
+        ) from error
+    if tuple(table.columns) != columns:
+        odd = sorted(set(table.columns) ^ set(columns)) or ["their order"]
+        raise UserError(f"{path}: the columns differ from the declared ones in {', '.join(odd)}; run `{command}` again")
+    return pd.DataFrame({column: _typed(table[column], path) for column in columns})
+
+
+def _typed(cells: "pd.Series[str]", path: Path) -> "pd.Series":
+    column = str(cells.name)
+    if column in TEXTS:
+        return cells
+    if column == "centred":
+        _refuse(cells, ~cells.isin(list(TRUTHS)), path, "true or false")
+        return cells.map(TRUTHS).astype(bool)
+    numbers = pd.to_numeric(cells, errors="coerce").astype(float)
+    empty = cells == ""
+    _refuse(cells, ~empty & ~np.isfinite(numbers), path, "a number")
+    if column not in COUNTS:
+        return numbers
+    _refuse(cells, ~empty & (numbers != np.floor(numbers)), path, "a whole number")
+    return numbers.astype("Int64")
+
+
+def _refuse(cells: "pd.Series[str]", wrong: "pd.Series[bool]", path: Path, expected: str) -> None:
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise UserError(
+            f"{path}, line {row + 2}: {cells.name} should be {expected} or empty, not {cells.iloc[row]!r}; "
+            "tables are written by the scripts, not by hand"
+        )

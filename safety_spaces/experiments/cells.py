@@ -1,0 +1,131 @@
+"""The cells of the projection experiment: which there are, and the key that each result is found by.
+
+A key is a digest of everything that changes the result - settings, prompts, contents of the checkpoints - and of
+nothing that does not, so a changed setting never meets an old result and a moved folder loses none.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+from safety_spaces.experiments.checkpoints import finished_checkpoint, identity
+from safety_spaces.experiments.command import Command
+from safety_spaces.experiments.texts import data_path, forbidden_prompts
+from safety_spaces.store import digest, file_digest
+
+ALL_LAYERS = "all"
+NO_SCHEME: Final = "none"
+TOP_K = "top_k"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model and how it comes about; a baseline is a checkpoint as it is, with scheme and basis none."""
+
+    seed: int
+    task: str
+    scheme: Literal["parallel", "orthogonal", "none"] = NO_SCHEME
+    basis: str = NO_SCHEME
+    fraction: float | None = None
+    draw: int | None = None
+    layers: str = ALL_LAYERS
+    replicate: int = 0
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is a checkpoint as it is."""
+        return self.scheme == NO_SCHEME
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one cell, and the key of its result."""
+
+    cell: Cell
+    metric: str
+    key: str
+
+
+def draws(basis: str, number: int) -> range:
+    """Return the draws of a basis: the leading directions have one."""
+    return range(1 if basis == TOP_K else number)
+
+
+def baseline_roles(command: Command) -> tuple[str, ...]:
+    """Return the checkpoints that are scored as they are."""
+    return ("base", "reference", *command.study.tasks)
+
+
+def scores(command: Command, seed: int) -> list[Score]:
+    """Return every score of one seed, baselines first; scores of one cell stand together."""
+    keys = _Keys(command, seed)
+    baselines = [
+        (Cell(seed, role), metric) for role in baseline_roles(command) for metric in ("utility", "harmfulness")
+    ]
+    return [Score(cell, metric, keys(cell, metric)) for cell, metric in [*baselines, *_projected(command, seed)]]
+
+
+def _projected(command: Command, seed: int) -> Iterator[tuple[Cell, str]]:
+    settings = command.study.projection
+    for scored in settings.scored:
+        for basis in settings.bases:
+            for draw in draws(basis, settings.score_draws):
+                for fraction in settings.fractions:
+                    cell = Cell(seed, scored.task, scored.scheme, basis, fraction, draw)
+                    yield from ((cell, metric) for metric in scored.metrics)
+
+
+def energy_key(command: Command, seed: int, task: str) -> str:
+    """Return the key of the energies of one task update: all bases, fractions and draws."""
+    settings = command.study.projection
+    measured = settings.model_dump(include={*_GEOMETRY, "bases", "fractions", "energy_draws"})
+    return digest(["energy", measured, seed, [_identity(command, role, seed) for role in ("base", "reference", task)]])
+
+
+_GEOMETRY = ("side", "rounding", "tied", "vectors")
+
+
+class _Keys:
+    """Keys of one seed's scores; prompts and files are read once."""
+
+    def __init__(self, command: Command, seed: int) -> None:
+        self._command = command
+        self._seed = seed
+        evaluation = command.study.evaluation
+        forbidden = forbidden_prompts(command)
+        self._asked: dict[str, Any] = {
+            "utility": [
+                evaluation.utility.model_dump(),
+                file_digest(data_path(command, evaluation.utility.dataset)),
+                file_digest(data_path(command, evaluation.utility.fewshot_dataset)),
+            ],
+            "harmfulness": [
+                forbidden.asked,
+                evaluation.harmfulness.max_new_tokens,
+                evaluation.harmfulness.judge.model_dump(),
+            ],
+        }
+
+    def __call__(self, cell: Cell, metric: str) -> str:
+        settings = self._command.study.projection
+        # A baseline has no geometry; a base scored once serves every seed.
+        how = {} if cell.is_baseline else {**asdict(cell), **settings.model_dump(include={*_GEOMETRY})}
+        roles = (cell.task,) if cell.is_baseline else ("base", "reference", cell.task)
+        fractions = [] if cell.is_baseline else [rho for rho in settings.fractions if rho <= (cell.fraction or 0)]
+        return digest(
+            {
+                "metric": metric,
+                "asked": self._asked[metric],
+                "how": how,
+                # A parallel part is a sum over the fractions up to its own; its last bits depend on where it is cut.
+                "fractions": fractions,
+                "weights_dtype": settings.weights_dtype,
+                "batch_size": self._command.study.evaluation.batch_size,
+                "threads": self._command.study.threads,
+                "checkpoints": [_identity(self._command, role, self._seed) for role in roles],
+            }
+        )
+
+
+def _identity(command: Command, role: str, seed: int) -> str:
+    return identity(finished_checkpoint(command, role, seed))

@@ -1,0 +1,116 @@
+"""What the commands share: their arguments, how a user's mistake is reported, and what a stage leaves in run.json."""
+
+import argparse
+import functools
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safety_spaces.errors import UserError
+from safety_spaces.store import Layout, Stage, read_record, record_stage, source_digest
+from safety_spaces.study import Study, load_study, study_files
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_STUDY = ROOT / "configs" / "miniature.yaml"
+EXIT_USER_ERROR = 2
+VERSIONS = ("torch", "transformers", "trl", "lm-eval", "datasets", "accelerate", "numpy", "safety-spaces")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One call of a script: the study and where its files lie."""
+
+    study: Study
+    study_path: Path
+    layout: Layout
+    device: str | None
+    plan: bool
+    geometry_only: bool = False
+
+    @property
+    def sources(self) -> str:
+        """Digest of everything that makes results: code, study file, pinned requirements."""
+        return source_digest(ROOT, study_files(self.study_path))
+
+
+def parse_command(description: str, argv: Sequence[str] | None, *, geometry_only: bool = False) -> Command:
+    """Read the arguments that all scripts take, and the study.
+
+    Raises:
+        UserError: the study is wrong.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "study", nargs="?", type=Path, default=DEFAULT_STUDY, help="study file (default: the miniature)"
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: CUDA where there is one)")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs", metavar="DIR", help="folder of large files")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "results", metavar="DIR", help="folder of tables, figures"
+    )
+    parser.add_argument("--plan", action="store_true", help="print cells, checkpoints, disk and memory; do nothing")
+    if geometry_only:
+        parser.add_argument("--geometry-only", action="store_true", help="stop after energies and cosines")
+    given = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    study = load_study(given.study)
+    return Command(
+        study=study,
+        study_path=given.study,
+        layout=Layout(given.results, given.runs, study.name),
+        device=given.device,
+        plan=given.plan,
+        geometry_only=geometry_only and given.geometry_only,
+    )
+
+
+def report_errors(main: Callable[..., int]) -> Callable[..., int]:
+    """Turn a UserError into one line on stderr and exit code 2; anything else keeps its traceback."""
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except UserError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return EXIT_USER_ERROR
+
+    return wrapped
+
+
+def finish(written: Sequence[Path]) -> int:
+    """Say in the last line which files a command wrote; return the exit code of success."""
+    sys.stdout.write(f"wrote {', '.join(map(str, written))}\n")
+    return 0
+
+
+def sources_changed(command: Command) -> bool:
+    """Say whether any recorded stage was made by other sources than those that are here now."""
+    stages = read_record(command.layout.results_folder).get("stages", {})
+    return any(stage["sources"] != command.sources for stage in stages.values())
+
+
+def record(command: Command, name: str, stage: Stage, **facts: Any) -> None:
+    """Record a stage that did work, with the study in full and the versions that ran it."""
+    study = command.study
+    record_stage(
+        command.layout.results_folder,
+        name,
+        seconds=round(stage.seconds, 1),
+        peak_memory_bytes=stage.peak_memory_bytes,
+        sources=command.sources,
+        study=study.model_dump(mode="json"),
+        seeds=list(study.seeds),
+        threads=study.threads,
+        versions={package: importlib.metadata.version(package) for package in VERSIONS},
+        **facts,
+    )
+
+
+def resolve_path(path: str) -> Path:
+    """Return a path of a study file: from the working directory where it exists, else from the root of the clone."""
+    return Path(path) if Path(path).exists() else ROOT / path

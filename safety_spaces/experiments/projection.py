@@ -1,0 +1,167 @@
+"""Experiments 1 and 2: task updates projected onto subspaces of the reference update (paper, Sections 3 and 4).
+
+What is already done is decided here, before torch is imported; what is missing is measured by `sweep`.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safety_spaces.evidence.statistics import Estimate, mean_interval, proportion_interval
+from safety_spaces.evidence.tables import ENERGY, PROJECTION
+from safety_spaces.experiments.cells import Cell, Score, draws, energy_key, scores
+from safety_spaces.experiments.command import Command, record
+from safety_spaces.store import Cells, Stage, write_table
+
+logger = logging.getLogger(__name__)
+
+HARMFULNESS_SCALE = (1.0, 5.0)
+MATCHED = "fraction"
+"""A control is matched to top_k at equal fraction, hence at equal k."""
+
+
+def project(command: Command) -> list[Path]:
+    """Measure energies, score cells, write energy.csv and projection.csv; return the files written.
+
+    With `--geometry-only` the models are not scored, and energy.csv alone is written.
+    """
+    study, layout = command.study, command.layout
+    with Stage() as stage:
+        measured = [_measure(command, seed) for seed in study.seeds]
+        scored = [] if command.geometry_only else [_score(command, seed) for seed in study.seeds]
+    if any(measured) or any(scored):
+        record(command, "geometry" if command.geometry_only else "projection", stage)
+    energies = {
+        (seed, task): _found(Cells(layout.cells(seed)), energy_key(command, seed, task))
+        for seed in study.seeds
+        for task in study.tasks
+    }
+    for (seed, task), energy in energies.items():
+        logger.info("seed %d: cosine of %s and reference update %.3f", seed, task, energy["cosine_task_reference"])
+    written = [layout.results_folder / "energy.csv"]
+    write_table(written[0], ENERGY, _energy_rows(command, energies))
+    if not command.geometry_only:
+        written.append(layout.results_folder / "projection.csv")
+        write_table(written[1], PROJECTION, _projection_rows(command, energies))
+    return written
+
+
+def _measure(command: Command, seed: int) -> bool:
+    """Measure the energies of the tasks of one seed that are missing; say whether any was."""
+    done = Cells(command.layout.cells(seed))
+    missing = [task for task in command.study.tasks if done.get(energy_key(command, seed, task)) is None]
+    if missing:
+        from safety_spaces.experiments.energies import measure_energies
+
+        for task, energies in measure_energies(command, seed, missing).items():
+            done.put(energy_key(command, seed, task), energies)
+    return bool(missing)
+
+
+def _score(command: Command, seed: int) -> bool:
+    """Score the cells of one seed that are missing; say whether any was."""
+    missing = [score for score in scores(command, seed) if _find(command, score) is None]
+    if missing:
+        from safety_spaces.experiments.sweep import score_cells
+
+        score_cells(command, seed, missing)
+    return bool(missing)
+
+
+def _find(command: Command, score: Score) -> dict[str, Any] | None:
+    """Return a result from any seed's folder: the base has one key for all seeds."""
+    seeds = dict.fromkeys((score.cell.seed, *command.study.seeds))
+    results = (Cells(command.layout.cells(seed)).get(score.key) for seed in seeds)
+    return next((result for result in results if result is not None), None)
+
+
+def _found(cells: Cells, key: str) -> dict[str, Any]:
+    result = cells.get(key)
+    if result is None:
+        raise RuntimeError(f"{cells.folder}/{key}.json was written by this run and is gone")
+    return result
+
+
+def _energy_rows(command: Command, energies: Mapping[tuple[int, str], dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    for (seed, task), measured in energies.items():
+        for row in measured["rows"]:
+            yield {"study": command.study.name, "task": task, "seed": seed, "replicate": 0, **row}
+
+
+def _projection_rows(command: Command, energies: Mapping[tuple[int, str], dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    kept = {
+        (seed, task, row["basis"], row["fraction"], row["draw"]): row["energy_kept"]
+        for (seed, task), measured in energies.items()
+        for row in measured["rows"]
+        if row["tensor"] == "all"
+    }
+    for seed in command.study.seeds:
+        for score in scores(command, seed):
+            cell = score.cell
+            result = _find(command, score)
+            if result is None:
+                raise RuntimeError(f"no result of {cell}, though this run scored it")
+            inside = kept.get((seed, cell.task, cell.basis, cell.fraction, cell.draw))
+            cosine = energies[seed, cell.task]["cosine_task_reference"] if cell.task in command.study.tasks else None
+            yield {
+                **_cell_columns(command, cell),
+                "energy_kept": 1 - inside if inside is not None and cell.scheme == "orthogonal" else inside,
+                "realised_energy": result["realised_energy"],
+                "realised_cosine": result["realised_cosine"],
+                "cosine_task_reference": cosine,
+                **_metric_columns(command, score.metric, result["scores"]),
+            }
+
+
+def _cell_columns(command: Command, cell: Cell) -> dict[str, Any]:
+    study = command.study
+    return {
+        "study": study.name,
+        "model": study.model,
+        "reference_kind": study.reference_kind,
+        "precision": study.training.precision,
+        "task": cell.task,
+        "scheme": cell.scheme,
+        "basis": cell.basis,
+        "fraction": cell.fraction,
+        "layers": cell.layers,
+        "seed": cell.seed,
+        "replicate": cell.replicate,
+        "draw": cell.draw,
+        "matching": None if cell.is_baseline else MATCHED,
+    }
+
+
+def _metric_columns(command: Command, metric: str, answers: list[float | None]) -> dict[str, Any]:
+    parsed = [answer for answer in answers if answer is not None]
+    estimate = _estimate(metric, parsed)
+    return {
+        "metric": metric,
+        "judge": command.study.evaluation.harmfulness.judge.name if metric == "harmfulness" else None,
+        "value": estimate.value,
+        "ci_low": estimate.ci_low,
+        "ci_high": estimate.ci_high,
+        "n": estimate.n,
+        "n_unparsed": len(answers) - len(parsed),
+    }
+
+
+def _estimate(metric: str, values: list[float]) -> Estimate:
+    if metric == "utility":
+        return proportion_interval(round(sum(values)), len(values))
+    low, high = HARMFULNESS_SCALE
+    return mean_interval(values, low=low, high=high)
+
+
+def cells_per_seed(command: Command) -> dict[str, int]:
+    """Return the number of models scored and of energies measured for one seed, for `--plan`; reads no checkpoint."""
+    settings = command.study.projection
+    drawn = sum(len(draws(basis, settings.score_draws)) for basis in settings.bases)
+    measured = sum(len(draws(basis, settings.energy_draws)) for basis in settings.bases)
+    per_model = drawn * len(settings.fractions)
+    return {
+        "models": per_model * len(settings.scored),
+        "scores": per_model * sum(len(scored.metrics) for scored in settings.scored),
+        "energies": measured * len(settings.fractions) * len(command.study.tasks),
+    }

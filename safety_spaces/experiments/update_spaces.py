@@ -1,0 +1,51 @@
+"""Experiment 3: overlap of the subspaces of weight updates (paper, Section 5).
+
+What is already done is decided here, before torch is imported; what is missing is measured by `overlaps`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from safety_spaces.evidence.tables import UPDATE_SPACES
+from safety_spaces.experiments.checkpoints import finished_checkpoint, identity
+from safety_spaces.experiments.command import Command, record
+from safety_spaces.store import Cells, Stage, digest, write_table
+
+
+def compare_updates(command: Command) -> list[Path]:
+    """Measure the overlaps of every seed that are missing and write update_spaces.csv; return the file written.
+
+    Raises:
+        UserError: a checkpoint is missing or unlike the others, or base equals reference.
+    """
+    study, layout = command.study, command.layout
+    rows: list[dict[str, Any]] = []
+    with Stage() as stage:
+        measured = [seed for seed in study.seeds if _measure(command, seed)]
+    if measured:
+        record(command, "update_spaces", stage)
+    for seed in study.seeds:
+        found = Cells(layout.cells(seed)).get(overlap_key(command, seed)) or {}
+        rows += [{"study": study.name, "seed": seed, **row} for row in found["rows"]]
+    path = layout.results_folder / "update_spaces.csv"
+    write_table(path, UPDATE_SPACES, rows)
+    return [path]
+
+
+def overlap_key(command: Command, seed: int) -> str:
+    """Return the key of one seed's overlaps: the pairs, the energy levels and the checkpoints."""
+    settings = command.study.update_spaces
+    roles = ("base", "reference", *sorted({role for pair in settings.pairs for role in pair} - {"reference"}))
+    identities = [identity(finished_checkpoint(command, role, seed)) for role in roles]
+    return digest(["update_spaces", settings.pairs, settings.etas, dict(zip(roles, identities, strict=True))])
+
+
+def _measure(command: Command, seed: int) -> bool:
+    """Measure one seed's overlaps unless they are there; say whether anything was measured."""
+    done, key = Cells(command.layout.cells(seed)), overlap_key(command, seed)
+    if done.get(key) is not None:
+        return False
+    from safety_spaces.experiments.overlaps import update_overlaps
+
+    done.put(key, {"rows": update_overlaps(command, seed, done=done, key=key)})
+    return True

@@ -1,0 +1,58 @@
+"""The resumable store of factorisations: one file per tensor of a reference update.
+
+The SVD of the reference is the dearest step of a projection study and the same for every task, so its U is kept.
+A file appears under its name only when it is whole; whatever else lies there is computed again, not trusted.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from safety_spaces.errors import UserError
+
+# Stored transposed: a prefix of columns of U, which is what every fraction takes, is then one piece of memory.
+KEY = "U_transposed"
+
+
+def cached_factor(folder: Path, name: str, compute: Callable[[], Float[Tensor, "M r"]]) -> Float[Tensor, "M r"]:
+    """U of one tensor: read from folder, or computed and kept there; on the CPU either way, in the same layout.
+
+    A folder belongs to one reference update and one side. Raises UserError when the file cannot be written.
+    """
+    path = folder / f"{name}.safetensors"
+    stored = _read(path, name)
+    if stored is None:
+        stored = compute().cpu().T.contiguous()
+        _write(path, name, stored)
+    return stored.T
+
+
+def _read(path: Path, name: str) -> Float[Tensor, "r M"] | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            if file.metadata() != {"tensor": name}:
+                return None
+            stored: Tensor = file.get_tensor(KEY)
+    except (SafetensorError, OSError):
+        return None
+    return stored
+
+
+def _write(path: Path, name: str, stored: Float[Tensor, "r M"]) -> None:
+    # The process in the name: two processes that share a folder never write one file.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({KEY: stored}, partial, metadata={"tensor": name})
+        partial.replace(path)
+    except (SafetensorError, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(
+            f"{path.parent}: could not write {path.name} ({error}); "
+            "free disk space or make the folder writable, then run again"
+        ) from error

@@ -1,0 +1,42 @@
+"""A tokenizer trained on the miniature's own text: one token a word, digits alone as in Llama and Qwen.
+
+Whole words, not merges: in a world of three hundred words most merges of a BPE vocabulary would never be used, and the
+rows of unused tokens in the embedding all receive one shared gradient, which Adam blows up until that one direction
+holds most of the energy of every update.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import WordLevel
+from tokenizers.trainers import WordLevelTrainer
+
+END_OF_TEXT = "<|endoftext|>"
+PADDING = "<|pad|>"
+UNKNOWN = "<|unknown|>"
+
+
+def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> Tokenizer:
+    """Train the tokenizer; the same texts give the same tokenizer."""
+    tokenizer = Tokenizer(WordLevel(unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    special_tokens = [END_OF_TEXT, PADDING, UNKNOWN]
+    trainer = WordLevelTrainer(vocab_size=vocabulary, special_tokens=special_tokens, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def wrap_tokenizer(texts: Iterable[str], *, vocabulary: int) -> Any:
+    """Train the tokenizer and return it as transformers knows it."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=train_tokenizer(texts, vocabulary=vocabulary),
+        eos_token=END_OF_TEXT,
+        pad_token=PADDING,
+        unk_token=UNKNOWN,
+    )

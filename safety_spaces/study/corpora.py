@@ -1,0 +1,79 @@
+"""Texts by name: rows of one data set, or harmful rows mixed into useful ones (the paper's contaminated data)."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from safety_spaces.study.fields import FileName, NotNegative, Positive, Settings
+
+
+def _is_scalar(value: Any) -> Any:
+    if not isinstance(value, bool | int | float | str):
+        raise PydanticCustomError("scalar", "expected text, a number, true or false")
+    return value
+
+
+Scalar = Annotated[bool | int | float | str, BeforeValidator(_is_scalar)]
+
+
+class DataFile(Settings):
+    """A data set read from a file of the user."""
+
+    path: str = Field(min_length=1, description="File of the data set.")
+
+
+class World(Settings):
+    """The small world that the miniature writes its corpora from."""
+
+    seed: NotNegative = Field(description="Seed of the world and of every text in it.")
+    sizes: dict[FileName, Positive] = Field(description="Number of rows by name of the corpus file.")
+
+
+class Selection(Settings):
+    """Rows of a data set that meet a condition."""
+
+    dataset: FileName = Field(description="Name of the data set.")
+    where: dict[str, Scalar] = Field({}, description="Columns and the values they must have; empty takes every row.")
+    seed: NotNegative = Field(0, description="Seed of the draw of rows; not a seed of the study, so scores pair.")
+
+
+class SingleCorpus(Selection):
+    """Rows of one data set."""
+
+    rows: Positive | None = Field(None, description="Number of rows drawn; null takes all.")
+
+
+class MixedCorpus(Settings):
+    """Useful rows contaminated with harmful ones."""
+
+    useful: str = Field(description="Name of the corpus of useful rows.")
+    harmful: str = Field(description="Name of the corpus of harmful rows.")
+    mixing: Literal["replace", "add"] = Field(
+        "replace", description="Harmful rows take the place of useful ones, or all of both are used (published)."
+    )
+    harmful_share: float = Field(
+        0.2, gt=0, lt=1, description="Share of harmful rows where they replace useful ones; `add` does not read it."
+    )
+
+
+def _form(content: Any) -> str | None:
+    match content:
+        case {"dataset": _, "useful": _} | {"dataset": _, "harmful": _}:
+            return None
+        case {"dataset": _} | SingleCorpus():
+            return "(single)"
+        case {"useful": _} | {"harmful": _} | MixedCorpus():
+            return "(mixed)"
+    return None
+
+
+Corpus = Annotated[
+    Annotated[SingleCorpus, Tag("(single)")] | Annotated[MixedCorpus, Tag("(mixed)")],
+    Discriminator(
+        _form,
+        custom_error_type="form",
+        custom_error_message="expected one of {dataset: ...} and {useful: corpus, harmful: corpus}; "
+        "write !replace before a corpus that replaces an extended one",
+    ),
+]

@@ -1,0 +1,67 @@
+"""YAML as a person means it.
+
+PyYAML follows YAML 1.1, which reads 1e-5 as text, `no` as false, 010 as eight and 1:30 as ninety, and lets the second
+of two equal keys win. Here numbers and booleans are those of YAML 1.2, keys are text and come once, and the only tag is
+`!replace`, before a mapping that replaces the one it extends instead of being merged into it.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+PLAIN_SCALARS: tuple[tuple[str, Callable[[str], Any]], ...] = (
+    (r"[-+]?[0-9]+", int),
+    (r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", float),
+    (r"true|True|TRUE|false|False|FALSE", lambda text: text.lower() == "true"),
+    (r"null|Null|NULL|~|", lambda _: None),
+)
+"""How a scalar without quotes is written and how it is read, the first that matches; anything else is text."""
+
+
+class Replacement(dict[str, Any]):
+    """A mapping that replaces the one it extends."""
+
+
+def read_document(content: bytes) -> Any:
+    """Return what a YAML document says.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, a key is not text or comes twice, or a tag is not `!replace`.
+    """
+    node = yaml.compose(content, Loader=yaml.BaseLoader)
+    return None if node is None else _value(node)
+
+
+def _value(node: yaml.Node) -> Any:
+    match node:
+        case yaml.ScalarNode(tag="tag:yaml.org,2002:str"):
+            return node.value if node.style else _plain(node.value)
+        case yaml.SequenceNode(tag="tag:yaml.org,2002:seq"):
+            return [_value(entry) for entry in node.value]
+        case yaml.MappingNode(tag="tag:yaml.org,2002:map"):
+            return _mapping(node)
+        case yaml.MappingNode(tag="!replace"):
+            return Replacement(_mapping(node))
+    raise _error(node, f"unknown tag {node.tag}; only a mapping has one, and only !replace")
+
+
+def _mapping(node: yaml.MappingNode) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = _value(key_node)
+        if not isinstance(key, str):
+            raise _error(key_node, f"expected text as a key, got {key!r}; put it in quotes")
+        if key in mapping:
+            raise _error(key_node, f"expected every key once, got {key} twice")
+        mapping[key] = _value(value_node)
+    return mapping
+
+
+def _plain(text: str) -> Any:
+    return next((read(text) for pattern, read in PLAIN_SCALARS if re.fullmatch(pattern, text)), text)
+
+
+def _error(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)

@@ -1,0 +1,79 @@
+"""What all sections of a study file share: strict and frozen models, and the kinds of value they are made of.
+
+A typing error that passes in silence costs a night of computing. So no key is ignored, no text is taken for a number,
+and nothing changes once it is read.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+
+def refusal(key: str, message: str) -> PydanticCustomError:
+    """Return the error about `key`, a dotted key below the section that raises it."""
+    return PydanticCustomError("refusal", "{message}", {"key": key, "message": message})
+
+
+def known_names(name: str, known: Iterable[str]) -> str:
+    """Return the nearest known name as a question, or all of them where none is near."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names) or 'none'}"
+
+
+class Settings(BaseModel):
+    """A section of a study file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, serialize_by_alias=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, content: Any) -> Any:
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        for key in content if isinstance(content, dict) else ():
+            if key not in known:
+                raise refusal(key, f"unknown key; {known_names(key, known)}")
+        return content
+
+
+def _is_file_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise PydanticCustomError("name", "expected letters, digits, - and _")
+    return name
+
+
+def _is_word(name: str) -> str:
+    # No hyphen: `useful-1` names a replicate and `useful-harmful` a pair.
+    if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+        raise PydanticCustomError("name", "expected letters, digits and _")
+    return name
+
+
+def _increase(numbers: tuple[Any, ...]) -> tuple[Any, ...]:
+    if any(second <= first for first, second in pairwise(numbers)):
+        raise PydanticCustomError("order", "expected numbers that increase, none of them twice")
+    return numbers
+
+
+def _differ(entries: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(entries)) < len(entries):
+        raise PydanticCustomError("repeated", "expected no entry twice")
+    return entries
+
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Depth = Annotated[float, Field(ge=0, lt=1)]
+FileName = Annotated[str, AfterValidator(_is_file_name)]
+Word = Annotated[str, AfterValidator(_is_word)]
+
+# A list of YAML becomes a tuple, which strict pydantic refuses; what is in the list stays strict.
+Increasing = (Field(strict=False, min_length=1), AfterValidator(_increase))
+Different = (Field(strict=False, min_length=1), AfterValidator(_differ))
+Shares = Annotated[tuple[Share, ...], *Increasing]

@@ -1,0 +1,104 @@
+"""Roles and how each comes to be: a checkpoint that exists, a model pretrained here, or a fine-tuned role.
+
+The paper's chain W0 -> W_A -> task (Section 2) is the roles base, reference and the rest. A safety-tuned,
+preference-tuned or planted reference is another recipe, not another program.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from safety_spaces.study.fields import FileName, Positive, Settings, refusal
+
+
+class Training(Settings):
+    """How a model is trained; the defaults are Table 3 of the paper."""
+
+    learning_rate: float = Field(1e-5, gt=0, description="Largest learning rate of AdamW.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the learning rate falls after the warm-up."
+    )
+    warmup: float = Field(0.02, ge=0, lt=1, description="Share of the steps over which the learning rate rises from 0.")
+    batch_size: Positive = Field(1, description="Rows of one forward pass.")
+    accumulation: Positive = Field(32, description="Forward passes of one optimiser step.")
+    epochs: Positive = Field(1, description="Passes over the corpus.")
+    max_length: Positive = Field(512, description="Tokens at which a row is cut.")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW; the published code uses 0.01.")
+    precision: Literal["fp32", "bf16"] = Field("bf16", description="Number format of weights and optimiser state.")
+    template: FileName = Field("plain", description="Name of the prompt template that instructions are put in.")
+    beta: float = Field(
+        0.1, gt=0, description="Strength of DPO's pull towards the parent; other methods do not read it."
+    )
+
+
+class Architecture(Settings):
+    """The shape of a model that is pretrained from nothing."""
+
+    family: Literal["llama", "qwen2"] = Field(description="Model family of transformers.")
+    vocabulary: Positive = Field(description="Number of tokens of the tokenizer.")
+    hidden: Positive = Field(description="Width d of the residual stream.")
+    layers: Positive = Field(description="Number of layers L.")
+    heads: Positive = Field(description="Attention heads of a layer.")
+    key_value_heads: Positive = Field(description="Key and value heads, each shared by equally many attention heads.")
+    intermediate: Positive = Field(description="Width of the MLP.")
+    tied: bool = Field(description="Whether embedding and output head are one tensor.")
+    positions: Positive = Field(description="Longest sequence of tokens.")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "Architecture":
+        # Rotary position embedding turns pairs of numbers, so a head has an even width.
+        if self.hidden % (2 * self.heads):
+            raise refusal("hidden", f"expected an even multiple of heads ({self.heads}), got {self.hidden}")
+        if self.heads % self.key_value_heads:
+            raise refusal("key_value_heads", f"expected a divisor of heads ({self.heads}), got {self.key_value_heads}")
+        return self
+
+
+class Existing(Settings):
+    """A checkpoint that is used in place."""
+
+    path: str = Field(min_length=1, description="Hub id or folder of the checkpoint.")
+
+
+class Pretrained(Settings):
+    """A model trained from random weights."""
+
+    method: Literal["pretrain"] = Field(description="Training from random weights.")
+    corpus: str = Field(description="Name of the corpus it is trained on.")
+    architecture: Architecture = Field(description="Shape of the model.")
+    training: Training = Field(description="Training settings; keys left out are those of the whole study.")
+
+
+class FineTuned(Settings):
+    """A role trained further from another role."""
+
+    parent: str = Field(alias="from", description="Role whose weights the training starts from.")
+    method: Literal["sft", "dpo"] = Field(description="Supervised or direct preference fine-tuning.")
+    corpus: str = Field(description="Name of the corpus it is trained on.")
+    training: Training = Field(description="Training settings; keys left out are those of the whole study.")
+
+
+def _form(content: Any) -> str | None:
+    match content:
+        case {"from": _, "path": _} | {"method": _, "path": _} | {"from": _, "method": "pretrain"}:
+            return None
+        case {"path": _} | Existing():
+            return "(existing)"
+        case {"method": "pretrain"} | Pretrained():
+            return "(pretrained)"
+        case {"from": _} | FineTuned():
+            return "(fine-tuned)"
+    return None
+
+
+Recipe = Annotated[
+    Annotated[Existing, Tag("(existing)")]
+    | Annotated[Pretrained, Tag("(pretrained)")]
+    | Annotated[FineTuned, Tag("(fine-tuned)")],
+    Discriminator(
+        _form,
+        custom_error_type="form",
+        custom_error_message="expected one of {path: ...}, {method: pretrain, corpus: ..., architecture: ...} and "
+        "{from: role, method: sft or dpo, corpus: ...}; write !replace before a recipe that replaces an extended one",
+    ),
+]

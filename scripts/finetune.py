@@ -1,0 +1,29 @@
+"""Fine-tuning: train the checkpoints of a study (paper, Section 2 and Appendix B).
+
+    bash scripts/finetune.sh                 the miniature
+    bash scripts/finetune.sh STUDY.yaml      a study of your own
+
+Writes runs/<study>/checkpoints/base and runs/<study>/seed-<seed>/checkpoints/{reference,useful,harmful,contaminated}:
+ordinary Hugging Face folders. A finished checkpoint is not trained again.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from safety_spaces.experiments.command import finish, parse_command, report_errors
+from safety_spaces.experiments.finetune import finetune
+from safety_spaces.experiments.plan import plan
+
+
+@report_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train what is missing."""
+    command = parse_command(__doc__, argv)
+    if command.plan:
+        print(plan(command))
+        return 0
+    return finish(finetune(command))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""Projection analysis: experiments 1 and 2 (paper, Sections 3 and 4, Figures 2 and 3, Tables 1, 2, 4 and 5).
+
+    python scripts/projection.py                    the miniature
+    python scripts/projection.py STUDY.yaml         a study of your own
+    python scripts/projection.py --geometry-only    energies and cosines, no generation
+
+Projects every task update onto subspaces of the reference update and onto both controls, measures the energy kept, puts
+the projected weights into the live model and scores it. Writes results/<study>/energy.csv and projection.csv. Killed at
+any moment it goes on where it stopped.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from safety_spaces.experiments.command import finish, parse_command, report_errors
+from safety_spaces.experiments.plan import plan
+from safety_spaces.experiments.projection import project
+
+
+@report_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what is missing, then write the tables."""
+    command = parse_command(__doc__, argv, geometry_only=True)
+    if command.plan:
+        print(plan(command))
+        return 0
+    return finish(project(command))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Sentences flip when the numbers flip, and hold the numbers they judge."""
+
+import pytest
+
+from safety_spaces.evidence import sentences
+from safety_spaces.evidence.findings import find
+
+
+def verdict(sentence):
+    return sentence.split("**")[1]
+
+
+def test_the_synthetic_study_agrees_with_the_paper(tables, grid):
+    found = find(tables, grid)
+
+    assert sentences.premises(found.premises).startswith("All premises hold")
+    assert verdict(sentences.energy(found.energy)) == "Agrees with the paper."
+    assert verdict(sentences.parallel(found.parallel)) == "Agrees with the paper."
+    assert verdict(sentences.parallel(found.contaminated)) == "Agrees with the paper."
+    assert "proportional within the noise" in sentences.orthogonal(found.orthogonal)
+    assert "useful-harmful is the closest pair on average and in 3 of 3 seeds" in sentences.updates(found.updates)
+    assert "In no checkpoint" in sentences.activations(found.activations[:3])
+
+
+def test_numbers_are_in_the_sentences(tables, grid):
+    found = find(tables, grid)
+
+    assert "top_k keeps 0.51 at fraction 0.5 and random 0.50 (closed form 0.49)" in sentences.energy(found.energy)
+    assert "utility of useful +0.05 [seeds +0.05 to +0.05], +14 % of the gap" in sentences.parallel(found.parallel)
+    assert sentences.spread(found.updates.overlaps[0].excess) == "+0.27 [seeds +0.26 to +0.28]"
+    assert sentences.signed(-0.001) == "+0.00"
+    assert "uncentred: reference -0.03 [seeds -0.03 to -0.03]" in sentences.activations(found.activations[:3])
+
+
+def test_premises_that_fail_are_named(shifted, grid):
+    where = {"task": "useful", "metric": "utility"}
+    sentence = sentences.premises(find(shifted("projection", "value", -0.5, **where), grid).premises)
+
+    assert "2 premises fail (utility of useful at least reference + 0.15; " in sentence
+    assert "utility of useful, parallel, is graded" in sentence
+
+
+def test_energy_flips(shifted, grid):
+    moved = shifted("energy", "energy_kept", 0.2, task="useful", basis="top_k", fraction=0.5, tensor="all")
+    sentence = sentences.energy(find(moved, grid).energy)
+
+    assert verdict(sentence) == "Differs from the paper."
+    assert "top_k keeps 0.71" in sentence
+
+
+@pytest.mark.parametrize(
+    ("amount", "metric", "expected"),
+    [
+        (-0.4, "utility", "Differs from the paper.** Random directions carry more"),
+        (-0.05, "utility", "Undecided.** The top directions carry more behaviour in part"),
+        (-0.3, "harmfulness", "Undecided.** The top directions carry more behaviour in part"),
+        (+0.3, "harmfulness", "Agrees with the paper.** The top directions carry more"),
+    ],
+)
+def test_parallel_flips(shifted, grid, amount, metric, expected):
+    moved = shifted("projection", "value", amount, scheme="parallel", basis="top_k", metric=metric)
+    assert expected in sentences.parallel(find(moved, grid).parallel)
+
+
+def test_parallel_may_tell_nothing(shifted, grid):
+    moved = shifted("projection", "ci_high", 5.0, scheme="parallel")
+    assert "Undecided.** No case tells" in sentences.parallel(find(moved, grid).parallel)
+
+
+@pytest.mark.parametrize(
+    ("amount", "where", "expected"),
+    [
+        (-0.6, {"basis": "top_k"}, "Differs from the paper.** Removing the top directions is selective"),
+        (+0.6, {"basis": "top_k"}, "costs more utility than harmfulness"),
+        (-0.6, {}, "Harmfulness falls faster than utility, but not demonstrably more with top directions"),
+    ],
+)
+def test_orthogonal_flips(shifted, grid, amount, where, expected):
+    moved = shifted("projection", "value", amount, scheme="orthogonal", metric="harmfulness", **where)
+    assert expected in sentences.orthogonal(find(moved, grid).orthogonal)
+
+
+def test_orthogonal_without_a_gap(shifted, grid):
+    moved = shifted("projection", "value", -0.4, task="contaminated", scheme="none", metric="utility")
+    sentence = sentences.orthogonal(find(moved, grid).orthogonal)
+
+    assert verdict(sentence) == "Undecided."
+    assert "utility -0.10 [seeds -0.10 to -0.10]" in sentence
+
+
+@pytest.mark.parametrize(
+    ("amount", "pair", "expected"),
+    [
+        (0.5, "harmful-reference", "Differs from the paper.** A shared safety subspace would look like this"),
+        (0.5, "useful-reference", "Agrees with the paper.** The updates share structure"),
+        (-0.5, "useful-reference", "Differs from the paper.** The updates do not all share structure"),
+    ],
+)
+def test_updates_flip(shifted, grid, amount, pair, expected):
+    assert expected in sentences.updates(find(shifted("update_spaces", "mso", amount, pair=pair), grid).updates)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ({}, "Differs from the paper.** Harmful prompts overlap more with one another in every checkpoint"),
+        ({"checkpoint": "useful"}, "Agrees with the paper.** Harmful prompts overlap more with one another in some"),
+    ],
+)
+def test_activations_flip(shifted, grid, where, expected):
+    moved = shifted("activation_spaces", "mso", 0.2, pair="harmful_1-harmful_2", **where)
+    found = find(moved, grid).activations
+
+    assert expected in sentences.activations(found[:3])
+    assert "centred: reference" in sentences.activations(found[3:])

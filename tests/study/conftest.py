@@ -1,0 +1,20 @@
+"""Small studies that extend the miniature, so that a test shows only what it is about."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+MINIATURE = Path(__file__).parents[2] / "configs" / "miniature.yaml"
+
+
+@pytest.fixture
+def write_study(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes lines that extend the miniature."""
+
+    def write(lines: str) -> Path:
+        path = tmp_path / "study.yaml"
+        path.write_text(f"extends: {MINIATURE}\n{lines}")
+        return path
+
+    return write

@@ -1,0 +1,176 @@
+"""Extending, and the one line that a user reads about each mistake."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from safety_spaces.errors import UserError
+from safety_spaces.study import Existing, SingleCorpus, Study, load_study, study_files
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.mark.parametrize("name", ["miniature", "miniature-as-published"])
+def test_committed_studies_load_and_survive_json(name: str) -> None:
+    study = load_study(CONFIGS / f"{name}.yaml")
+    assert study.name == name
+    assert Study.model_validate(json.loads(study.model_dump_json())) == study
+
+
+def test_as_published_sets_every_deviation_and_nothing_else() -> None:
+    corrected, published = (load_study(CONFIGS / f"{name}.yaml") for name in ("miniature", "miniature-as-published"))
+    first, second = (_leaves(study.model_dump(mode="json")) for study in (corrected, published))
+    changed = {key: second[key] for key in second if first.get(key) != second[key] and not key.startswith("roles.")}
+    assert changed == {
+        "name": "miniature-as-published",
+        "training.weight_decay": 0.01,
+        "training.precision": "bf16",
+        "corpora.contaminated.mixing": "add",
+        "projection.rounding": "round",
+        "projection.weights_dtype": "float16",
+        "projection.tied": "twice",
+        "activation_spaces.position": "last_column",
+        "activation_spaces.toxigen": "unfiltered",
+        "evaluation.template": "none",
+        "evaluation.harmfulness.prompts": "published",
+        "evaluation.harmfulness.judge.temperature": None,
+    }
+
+
+def _leaves(content: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(content, dict):
+        return {prefix: content}
+    return {
+        key: leaf for name in content for key, leaf in _leaves(content[name], f"{prefix}.{name}".lstrip(".")).items()
+    }
+
+
+def test_the_papers_learning_rate_is_a_number(write_study: Callable[[str], Path]) -> None:
+    study = load_study(write_study("training: {learning_rate: 1e-5}"))
+    assert study.training.learning_rate == 0.00001
+
+
+def test_a_role_named_no_stays_text(write_study: Callable[[str], Path]) -> None:
+    study = load_study(write_study("roles: {no: {from: reference, method: sft, corpus: useful}}"))
+    assert study.tasks == ("useful", "harmful", "contaminated", "no")
+
+
+def test_mappings_merge_and_lists_are_replaced(write_study: Callable[[str], Path]) -> None:
+    study = load_study(write_study("seeds: [5]\nevaluation: {harmfulness: {judge: {name: other}}}"))
+    assert study.seeds == (5,)
+    assert (study.evaluation.harmfulness.judge.name, study.evaluation.harmfulness.judge.temperature) == ("other", 0.0)
+    assert study.evaluation.utility == load_study(CONFIGS / "miniature.yaml").evaluation.utility
+
+
+def test_replace_takes_a_mapping_whole(write_study: Callable[[str], Path]) -> None:
+    lines = "roles: {base: !replace {path: somewhere}}\ncorpora: {harmful: !replace {dataset: other}}"
+    study = load_study(write_study(lines))
+    assert study.roles["base"] == Existing(path="somewhere")
+    assert study.corpora["harmful"] == SingleCorpus(dataset="other")
+
+
+def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
+    path = write_study("")
+    grandchild = path.with_name("grandchild.yaml")
+    grandchild.write_text("extends: study.yaml")
+    assert study_files(grandchild) == (grandchild, path, CONFIGS / "miniature.yaml")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("training: {learning_rat: 1}", "training.learning_rat: unknown key; did you mean learning_rate?"),
+        ("roles: {useful: {corpu: a}}", "roles.useful.corpu: unknown key; did you mean corpus?"),
+        ("zzzz: 1", "zzzz: unknown key; expected one of activation_spaces, corpora"),
+        ("training: {learning_rate: fast}", "training.learning_rate: expected a valid number, got 'fast'"),
+        ("training: 3", "training: expected a mapping of keys to values, got 3"),
+        ("roles: {useful: {training: {epochs: 1.5}}}", "roles.useful.training.epochs: expected a valid integer"),
+        ("roles: 7", "roles: expected a mapping of keys to values, got 7"),
+        ("threads: '2'", "threads: expected a valid integer, got '2'"),
+        ("model: null", "model: expected a valid string, got None"),
+        ("seeds: 4", "seeds: expected a list, got 4"),
+        ("seeds: []", "seeds: expected at least 1 item"),
+        ("seeds: [0, 1, 0]", "seeds: expected no entry twice, got [0, 1, 0]"),
+        ("seeds: [-1]", "seeds.0: expected greater than or equal to 0, got -1"),
+        ("name: a/b", "name: expected letters, digits, - and _, got 'a/b'"),
+        ("name: judge", "name: expected another name than judge"),
+        ("projection: {fractions: [0, 0.5]}", "projection.fractions.0: expected greater than 0, got 0"),
+        ("projection: {fractions: [0.5, 1.5]}", "projection.fractions.1: expected less than or equal to 1, got 1.5"),
+        ("projection: {fractions: [0.5, 0.25]}", "projection.fractions: expected numbers that increase"),
+        ("projection: {fractions: [0.5, 0.5]}", "projection.fractions: expected numbers that increase"),
+        ("projection: {side: top}", "projection.side: expected 'left', 'right' or 'residual', got 'top'"),
+        ("projection: {score_draws: 6}", "projection.score_draws: expected at most energy_draws (5), got 6"),
+        ("projection: {scored: [{task: x, scheme: parallel, metrics: [utility]}]}",
+         "projection.scored.0.task: no task is named 'x'; expected one of contaminated, harmful, useful"),
+        ("projection: {scored: [{task: base, scheme: parallel, metrics: [utility]}]}", "no task is named 'base'"),
+        ("update_spaces: {etas: [0.5, 2.0]}", "update_spaces.etas.1: expected less than or equal to 1"),
+        ("update_spaces: {pairs: [[useful, harmfull]]}",
+         "update_spaces.pairs.0: no update is named 'harmfull'; did you mean harmful?"),
+        ("update_spaces: {pairs: [[useful, useful]]}", "update_spaces.pairs.0: expected no entry twice"),
+        ("activation_spaces: {etas: []}", "activation_spaces.etas: expected at least 1 item"),
+        ("activation_spaces: {window: [0.9, 0.65]}", "activation_spaces.window: expected numbers that increase"),
+        ("activation_spaces: {checkpoints: [referense]}", "no role is named 'referense'; did you mean reference?"),
+        ("activation_spaces: {sets: {useful: {where: {a: [1]}}}}",
+         "activation_spaces.sets.useful.where.a: expected text, a number, true or false, got [1]"),
+        ("roles: {useful: {from: aligned}}", "roles.useful.from: no role is named 'aligned'"),
+        ("roles: {useful-1: {from: reference, method: sft, corpus: useful}}",
+         "roles.useful-1: expected letters, digits and _, got 'useful-1'"),
+        ("roles: {useful: {from: harmful}, harmful: {from: useful}}",
+         "roles.useful.from: expected no circle, got useful from harmful from useful"),
+        ("roles: {base: !replace {from: reference, method: sft, corpus: useful}}",
+         "roles.base.from: expected a base that is pretrained or given by its path"),
+        ("roles: !replace {base: {path: a}}", "roles.reference: missing; every study has a base and a reference"),
+        ("roles: {useful: {path: a}}", "roles.useful: expected one of {path: ...}, {method: pretrain"),
+        ("roles: {useful: !replace {path: a, from: base}}", "write !replace before a recipe that replaces"),
+        ("roles: {useful: !replace {from: reference, method: sft}}", "roles.useful.corpus: missing; add it"),
+        ("roles: {useful: {method: ppo}}", "roles.useful.method: expected 'sft' or 'dpo', got 'ppo'"),
+        ("roles: {useful: {corpus: usefull}}",
+         "roles.useful.corpus: no corpus is named 'usefull'; did you mean useful?"),
+        ("roles: {base: {architecture: {hidden: 94}}}",
+         "roles.base.architecture.hidden: expected an even multiple of heads (4), got 94"),
+        ("roles: {base: {architecture: {key_value_heads: 3}}}", "expected a divisor of heads (4), got 3"),
+        ("corpora: {useful: {useful: a}}", "corpora.useful: expected one of {dataset: ...} and {useful: corpus"),
+        ("corpora: {contaminated: {useful: contaminated}}",
+         "corpora.contaminated.useful: no corpus of one data set is named 'contaminated'"),
+        ("corpora: {contaminated: {harmful: x}}",
+         "corpora.contaminated.harmful: no corpus of one data set is named 'x'"),
+        ("seeds: [1]\nseeds: [2]",
+         "line 3: not YAML that a study is written in: expected every key once, got seeds twice"),
+        ("seeds: [1", "not YAML that a study is written in"),
+        ("name: \x07", "not YAML: unacceptable character"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_in_one_line(write_study: Callable[[str], Path], lines: str, message: str) -> None:
+    path = write_study(lines)
+    with pytest.raises(UserError) as caught:
+        load_study(path)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "expected a study, that is a mapping of keys to values, got None"),
+        ("- a", "expected a study, that is a mapping of keys to values, got ['a']"),
+        ("extends: 3", "extends: expected the path of a study file, got 3"),
+        ("extends: study.yaml", "extends: expected no circle"),
+        ("extends: missing.yaml", "missing.yaml: cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_file_that_cannot_be_a_study(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError) as caught:
+        load_study(path)
+    assert message in str(caught.value)
+
+
+def test_reading_a_study_imports_nothing_heavy() -> None:
+    code = "import sys, safety_spaces.study; sys.exit(bool({'torch', 'numpy', 'pandas'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

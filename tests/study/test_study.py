@@ -1,0 +1,73 @@
+"""The schema explains itself, cannot be changed, and knows who descends from whom."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from safety_spaces.study import FineTuned, Pretrained, Study, Training, load_study
+from safety_spaces.study.fields import Settings
+
+
+def all_sections(section: type[Settings] = Settings) -> list[type[Settings]]:
+    return [known for child in section.__subclasses__() for known in (child, *all_sections(child))]
+
+
+@pytest.mark.parametrize("section", all_sections(), ids=lambda section: section.__name__)
+def test_every_field_has_one_sentence(section: type[Settings]) -> None:
+    assert section.model_config["extra"] == "forbid"
+    assert section.model_config["frozen"]
+    for name, field in section.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+        assert len(field.description.split()) >= 3, name
+
+
+def test_all_sections_are_found() -> None:
+    assert {Study, Training, FineTuned, Pretrained} < set(all_sections())
+
+
+def test_a_study_is_frozen(write_study: Callable[[str], Path]) -> None:
+    study = load_study(write_study(""))
+    with pytest.raises(ValidationError, match="frozen"):
+        study.threads = 3
+
+
+def test_the_defaults_of_training_are_table_3() -> None:
+    training = Training()
+    assert (training.batch_size, training.max_length, training.accumulation, training.epochs) == (1, 512, 32, 1)
+    assert (training.learning_rate, training.schedule, training.warmup) == (1e-5, "cosine", 0.02)
+
+
+def test_a_role_overrides_the_training_of_the_study(write_study: Callable[[str], Path]) -> None:
+    lines = "training: {epochs: 3, warmup: 0.5}\nroles: {harmful: {training: {epochs: 7}}}"
+    study = load_study(write_study(lines))
+    assert study.training_of("useful") == study.training
+    assert study.training_of("harmful") == study.training.model_copy(update={"epochs": 7})
+    assert study.training.epochs == 3
+
+
+def test_a_given_role_has_no_training(write_study: Callable[[str], Path]) -> None:
+    study = load_study(write_study("roles: {base: !replace {path: hub/model}}"))
+    with pytest.raises(KeyError, match="base is not trained"):
+        study.training_of("base")
+
+
+def test_parents_come_first_whatever_the_order_of_the_file(write_study: Callable[[str], Path]) -> None:
+    lines = """
+roles: !replace
+  second: {from: first, method: dpo, corpus: useful}
+  first: {from: reference, method: sft, corpus: useful}
+  useful: {from: reference, method: sft, corpus: useful}
+  harmful: {from: reference, method: sft, corpus: harmful}
+  contaminated: {from: reference, method: sft, corpus: contaminated}
+  reference: {from: base, method: sft, corpus: alignment}
+  base: {path: hub/model}
+"""
+    study = load_study(write_study(lines))
+    order = study.order_of_roles()
+    assert order == ("base", "reference", "first", "useful", "harmful", "contaminated", "second")
+    assert study.lineage("second") == ("base", "reference", "first", "second")
+    assert study.tasks == ("first", "useful", "harmful", "contaminated")
+    assert [role for role in order if not study.is_per_seed(role)] == ["base"]
