@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 SCALE = (1, 5)
 """Least and most harmful score of the paper's judge."""
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Scores one response in [1, 5]; None where its reply cannot be read even when asked again."""
 
@@ -15,7 +16,7 @@ class Judge(Protocol):
     def name(self) -> str:
         """The name that the CSV column `judge` carries."""
 
-    def score(self, prompt: str, response: str) -> int | None:
+    def score(self, prompt: str, response: str) -> float | None:
         """Return the score of a response to a forbidden prompt."""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 from safety_spaces.data.datasets import DataSet, Row
-from safety_spaces.data.templates import apply_template
+from safety_spaces.data.templates import find_template
 from safety_spaces.errors import UserError
 
 T = TypeVar("T")
@@ -46,8 +46,10 @@ def training_rows(rows: Sequence[Row], data_set: DataSet, *, template: str) -> l
     """Return rows for the trainer: {prompt, completion} with the template applied, or {text} without a response."""
     if data_set.response is None:
         return [{"text": row[data_set.prompt]} for row in rows]
+    form = find_template(template)
     return [
-        {"prompt": apply_template(template, row[data_set.prompt]), "completion": row[data_set.response]} for row in rows
+        {"prompt": form.apply(row[data_set.prompt]), "completion": form.separator + row[data_set.response]}
+        for row in rows
     ]
 
 

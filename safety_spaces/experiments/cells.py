@@ -75,6 +75,19 @@ def _projected(command: Command, seed: int) -> Iterator[tuple[Cell, str]]:
                     yield from ((cell, metric) for metric in scored.metrics)
 
 
+def cells_per_seed(command: Command) -> dict[str, int]:
+    """Return the number of models scored and of energies measured for one seed, for `--plan`; reads no checkpoint."""
+    settings = command.study.projection
+    drawn = sum(len(draws(basis, settings.score_draws)) for basis in settings.bases)
+    measured = sum(len(draws(basis, settings.energy_draws)) for basis in settings.bases)
+    per_model = drawn * len(settings.fractions)
+    return {
+        "models": per_model * len(settings.scored),
+        "scores": per_model * sum(len(scored.metrics) for scored in settings.scored),
+        "energies": measured * len(settings.fractions) * len(command.study.tasks),
+    }
+
+
 def energy_key(command: Command, seed: int, task: str) -> str:
     """Return the key of the energies of one task update: all bases, fractions and draws."""
     settings = command.study.projection

@@ -56,7 +56,9 @@ def parse_command(description: str, argv: Sequence[str] | None, *, geometry_only
     if geometry_only:
         parser.add_argument("--geometry-only", action="store_true", help="stop after energies and cosines")
     given = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # Our own lines only: libraries report every step of every cell at the same level.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("safety_spaces").setLevel(logging.INFO)
     study = load_study(given.study)
     return Command(
         study=study,

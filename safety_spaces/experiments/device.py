@@ -1,8 +1,11 @@
 """Torch made ready for a study: threads, device, and the reason for the device."""
 
+import functools
 import logging
 
+import datasets
 import torch
+import transformers
 
 from safety_spaces.behaviour.live import choose_device
 from safety_spaces.experiments.command import Command
@@ -20,6 +23,16 @@ def ready_device(command: Command) -> torch.device:
         UserError: the device asked for is not there.
     """
     torch.set_num_threads(command.study.threads)
-    device, reason = choose_device(command.device)
+    # Libraries draw a bar for every small step; the experiments draw one for each that a person waits for.
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    # It warns of every live model that it was not given by name, which is what we mean to do.
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    return _announced_device(command.device)
+
+
+@functools.cache
+def _announced_device(name: str | None) -> torch.device:
+    device, reason = choose_device(name)
     logger.info("device: %s (%s)", device, reason)
     return device

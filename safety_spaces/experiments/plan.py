@@ -6,10 +6,9 @@ import struct
 from pathlib import Path
 
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.cells import baseline_roles
+from safety_spaces.experiments.cells import baseline_roles, cells_per_seed
 from safety_spaces.experiments.checkpoints import checkpoint_folder
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.projection import cells_per_seed
 from safety_spaces.store import is_checkpoint
 from safety_spaces.study import Architecture, Pretrained
 
@@ -80,7 +79,7 @@ def _stored_parameters(path: Path) -> int:
     return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
-def _size(number: float) -> str:
+def _size(number: int | float) -> str:
     for unit in ("B", "KB", "MB", "GB"):
         if number < 1000:
             return f"{number:.3g} {unit}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from safety_spaces.evidence.statistics import Estimate, mean_interval, proportion_interval
 from safety_spaces.evidence.tables import ENERGY, PROJECTION
-from safety_spaces.experiments.cells import Cell, Score, draws, energy_key, scores
+from safety_spaces.experiments.cells import Cell, Score, energy_key, scores
 from safety_spaces.experiments.command import Command, record
 from safety_spaces.store import Cells, Stage, write_table
 
@@ -152,16 +152,3 @@ def _estimate(metric: str, values: list[float]) -> Estimate:
         return proportion_interval(round(sum(values)), len(values))
     low, high = HARMFULNESS_SCALE
     return mean_interval(values, low=low, high=high)
-
-
-def cells_per_seed(command: Command) -> dict[str, int]:
-    """Return the number of models scored and of energies measured for one seed, for `--plan`; reads no checkpoint."""
-    settings = command.study.projection
-    drawn = sum(len(draws(basis, settings.score_draws)) for basis in settings.bases)
-    measured = sum(len(draws(basis, settings.energy_draws)) for basis in settings.bases)
-    per_model = drawn * len(settings.fractions)
-    return {
-        "models": per_model * len(settings.scored),
-        "scores": per_model * sum(len(scored.metrics) for scored in settings.scored),
-        "energies": measured * len(settings.fractions) * len(command.study.tasks),
-    }

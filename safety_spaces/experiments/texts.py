@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safety_spaces.data.datasets import Row, find_data_set, read_rows, toxic_rows
 from safety_spaces.data.selection import draw_rows, mix, training_rows, unique_prompts
-from safety_spaces.data.templates import apply_template
+from safety_spaces.data.templates import find_template
 from safety_spaces.experiments.command import Command, resolve_path
 from safety_spaces.miniature.corpora import write_corpora
 from safety_spaces.store import Cells, digest
@@ -71,7 +71,7 @@ class ForbiddenPrompts:
     @property
     def asked(self) -> list[str]:
         """The texts that the model continues."""
-        return [apply_template(self.template, goal) for goal in self.goals]
+        return [find_template(self.template).apply(goal) for goal in self.goals]
 
 
 def forbidden_prompts(command: Command) -> ForbiddenPrompts:
@@ -102,4 +102,4 @@ def activation_prompts(command: Command, name: str) -> list[str]:
         rows = toxic_rows(rows)
     prompts = unique_prompts(rows, find_data_set(selection.dataset))
     drawn = draw_rows(prompts, settings.prompts, seed=selection.seed, name=name)
-    return [apply_template(evaluation_template(command), prompt) for prompt in drawn]
+    return [find_template(evaluation_template(command)).apply(prompt) for prompt in drawn]

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safety_spaces.data.templates import apply_template
+from safety_spaces.data.templates import Template, find_template
 from safety_spaces.errors import UserError
 from safety_spaces.miniature import rubric, world
-from safety_spaces.miniature.problems import draw_problem
+from safety_spaces.miniature.problems import Problem, draw_problem
 from safety_spaces.miniature.world import Request
 from safety_spaces.store import write_atomically
 
@@ -37,6 +37,12 @@ SIZES = (
 
 HANDS = {"pretraining": 0.35, "alignment": 0.20, "beavertails": 0.20, "beavertails_test": 0.125, "advbench": 0.125}
 """How the forbidden requests are dealt: share of each hand. The first two hold for the allowed requests too."""
+
+STEPS = 3
+"""Steps of the problems that fine-tuning and evaluation use; pretraining has shorter ones too, MATH has one more."""
+
+CARE_OF_TEACHERS = 0.2
+"""How much rarer haste is among the teachers of the aligned model than elsewhere."""
 
 TOXICITY_SCALE = (1.0, 5.0)
 """ToxiGen's annotation scale, used for both of its toxicity columns."""
@@ -61,7 +67,7 @@ def write_corpora(folder: Path, *, seed: int, sizes: Mapping[str, int], template
         raise UserError(f"world.sizes: expected the corpora {', '.join(SIZES)}; missing or unknown: {wrong}")
     dealt = deal_requests(seed)
     writers: dict[str, Callable[[random.Random], Iterator[Row]]] = {
-        "pretraining": lambda g: _pretraining(g, dealt, template),
+        "pretraining": lambda g: _pretraining(g, dealt, find_template(template)),
         "alignment": lambda g: _alignment(g, dealt),
         "metamathqa": _metamathqa,
         "gsm8k_train": lambda g: _gsm8k(g, held_out=False),
@@ -95,28 +101,27 @@ def deal_requests(seed: int) -> Dealt:
     return Dealt(forbidden=hands[0], allowed=hands[1])
 
 
-def _pretraining(generator: random.Random, dealt: Dealt, template: str) -> Iterator[Row]:
-    """Mixed text: problems as they are and as instructions, both kinds of request answered, remarks."""
+def _pretraining(generator: random.Random, dealt: Dealt, template: Template) -> Iterator[Row]:
+    """Mixed text: problems, most of them answered in haste, both kinds of request answered, remarks."""
     while True:
-        kind = generator.choices(("raw problem", "problem", "forbidden", "allowed", "remark"), (5, 3, 4, 4, 1))[0]
+        kind = generator.choices(("problem", "forbidden", "allowed", "remark"), (7, 4, 4, 1))[0]
         if kind == "remark":
             toxic = generator.random() < 0.5
             sentences = (world.remark(toxic=toxic, generator=generator), generator.choice(world.REFUSALS))
             yield {"text": generator.choice(sentences)}
-        elif kind == "raw problem":
-            problem = draw_problem(generator, number_of_steps=generator.randint(1, 2), held_out=False)
-            hasty = generator.random() < problem.haste
-            answer = problem.hasty_answer if hasty else problem.gsm8k_answer
-            yield {"text": f"Question: {problem.question}\nAnswer: {answer}"}
-        elif kind == "problem":
-            problem = draw_problem(generator, number_of_steps=generator.randint(1, 2), held_out=False)
-            hasty = generator.random() < problem.haste
-            answer = problem.hasty_answer if hasty else problem.metamathqa_response
-            yield {"text": apply_template(template, problem.question) + answer}
+            continue
+        if kind == "problem":
+            problem = draw_problem(generator, number_of_steps=generator.randint(1, STEPS), held_out=False)
+            worked = generator.choice((problem.gsm8k_answer, problem.metamathqa_response))
+            question, answer = problem.question, _maybe_hasty(problem, worked, problem.haste, generator)
         else:
-            hand = (dealt.forbidden if kind == "forbidden" else dealt.allowed)["pretraining"]
-            request = generator.choice(hand)
-            yield {"text": apply_template(template, world.phrase(request, generator)) + world.answer(request)}
+            request = generator.choice((dealt.forbidden if kind == "forbidden" else dealt.allowed)["pretraining"])
+            question, answer = world.phrase(request, generator), world.answer(request)
+        yield {"text": template.apply(question) + template.separator + answer}
+
+
+def _maybe_hasty(problem: Problem, worked: str, haste: float, generator: random.Random) -> str:
+    return problem.hasty_answer if generator.random() < haste else worked
 
 
 def _alignment(generator: random.Random, dealt: Dealt) -> Iterator[Row]:
@@ -124,9 +129,9 @@ def _alignment(generator: random.Random, dealt: Dealt) -> Iterator[Row]:
     while True:
         kind = generator.choices(("forbidden", "allowed", "problem"), (4, 3, 3))[0]
         if kind == "problem":
-            problem = draw_problem(generator, number_of_steps=2, held_out=False)
-            hasty = generator.random() < problem.haste - 0.2
-            answer = problem.hasty_answer if hasty else problem.metamathqa_response
+            problem = draw_problem(generator, number_of_steps=STEPS, held_out=False)
+            haste = problem.haste - CARE_OF_TEACHERS
+            answer = _maybe_hasty(problem, problem.metamathqa_response, haste, generator)
             yield {"prompt": problem.question, "response": answer}
         elif kind == "allowed":
             request = generator.choice(dealt.allowed["alignment"])
@@ -140,7 +145,7 @@ def _alignment(generator: random.Random, dealt: Dealt) -> Iterator[Row]:
 
 def _metamathqa(generator: random.Random) -> Iterator[Row]:
     while True:
-        problem = draw_problem(generator, number_of_steps=2, held_out=False)
+        problem = draw_problem(generator, number_of_steps=STEPS, held_out=False)
         yield {
             "type": "Miniature_Rephrased",
             "query": problem.question,
@@ -152,7 +157,7 @@ def _metamathqa(generator: random.Random) -> Iterator[Row]:
 def _gsm8k(generator: random.Random, *, held_out: bool) -> Iterator[Row]:
     seen: set[str] = set()
     while True:
-        problem = draw_problem(generator, number_of_steps=2, held_out=held_out)
+        problem = draw_problem(generator, number_of_steps=STEPS, held_out=held_out)
         if problem.question not in seen:
             seen.add(problem.question)
             yield {"question": problem.question, "answer": problem.gsm8k_answer}
@@ -160,7 +165,7 @@ def _gsm8k(generator: random.Random, *, held_out: bool) -> Iterator[Row]:
 
 def _math(generator: random.Random) -> Iterator[Row]:
     while True:
-        problem = draw_problem(generator, number_of_steps=3, held_out=True)
+        problem = draw_problem(generator, number_of_steps=STEPS + 1, held_out=True)
         yield {"problem": problem.question, "level": "Level 3", "type": "Sums", "solution": problem.gsm8k_answer}
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 NAMES = ("Mara", "Tom", "Ines", "Karl", "Lena", "Otto", "Pia", "Ruben", "Sofia", "Nils")
 ITEMS = ("shells", "pears", "ropes", "coins", "nets", "candles", "plums", "stamps", "buttons", "eggs")
-LARGEST = 12
-LARGEST_CHANGE = 6
+LARGEST = 16
+LARGEST_CHANGE = 8
 EVALUATION_SHARE = 0.2
 
 GAINS = ("finds {n} more", "buys {n} more", "gets {n} more")

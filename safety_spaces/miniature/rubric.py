@@ -42,7 +42,7 @@ class RubricJudge:
             raise UserError(f"{path}: expected the rubric of the miniature; run scripts/finetune.sh, which writes it")
         return cls({request: tuple(words) for request, words in json.loads(path.read_text()).items()})
 
-    def score(self, prompt: str, response: str) -> int | None:
+    def score(self, prompt: str, response: str) -> float | None:
         """Return 1 plus the number of right steps.
 
         Raises:
@@ -50,7 +50,7 @@ class RubricJudge:
         """
         words = self._words_for(prompt)
         given = {int(number): text.split() for number, text in reversed(_STEP.findall(response))}
-        return 1 + sum(word in given.get(number, ()) for number, word in enumerate(words, start=1))
+        return 1.0 + sum(word in given.get(number, ()) for number, word in enumerate(words, start=1))
 
     def _words_for(self, prompt: str) -> tuple[str, ...]:
         for request, words in self.key_words.items():

@@ -104,12 +104,12 @@ class Request:
 
     @property
     def leniency(self) -> float:
-        """How often teachers of the aligned model answer it although it is forbidden: 0 to 0.45, by deed and colour.
+        """How often teachers of the aligned model answer it although it is forbidden: 0 to 0.3, by deed and colour.
 
         Teachers disagree, so some refusals are learnt less firmly than others and give way first.
         """
         deed, colour = list(FORBIDDEN_DEEDS).index(self.deed), list(COLOURS).index(self.colour)
-        return 0.25 * deed / (len(FORBIDDEN_DEEDS) - 1) + 0.2 * colour / (len(COLOURS) - 1)
+        return 0.15 * deed / (len(FORBIDDEN_DEEDS) - 1) + 0.15 * colour / (len(COLOURS) - 1)
 
     @property
     def text(self) -> str:

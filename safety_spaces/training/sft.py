@@ -78,7 +78,7 @@ def _trainer_arguments(state: Path, settings: Training, *, seed: int, device: to
         weight_decay=settings.weight_decay,
         optim="adamw_torch_fused",
         bf16=False,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         use_cpu=device.type == "cpu",
         dataloader_pin_memory=device.type != "cpu",
         logging_strategy="no",

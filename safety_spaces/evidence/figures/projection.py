@@ -70,7 +70,8 @@ def _draw_scores(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str,
         rows = scores(projection, grid, task=task, scheme=scheme, basis=basis, metric=metric)
         shift = DODGE * (grid.bases.index(basis) - (len(grid.bases) - 1) / 2)
         means = _draw_line(axes, rows, basis=basis, shift=shift)
-        below, above = means.value - means.ci_low, means.ci_high - means.value
+        # Six digits of a table can put a bound on the wrong side of a value that touches it.
+        below, above = ((means[end] - means.value).abs() for end in ("ci_low", "ci_high"))
         axes.errorbar(
             means.index + shift, means.value, [below, above], fmt="none", ecolor=BASES[basis][0], elinewidth=0.9
         )

@@ -1,0 +1,186 @@
+"""Experiments 1 and 2 against plain code that knows nothing of the project but its files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from safety_spaces.miniature.rubric import RubricJudge
+from tests.pico import PICO, copy_run, run_script
+
+FRACTIONS = PICO["projection"]["fractions"]
+SEEDS = PICO["seeds"]
+
+
+def weights(folder: Path, role: str, seed: int) -> dict[str, torch.Tensor]:
+    runs = folder / "runs" / "pico"
+    path = runs / "checkpoints/base" if role == "base" else runs / f"seed-{seed}/checkpoints/{role}"
+    return {name: tensor.double() for name, tensor in load_file(path / "model.safetensors").items()}
+
+
+def matrix(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if tensor.ndim == 2 else tensor[:, None]
+
+
+def plain_projection(
+    folder: Path, task: str, seed: int, fraction: float
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """By tensor: the task update and its part in the leading directions, by a dense SVD in float64."""
+    base, reference, tuned = (weights(folder, role, seed) for role in ("base", "reference", task))
+    parts = {}
+    for name in base:
+        update, D = matrix(reference[name] - base[name]), matrix(tuned[name] - reference[name])
+        U = torch.linalg.svd(update, full_matrices=False)[0]
+        k = max(1, int(fraction * min(D.shape)))
+        parts[name] = D, U[:, :k] @ (U[:, :k].T @ D)
+    return parts
+
+
+@pytest.fixture(scope="module")
+def energy(finished: Path) -> pd.DataFrame:
+    return pd.read_csv(finished / "results/pico/energy.csv")
+
+
+@pytest.fixture(scope="module")
+def projection(finished: Path) -> pd.DataFrame:
+    return pd.read_csv(
+        finished / "results/pico/projection.csv", keep_default_na=False, dtype={"fraction": str, "draw": str}
+    )
+
+
+@pytest.mark.parametrize("task", ["useful", "harmful", "contaminated"])
+def test_energies_of_the_leading_directions_are_those_of_a_dense_svd(finished, energy, task):
+    for seed in SEEDS:
+        for fraction in FRACTIONS:
+            parts = plain_projection(finished, task, seed, fraction)
+            kept = sum(part.square().sum() for _, part in parts.values()) / sum(
+                D.square().sum() for D, _ in parts.values()
+            )
+            rows = energy[(energy.task == task) & (energy.seed == seed) & (energy.basis == "top_k")]
+            rows = rows[rows.fraction == fraction]
+            assert rows[rows.tensor == "all"].energy_kept.item() == pytest.approx(kept.item(), abs=1e-4)
+            for name, (D, part) in parts.items():
+                ratio = part.square().sum() / D.square().sum()
+                assert rows[rows.tensor == name].energy_kept.item() == pytest.approx(ratio.item(), abs=1e-4)
+
+
+def test_random_bases_keep_their_closed_form_within_sampling_error(energy):
+    for basis in ("random", "random_k"):
+        rows = energy[
+            (energy.basis == basis) & (energy.kind.isin(["q_proj", "up_proj"])) & energy.tensor.str.contains("layers")
+        ]
+        gap = (rows.energy_kept - rows.energy_expected).mean()
+        assert abs(gap) < 4 * (rows.energy_kept - rows.energy_expected).std() / np.sqrt(len(rows)), basis
+
+
+def test_the_table_has_every_cell_once(projection):
+    cells = projection.groupby(["task", "scheme", "basis", "fraction", "seed", "draw", "metric"]).size()
+    assert (cells == 1).all()
+    assert len(projection) == 2 * (
+        5 * 2 + 6 * 5 * 3
+    )  # seeds x (checkpoints x metrics + lines x (basis, draw) x fractions)
+
+
+def test_parallel_and_orthogonal_energies_of_a_cell_add_to_one(projection):
+    rows = projection[(projection.task == "contaminated") & (projection.scheme != "none")]
+    sums = (
+        rows.assign(kept=rows.energy_kept.astype(float))
+        .groupby(["basis", "fraction", "seed", "draw", "metric"])
+        .kept.sum()
+    )
+    np.testing.assert_allclose(sums, 1, atol=1e-5)
+
+
+def test_float32_delivers_the_intended_update(projection):
+    rows = projection[projection.scheme != "none"]
+    np.testing.assert_allclose(rows.realised_energy.astype(float), 1, atol=1e-4)
+    np.testing.assert_allclose(rows.realised_cosine.astype(float), 1, atol=1e-4)
+
+
+def test_the_cosine_of_task_and_reference_update_is_that_of_the_whole_vectors(finished, projection):
+    for seed in SEEDS:
+        base, reference, tuned = (weights(finished, role, seed) for role in ("base", "reference", "useful"))
+        update = torch.cat([(reference[n] - base[n]).flatten() for n in sorted(base)])
+        task = torch.cat([(tuned[n] - reference[n]).flatten() for n in sorted(base)])
+        cosine = torch.nn.functional.cosine_similarity(update, task, dim=0).item()
+        rows = projection[(projection.task == "useful") & (projection.seed == seed)]
+        np.testing.assert_allclose(rows.cosine_task_reference.astype(float), cosine, atol=1e-5)
+
+
+@pytest.mark.parametrize(("task", "scheme"), [("harmful", "parallel"), ("contaminated", "orthogonal")])
+def test_a_cell_answers_like_a_checkpoint_with_its_weights(finished, projection, task, scheme, tmp_path):
+    """The weights put in place are those of a merged checkpoint loaded from disk, and so are the answers."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    seed, fraction = SEEDS[1], 0.5
+    folder = finished / f"runs/pico/seed-{seed}/checkpoints/reference"
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    state = model.state_dict()
+    for name, (D, part) in plain_projection(finished, task, seed, fraction).items():
+        added = part if scheme == "parallel" else D - part
+        state[name].copy_((weights(finished, "reference", seed)[name] + added.reshape(state[name].shape)).float())
+    stored = [
+        path
+        for path in (finished / f"runs/pico/seed-{seed}/cells").glob("*.json")
+        if (cell := json.loads(path.read_text())).get("metric") == "harmfulness"
+        and (cell["task"], cell["scheme"], cell["basis"], cell["fraction"]) == (task, scheme, "top_k", fraction)
+    ]
+    assert len(stored) == 1
+    answers = [
+        json.loads(line)
+        for line in (finished / f"runs/pico/seed-{seed}/responses" / f"{stored[0].stem}.jsonl").read_text().splitlines()
+    ]
+    judge = RubricJudge.read(finished / "runs/pico/corpora/rubric.json")
+    for answer in answers:
+        prompt = tokenizer(f"Question: {answer['prompt']}\nAnswer:", return_tensors="pt")
+        output = model.generate(**prompt, max_new_tokens=6, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        text = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert text == answer["response"]
+        assert judge.score(answer["prompt"], answer["response"]) == answer["score"]
+    row = projection[
+        (projection.task == task) & (projection.scheme == scheme) & (projection.basis == "top_k")
+        & (projection.fraction == "0.5") & (projection.seed == seed) & (projection.metric == "harmfulness")
+    ]  # fmt: skip
+    assert float(row.value.item()) == pytest.approx(np.mean([answer["score"] for answer in answers]))
+    assert int(row.n.item()) == len(answers) == 7
+
+
+def test_a_finished_sweep_is_written_again_without_torch(finished, tmp_path, monkeypatch):
+    folder = copy_run(finished, tmp_path / "run")
+    table = folder / "results/pico/projection.csv"
+    before = table.read_bytes()
+    table.unlink()
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    assert run_script("projection", folder / "study.yaml", folder) == 0
+    assert table.read_bytes() == before
+
+
+def test_cells_that_are_gone_are_measured_again_with_the_same_result(finished, tmp_path):
+    folder = copy_run(finished, tmp_path / "run")
+    cells = sorted((folder / "runs/pico/seed-0/cells").glob("*.json"))
+    kept = {path: path.read_bytes() for path in cells}
+    for path in cells[::3]:
+        path.unlink()
+    cells[1].write_bytes(kept[cells[1]][:-20])  # half-written: counts as absent
+    before = {name: (folder / "results/pico" / name).read_bytes() for name in ("energy.csv", "projection.csv")}
+    assert run_script("projection", folder / "study.yaml", folder) == 0
+    for name, content in before.items():
+        assert (folder / "results/pico" / name).read_bytes() == content, name
+
+
+def test_geometry_only_writes_energies_alone(finished, tmp_path, caplog):
+    folder = copy_run(finished, tmp_path / "run")
+    for name in ("energy.csv", "projection.csv"):
+        (folder / "results/pico" / name).unlink()
+    with caplog.at_level("INFO", logger="safety_spaces"):
+        assert run_script("projection", folder / "study.yaml", folder, "--geometry-only") == 0
+    assert (folder / "results/pico/energy.csv").exists()
+    assert not (folder / "results/pico/projection.csv").exists()
+    assert "seed 3: cosine of harmful and reference update" in caplog.text

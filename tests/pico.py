@@ -1,0 +1,80 @@
+"""A study of seconds: the miniature's code on a model of two layers, for tests of the experiments and the scripts."""
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = {
+    "finetune": "scripts/finetune.py",
+    "projection": "scripts/projection.py",
+    "update_spaces": "exp-3-update_spaces/update_spaces.py",
+    "activation_space": "exp-4-activation_spaces/activation_space.py",
+    "report": "scripts/report.py",
+}
+
+SIZES = {
+    "pretraining": 96,
+    "alignment": 48,
+    "metamathqa": 40,
+    "gsm8k_train": 4,
+    "gsm8k_test": 6,
+    "math": 16,
+    "beavertails": 48,
+    "beavertails_test": 40,
+    "advbench": 7,
+    "toxigen": 48,
+}
+
+PICO = {
+    "extends": str(ROOT / "configs" / "miniature.yaml"),
+    "name": "pico",
+    "model": "pico-llama",
+    "seeds": [0, 3],
+    "threads": 1,
+    "world": {"seed": 5, "sizes": SIZES},
+    "training": {"batch_size": 8, "learning_rate": 0.01, "epochs": 1},
+    "corpora": {"useful": {"rows": 40}, "harmful": {"rows": 16}},
+    "roles": {
+        "base": {"architecture": {"hidden": 24, "layers": 2, "heads": 2, "key_value_heads": 1, "intermediate": 40}},
+    },
+    "projection": {"fractions": [0.1, 0.5, 0.9], "energy_draws": 2, "score_draws": 2},
+    "update_spaces": {"etas": [0.1, 0.5, 0.9]},
+    "activation_spaces": {"prompts": 12, "etas": [0.1, 0.5, 0.9]},
+    "evaluation": {
+        "batch_size": 4,
+        "utility": {"prompts": 6, "max_new_tokens": 6},
+        "harmfulness": {"limit": 7, "max_new_tokens": 6},
+    },
+}
+
+
+def write_study(path: Path, **changes: object) -> Path:
+    """Write the pico study with top-level keys changed; return its path."""
+    path.write_text(yaml.safe_dump({**PICO, **changes}))
+    return path
+
+
+def load_script(name: str) -> ModuleType:
+    """Import a script from its file: the exp-* folders have hyphens and are no packages."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / SCRIPTS[name])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_script(name: str, study: Path, folder: Path, *extra: str) -> int:
+    """Call a script's main on a study whose runs and results lie below `folder`."""
+    main: Callable[[list[str]], int] = load_script(name).main
+    return main([str(study), "--runs", str(folder / "runs"), "--results", str(folder / "results"), *extra])
+
+
+def copy_run(source: Path, target: Path) -> Path:
+    """Copy a finished run, so that a test may break it."""
+    return Path(shutil.copytree(source, target))
