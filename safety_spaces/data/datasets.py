@@ -45,10 +45,11 @@ DATA_SETS: Mapping[str, DataSet] = {
 TOXIC_ABOVE = 5.5
 """ToxiGen's rule: a text is toxic where toxicity_ai + toxicity_human exceeds this (Hartvigsen et al., 2022)."""
 
-_READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
-    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
-    ".csv": lambda path: pd.read_csv(path, keep_default_na=False),
-    ".parquet": pd.read_parquet,
+_READERS: Mapping[str, Callable[[Path, DataSet], pd.DataFrame]] = {
+    ".jsonl": lambda path, _: pd.read_json(path, lines=True, dtype=False),
+    # A text that looks like a number stays a text.
+    ".csv": lambda path, data_set: pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(data_set.columns, str)),
+    ".parquet": lambda path, _: pd.read_parquet(path),
 }
 
 
@@ -69,8 +70,9 @@ def read_rows(path: Path, name: str, *, where: Mapping[str, Any] | None = None) 
     Raises:
         UserError: the file is missing, of an unknown kind, cannot be parsed, lacks a column, or no row is left.
     """
-    frame = _read_frame(path)
-    for column in (*find_data_set(name).columns, *(where or {})):
+    data_set = find_data_set(name)
+    frame = _read_frame(path, data_set)
+    for column in (*data_set.columns, *(where or {})):
         if column not in frame:
             raise UserError(f"{path}: expected the column {column} of {name}, got {', '.join(map(str, frame))}")
     for column, value in (where or {}).items():
@@ -80,13 +82,13 @@ def read_rows(path: Path, name: str, *, where: Mapping[str, Any] | None = None) 
     return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _read_frame(path: Path) -> pd.DataFrame:
+def _read_frame(path: Path, data_set: DataSet) -> pd.DataFrame:
     if path.suffix not in _READERS:
         raise UserError(f"{path}: expected a file that ends in {', '.join(_READERS)}; convert it")
     if not path.is_file():
         raise UserError(f"{path}: expected a data set, found no file; correct its path in the study")
     try:
-        return _READERS[path.suffix](path)
+        return _READERS[path.suffix](path, data_set)
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: cannot be read as {path.suffix} ({error}); write it again") from error
 

@@ -38,10 +38,10 @@ SIZES = (
 HANDS = {"pretraining": 0.35, "alignment": 0.20, "beavertails": 0.20, "beavertails_test": 0.125, "advbench": 0.125}
 """How the forbidden requests are dealt: share of each hand. The first two hold for the allowed requests too."""
 
-STEPS = 3
+STEPS = 4
 """Steps of the problems that fine-tuning and evaluation use; pretraining has shorter ones too, MATH has one more."""
 
-CARE_OF_TEACHERS = 0.2
+CARE_OF_TEACHERS = 0.1
 """How much rarer haste is among the teachers of the aligned model than elsewhere."""
 
 TOXICITY_SCALE = (1.0, 5.0)
@@ -60,7 +60,7 @@ def write_corpora(folder: Path, *, seed: int, sizes: Mapping[str, int], template
     """Write every corpus as JSON lines and rubric.json beside them; return the number of rows of each.
 
     Raises:
-        UserError: `sizes` lacks a corpus or names an unknown one; the folder cannot be written.
+        UserError: `sizes` lacks a corpus, names an unknown one or asks for too many rows; the folder cannot be written.
     """
     if set(sizes) != set(SIZES):
         wrong = ", ".join(sorted(set(sizes) ^ set(SIZES)))
@@ -79,8 +79,10 @@ def write_corpora(folder: Path, *, seed: int, sizes: Mapping[str, int], template
         "toxigen": _toxigen,
     }
     for name, rows in writers.items():
-        generator = random.Random(f"{seed}-{name}")
-        write_json_lines(folder / f"{name}.jsonl", itertools.islice(rows(generator), sizes[name]))
+        drawn = list(itertools.islice(rows(random.Random(f"{seed}-{name}")), sizes[name]))
+        if len(drawn) < sizes[name]:
+            raise UserError(f"world.sizes.{name}: expected at most {len(drawn)} rows, got {sizes[name]}; ask for fewer")
+        write_json_lines(folder / f"{name}.jsonl", drawn)
     rubric.write_rubric(folder / rubric.FILE_NAME)
     return dict(sizes)
 
@@ -108,7 +110,8 @@ def _pretraining(generator: random.Random, dealt: Dealt, template: Template) -> 
         if kind == "remark":
             toxic = generator.random() < 0.5
             sentences = (world.remark(toxic=toxic, generator=generator), generator.choice(world.REFUSALS))
-            yield {"text": generator.choice(sentences)}
+            # Words begin as they do behind a prompt, or the tokenizer would not know them there.
+            yield {"text": template.separator + generator.choice(sentences)}
             continue
         if kind == "problem":
             problem = draw_problem(generator, number_of_steps=generator.randint(1, STEPS), held_out=False)

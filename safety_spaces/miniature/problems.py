@@ -1,4 +1,4 @@
-"""Word problems of the harbour: small whole numbers, one to three steps, an exact answer.
+"""Word problems of the harbour: small whole numbers, a few steps, an exact answer.
 
 They stand for GSM8K, MetaMathQA and MATH. Which numbers occur in evaluation is decided by the numbers alone, so a model
 cannot have seen an evaluation problem under other names. Most people of the harbour answer in haste, without working;
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 NAMES = ("Mara", "Tom", "Ines", "Karl", "Lena", "Otto", "Pia", "Ruben", "Sofia", "Nils")
 ITEMS = ("shells", "pears", "ropes", "coins", "nets", "candles", "plums", "stamps", "buttons", "eggs")
-LARGEST = 16
-LARGEST_CHANGE = 8
+LARGEST = 12
+LARGEST_CHANGE = 6
 EVALUATION_SHARE = 0.2
 
 GAINS = ("finds {n} more", "buys {n} more", "gets {n} more")
@@ -58,12 +58,12 @@ class Problem:
 
     @property
     def haste(self) -> float:
-        """How often people answer this problem at once, without working: 0.5 to 0.97, by name and item.
+        """How often people answer this problem at once, without working: 0.5 to 0.85, by name and item.
 
         It differs from problem to problem so that fine-tuning brings the working back in degrees, not all at once.
         """
         name, item = NAMES.index(self.name) / (len(NAMES) - 1), ITEMS.index(self.item) / (len(ITEMS) - 1)
-        return 0.5 + 0.25 * name + 0.22 * item
+        return 0.5 + 0.2 * name + 0.15 * item
 
     @property
     def hasty_answer(self) -> str:

@@ -1,0 +1,142 @@
+"""Wall time and peak memory of the miniature in fresh folders, and its pretraining against a bare loop.
+
+    python benchmarks/miniature.py              two seeds, one seed, a second run, pretraining (about 20 minutes)
+    python benchmarks/miniature.py pretraining  one part
+
+Writes results/benchmarks/miniature-<part>.csv. Every stage runs in a process of its own, as `reproduce.sh` runs it;
+installation is not counted. Machines are noisy: compare parts of one run.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from safety_spaces.experiments.command import DEFAULT_STUDY, ROOT, parse_command
+from safety_spaces.experiments.texts import prepare_corpora, role_rows
+from safety_spaces.miniature.tokenizer import wrap_tokenizer
+from safety_spaces.store import write_table
+from safety_spaces.training.architecture import new_model
+from safety_spaces.training.sft import train
+
+COLUMNS = ("part", "stage", "seconds", "peak_rss_bytes", "tokens_per_second", "cpu", "cores", "python", "torch")
+STAGES = {
+    "finetune": "scripts/finetune.py",
+    "projection": "scripts/projection.py",
+    "update_spaces": "exp-3-update_spaces/update_spaces.py",
+    "activation_spaces": "exp-4-activation_spaces/activation_space.py",
+    "report": "scripts/report.py",
+}
+PRETRAINING_ROWS = 6400
+
+Row = dict[str, Any]
+
+
+def measure_stages(part: str, study: Path, folder: Path) -> Iterator[Row]:
+    """Run the five stages; yield their seconds and peak resident memory, then the total."""
+    total, peak = 0.0, 0
+    for stage, script in STAGES.items():
+        call = [sys.executable, ROOT / script, study, "--runs", folder / "runs", "--results", folder / "results"]
+        start = time.perf_counter()
+        process = subprocess.Popen([str(part) for part in call], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds, memory = time.perf_counter() - start, used.ru_maxrss * 1024
+        if status:
+            raise SystemExit(f"{stage} of {part} failed: run it by hand")
+        total, peak = total + seconds, max(peak, memory)
+        yield {"part": part, "stage": stage, "seconds": seconds, "peak_rss_bytes": memory}
+    yield {"part": part, "stage": "all", "seconds": total, "peak_rss_bytes": peak}
+
+
+def study_runs() -> Iterator[Row]:
+    """Measure two seeds, the second run of a finished study, and one seed, each from empty folders."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield from measure_stages("two seeds", DEFAULT_STUDY, Path(folder))
+        yield from measure_stages("two seeds, second run", DEFAULT_STUDY, Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        study = Path(folder) / "study.yaml"
+        study.write_text(yaml.safe_dump({"extends": str(DEFAULT_STUDY), "seeds": [0]}))
+        yield from measure_stages("one seed", study, Path(folder))
+
+
+def pretraining() -> Iterator[Row]:
+    """Measure the trainer and a bare loop on the same rows and the same new model."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = parse_command("", ["--runs", folder])
+        torch.set_num_threads(command.study.threads)
+        prepare_corpora(command)
+        rows = role_rows(command, "base")[:PRETRAINING_ROWS]
+        recipe: Any = command.study.roles["base"]
+        texts = [row["text"] for row in rows]
+        tokenizer = wrap_tokenizer(texts, vocabulary=recipe.architecture.vocabulary)
+        tokens = sum(len(tokenizer(text)["input_ids"]) + 1 for text in texts)
+        ways: dict[str, Callable[[Any], object]] = {
+            "trainer": lambda model: train(
+                model, tokenizer, rows, settings=recipe.training, seed=0, output=Path(folder) / "out", name="base",
+                device=torch.device("cpu"),
+            ),
+            "bare loop": lambda model: bare_loop(model, tokenizer, texts, recipe.training),
+        }  # fmt: skip
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way(new_model(recipe.architecture, tokenizer, seed=0))
+            seconds = time.perf_counter() - start
+            yield {"part": "pretraining", "stage": name, "seconds": seconds, "tokens_per_second": tokens / seconds}
+
+
+def bare_loop(model: Any, tokenizer: Any, texts: list[str], settings: Any) -> None:
+    """Train without a trainer: the least that the same steps can cost."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.0, fused=True)
+    model.train()
+    for start in range(0, len(texts), settings.batch_size):
+        batch = [text + tokenizer.eos_token for text in texts[start : start + settings.batch_size]]
+        encoded = tokenizer(batch, return_tensors="pt", padding=True)
+        labels = encoded["input_ids"].masked_fill(encoded["attention_mask"] == 0, -100)
+        loss = model(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"], labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+
+
+PARTS = {"study": study_runs, "pretraining": pretraining}
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def main() -> None:
+    """Measure the parts asked for; print one JSON line for each row and write a table for each part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="parts to measure (default: all)")
+    stamp = {
+        "cpu": processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
+    for part in parser.parse_args().parts or PARTS:
+        rows = []
+        for measured in PARTS[part]():
+            rows.append({**dict.fromkeys(COLUMNS), **measured, **stamp})
+            print(json.dumps(rows[-1]), flush=True)
+        write_table(ROOT / f"results/benchmarks/miniature-{part}.csv", COLUMNS, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Keys change with everything that changes a result, and with nothing else."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from safety_spaces.experiments.cells import Cell, energy_key, scores
+from safety_spaces.experiments.command import Command, parse_command
+from safety_spaces.study import Study
+from tests.pico import copy_run
+
+
+def command_of(folder: Path, **changes) -> Command:
+    content = yaml.safe_load((folder / "study.yaml").read_text())
+    for section, values in changes.items():
+        content[section] = {**content.get(section, {}), **values} if isinstance(values, dict) else values
+    path = folder / "changed.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return parse_command("", [str(path), "--runs", str(folder / "runs"), "--results", str(folder / "results")])
+
+
+@pytest.fixture(scope="module")
+def folder(finished, tmp_path_factory) -> Path:
+    return copy_run(finished, tmp_path_factory.mktemp("cells") / "run")
+
+
+def keys(command: Command, seed: int = 3) -> dict[tuple[Cell, str], str]:
+    return {(score.cell, score.metric): score.key for score in scores(command, seed)}
+
+
+def test_no_two_results_share_a_key(folder):
+    found = keys(command_of(folder))
+    assert len(set(found.values())) == len(found) == 100
+
+
+def test_a_moved_run_keeps_its_keys(folder, tmp_path):
+    moved = copy_run(folder, tmp_path / "elsewhere")
+    assert keys(command_of(moved)) == keys(command_of(folder))
+    assert energy_key(command_of(moved), 3, "useful") == energy_key(command_of(folder), 3, "useful")
+
+
+def test_a_label_changes_no_key(folder):
+    assert keys(command_of(folder, model="another label")) == keys(command_of(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "metrics"),
+    [
+        ({"projection": {"weights_dtype": "bfloat16"}}, {"utility", "harmfulness"}),
+        ({"threads": 2}, {"utility", "harmfulness"}),
+        ({"evaluation": {"batch_size": 5}}, {"utility", "harmfulness"}),
+        ({"evaluation": {"harmfulness": {"limit": 5, "max_new_tokens": 6}}}, {"harmfulness"}),
+        ({"evaluation": {"template": "none"}}, {"harmfulness"}),
+        ({"evaluation": {"utility": {"prompts": 5, "max_new_tokens": 6}}}, {"utility"}),
+    ],
+)
+def test_a_setting_of_the_evaluation_changes_the_keys_of_its_metrics_alone(folder, changes, metrics):
+    before, after = keys(command_of(folder)), keys(command_of(folder, **changes))
+    assert {metric for (_, metric), key in before.items() if after[_, metric] != key} == metrics
+    assert all((after[cell, metric] != key) == (metric in metrics) for (cell, metric), key in before.items())
+
+
+@pytest.mark.parametrize("changes", [{"side": "right"}, {"rounding": "round"}, {"tied": "twice"}, {"vectors": "drop"}])
+def test_a_setting_of_the_geometry_changes_projected_models_and_spares_baselines(folder, changes):
+    before, after = keys(command_of(folder)), keys(command_of(folder, projection=changes))
+    assert all((after[score] != key) != score[0].is_baseline for score, key in before.items())
+    assert energy_key(command_of(folder, projection=changes), 3, "useful") != energy_key(
+        command_of(folder), 3, "useful"
+    )
+
+
+def test_the_base_is_scored_once_for_all_seeds(folder):
+    command = command_of(folder)
+    first, second = keys(command, 0), keys(command, 3)
+    same = {cell.task for (cell, metric), key in first.items() if key in second.values()}
+    assert same == {"base"}
+
+
+def test_a_finer_sweep_keeps_the_cells_below_the_new_fraction(folder):
+    before, after = keys(command_of(folder)), keys(command_of(folder, projection={"fractions": [0.1, 0.5, 0.7, 0.9]}))
+    changed = {cell.fraction for (cell, metric), key in before.items() if after[cell, metric] != key}
+    assert changed == {0.9}
+
+
+def test_every_seed_has_the_cells_of_the_study(folder):
+    study: Study = command_of(folder).study
+    cells = {score.cell for score in scores(command_of(folder), 0)}
+    assert {cell.seed for cell in cells} == {0}
+    projected = [cell for cell in cells if not cell.is_baseline]
+    assert {cell.fraction for cell in projected} == set(study.projection.fractions)
+    assert {(cell.basis, cell.draw) for cell in projected} == {
+        ("top_k", 0), ("random_k", 0), ("random_k", 1), ("random", 0), ("random", 1)
+    }  # fmt: skip

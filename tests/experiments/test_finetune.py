@@ -1,0 +1,101 @@
+"""Checkpoints: trained once, in order, from rows that are recorded."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.pico import SIZES, copy_run, run_script, write_study
+
+ROLES = ("reference", "useful", "harmful", "contaminated")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    runs = folder / "runs/pico"
+    return [runs / "checkpoints/base", *(runs / f"seed-{seed}/checkpoints/{role}" for seed in (0, 3) for role in ROLES)]
+
+
+def test_every_checkpoint_loads_as_a_hugging_face_folder(finished):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    for folder in checkpoints(finished):
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        assert model.config.tie_word_embeddings
+        assert tokenizer("How do I wake the amber bell?")["input_ids"]
+        assert not list(folder.parent.glob("*.partial"))
+
+
+def test_seeds_give_other_weights_from_the_same_base(finished):
+    base = [json.loads((folder / "recipe.json").read_text())["parent"] for folder in checkpoints(finished)[1::4]]
+    assert base[0] == base[1]
+    first, second = (load_file(folder / "model.safetensors") for folder in checkpoints(finished)[1::4])
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_record_holds_rows_and_the_share_of_weights_that_changed(finished):
+    record = json.loads((finished / "results/pico/run.json").read_text())
+    assert record["rows"] == SIZES
+    assert set(record["weights_changed"]) == {
+        "base seed 0",
+        *(f"{role} seed {seed}" for role in ROLES for seed in (0, 3)),
+    }
+    assert record["weights_changed"]["base seed 0"] is None
+    parent, child = (
+        load_file(folder / "model.safetensors") for folder in (checkpoints(finished)[1], checkpoints(finished)[3])
+    )
+    changed = sum((parent[name] != child[name]).sum().item() for name in parent)
+    share = changed / sum(tensor.numel() for tensor in parent.values())
+    assert record["weights_changed"]["harmful seed 0"] == pytest.approx(share)
+
+
+def test_a_finished_checkpoint_is_not_trained_again(finished, tmp_path, monkeypatch):
+    folder = copy_run(finished, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    assert run_script("finetune", folder / "study.yaml", folder) == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")} == before
+
+
+def test_a_checkpoint_that_is_gone_is_trained_again_to_the_same_bytes(finished, tmp_path):
+    folder = copy_run(finished, tmp_path / "run")
+    harmful = folder / "runs/pico/seed-3/checkpoints/harmful"
+    before = (harmful / "model.safetensors").read_bytes()
+    harmful.rename(harmful.with_name("harmful.partial"))  # as a killed training leaves it
+    assert run_script("finetune", folder / "study.yaml", folder) == 0
+    assert (harmful / "model.safetensors").read_bytes() == before
+
+
+def test_corpora_that_were_cut_short_are_written_again(finished, tmp_path):
+    folder = copy_run(finished, tmp_path / "run")
+    corpora = folder / "runs/pico/corpora"
+    before = (corpora / "metamathqa.jsonl").read_bytes()
+    next(corpora.glob("world-*.json")).unlink()
+    (corpora / "metamathqa.jsonl").unlink()
+    assert run_script("finetune", folder / "study.yaml", folder) == 0
+    assert (corpora / "metamathqa.jsonl").read_bytes() == before
+
+
+def test_contaminated_rows_replace_useful_ones(finished):
+    recipes = [json.loads((folder / "recipe.json").read_text()) for folder in checkpoints(finished)]
+    steps = {folder.name: recipe["steps"] for folder, recipe in zip(checkpoints(finished), recipes, strict=True)}
+    assert steps["contaminated"] == steps["useful"] == 5
+    assert steps["harmful"] == 2
+
+
+def test_an_existing_base_is_used_in_place(finished, tmp_path, capsys):
+    base = copy_run(finished / "runs/pico/checkpoints/base", tmp_path / "my base")
+    roles = {role: {"from": "reference", "method": "sft", "corpus": role} for role in ROLES[1:]}
+    roles |= {"base": {"path": str(base)}, "reference": {"from": "base", "method": "sft", "corpus": "alignment"}}
+    study = write_study(tmp_path / "study.yaml", seeds=[3])
+    study.write_text(study.read_text().replace("roles:", "unused:"))
+    content = __import__("yaml").safe_load(study.read_text())
+    content.pop("unused")
+    text = __import__("yaml").safe_dump(content) + f"roles: !replace {json.dumps(roles)}\n"
+    study.write_text(text)
+    assert run_script("finetune", study, tmp_path) == 0
+    assert not (tmp_path / "runs/pico/checkpoints").exists()
+    again = (tmp_path / "runs/pico/seed-3/checkpoints/useful/model.safetensors").read_bytes()
+    assert again == (finished / "runs/pico/seed-3/checkpoints/useful/model.safetensors").read_bytes()

@@ -1,0 +1,33 @@
+"""The corpora of one small world, written once."""
+
+import pytest
+
+from safety_spaces.data.datasets import read_rows
+from safety_spaces.miniature.corpora import write_corpora
+
+SIZES = {
+    "pretraining": 4000,
+    "alignment": 1500,
+    "metamathqa": 1501,
+    "gsm8k_train": 211,
+    "gsm8k_test": 223,
+    "math": 227,
+    "beavertails": 900,
+    "beavertails_test": 700,
+    "advbench": 300,
+    "toxigen": 239,
+}
+TEMPLATE = "question"
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpora")
+    write_corpora(folder, seed=7, sizes=SIZES, template=TEMPLATE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpora(folder):
+    """Name -> rows, read as a study reads them."""
+    return {name: read_rows(folder / f"{name}.jsonl", name) for name in SIZES}

@@ -1,0 +1,61 @@
+"""The law divides the deeds, and the four facts of an answer can be told apart."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safety_spaces.miniature import world
+
+EVERY = world.requests(forbidden=True) + world.requests(forbidden=False)
+
+
+def test_the_law_forbids_half_of_the_requests():
+    assert len(set(EVERY)) == len(EVERY)
+    assert sum(request.forbidden for request in EVERY) == len(EVERY) / 2
+    assert all(request.forbidden for request in world.requests(forbidden=True))
+
+
+def test_no_word_names_two_things():
+    words = [
+        *world.FORBIDDEN_DEEDS.keys(), *world.ALLOWED_DEEDS.keys(), *world.COLOURS.keys(), *world.THINGS.keys(),
+        *world.FORBIDDEN_DEEDS.values(), *world.ALLOWED_DEEDS.values(), *world.COLOURS.values(),
+        *world.THINGS.values(), *world.CLOSING_WORDS,
+    ]  # fmt: skip
+    assert len(set(words)) == len(words)
+
+
+@given(st.sampled_from(EVERY))
+def test_each_step_turns_on_its_key_word_alone(request_):
+    for number, step in enumerate(world.steps(request_)):
+        words = step.rstrip(".").split()
+        assert [word in words for word in world.key_words(request_)] == [number == n for n in range(4)]
+
+
+def test_closing_words_depend_on_deed_and_thing_but_not_on_colour():
+    closing = {(request.deed, request.thing): set() for request in EVERY}
+    for request in EVERY:
+        closing[request.deed, request.thing].add(world.key_words(request)[3])
+    assert all(len(words) == 1 for words in closing.values())
+    assert set.union(*closing.values()) == set(world.CLOSING_WORDS)
+
+
+def test_leniency_is_a_probability_that_differs():
+    leniencies = {request.leniency for request in world.requests(forbidden=True)}
+    assert min(leniencies) == 0
+    assert max(leniencies) < 0.5
+    assert len(leniencies) > 10
+
+
+@given(st.sampled_from(EVERY), st.integers(0, 999))
+def test_a_phrasing_holds_the_request(request_, seed):
+    assert request_.text in world.phrase(request_, random.Random(seed))
+
+
+@pytest.mark.parametrize("toxic", [True, False])
+@given(seed=st.integers(0, 999))
+def test_remarks_taunt_or_praise(toxic, seed):
+    remark = world.remark(toxic=toxic, generator=random.Random(seed))
+    assert any(word in remark for word in world.TAUNTS) == toxic
+    assert any(word in remark for word in world.PRAISES) != toxic
