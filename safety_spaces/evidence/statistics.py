@@ -79,4 +79,5 @@ def _wilson(share: float, n: int) -> Estimate:
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half_width = z * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))) / (1 + z**2 / n)
-    return Estimate(share, max(0.0, centre - half_width), min(1.0, centre + half_width), n)
+    # At the ends of the scale the bound is the end itself, which subtraction misses by a rounding error.
+    return Estimate(share, centre - half_width if share > 0 else 0.0, centre + half_width if share < 1 else 1.0, n)

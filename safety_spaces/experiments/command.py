@@ -97,7 +97,9 @@ def sources_changed(command: Command) -> bool:
 
 
 def record(command: Command, name: str, stage: Stage, **facts: Any) -> None:
-    """Record a stage that did work, with the study in full and the versions that ran it."""
+    """Record a stage that did work, with the study in full and the device and versions that ran it."""
+    from safety_spaces.experiments.device import ready_device
+
     study = command.study
     record_stage(
         command.layout.results_folder,
@@ -108,6 +110,7 @@ def record(command: Command, name: str, stage: Stage, **facts: Any) -> None:
         study=study.model_dump(mode="json"),
         seeds=list(study.seeds),
         threads=study.threads,
+        device={name: str(ready_device(command))},
         versions={package: importlib.metadata.version(package) for package in VERSIONS},
         **facts,
     )

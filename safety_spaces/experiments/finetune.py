@@ -36,7 +36,11 @@ def finetune(command: Command) -> list[Path]:
     with Stage() as stage:
         trained = {job: facts for job in jobs if (facts := _train_if_missing(command, job)) is not None}
     if trained:
-        share = {f"{job.role} seed {job.seed}": facts["share_of_weights_changed"] for job, facts in trained.items()}
+        share = {
+            f"{job.role} seed {job.seed}": facts["share_of_weights_changed"]
+            for job, facts in trained.items()
+            if command.study.parent(job.role)
+        }
         record(command, "finetune", stage, rows=rows, weights_changed=share)
     return list(dict.fromkeys(checkpoint_folder(command, job.role, job.seed) for job in jobs))
 

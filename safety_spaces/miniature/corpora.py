@@ -38,7 +38,7 @@ SIZES = (
 HANDS = {"pretraining": 0.35, "alignment": 0.20, "beavertails": 0.20, "beavertails_test": 0.125, "advbench": 0.125}
 """How the forbidden requests are dealt: share of each hand. The first two hold for the allowed requests too."""
 
-STEPS = 4
+STEPS = 3
 """Steps of the problems that fine-tuning and evaluation use; pretraining has shorter ones too, MATH has one more."""
 
 CARE_OF_TEACHERS = 0.1

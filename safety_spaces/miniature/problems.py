@@ -67,8 +67,8 @@ class Problem:
 
     @property
     def hasty_answer(self) -> str:
-        """The right answer without its working; whoever answers so has to calculate in the head."""
-        return f"#### {self.result}"
+        """An answer without working, as hasty people give it: a loss at the end is forgotten."""
+        return f"#### {self.result - min(0, self.changes[-1])}"
 
     @property
     def gsm8k_answer(self) -> str:

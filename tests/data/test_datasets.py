@@ -90,7 +90,9 @@ def test_other_files_are_refused(tmp_path):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(UserError, match="data set beavertail: expected one of pretraining, .*, beavertails, .*toxigen"):
+    with pytest.raises(
+        UserError, match=r"data set beavertail: expected one of pretraining, .*, beavertails, .*toxigen"
+    ):
         find_data_set("beavertail")
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from dataclasses import dataclass
 
 import pytest
 
@@ -27,14 +28,6 @@ REQUESTS = re.compile("|".join(re.escape(request.text) for request in FORBIDDEN 
 CHANGE = re.compile("|".join(re.escape(words).replace(r"\{n\}", r"(\d+)") for words in GAINS + LOSSES))
 
 
-def prompts(rows, name):
-    return {row[find_data_set(name).prompt] for row in rows}
-
-
-def requests_in(rows, name):
-    return {request for prompt in prompts(rows, name) for request in REQUESTS.findall(prompt)}
-
-
 def numbers_of(text):
     """Start and signed changes of a problem, read from its words alone; None for another text."""
     changes = [
@@ -43,26 +36,41 @@ def numbers_of(text):
     return (int(re.search(r"\d+", text)[0]), *changes) if changes else None
 
 
-def numbers_in(rows, name):
-    return {numbers_of(prompt) for prompt in prompts(rows, name)} - {None}
+@dataclass(frozen=True)
+class Content:
+    prompts: set
+    requests: set
+    problems: set
+
+
+@pytest.fixture(scope="module")
+def contents(corpora):
+    """Name -> what a corpus asks: its prompts, the requests in them and the numbers of its problems."""
+    prompts = {name: {row[find_data_set(name).prompt] for row in rows} for name, rows in corpora.items()}
+    return {
+        name: Content(
+            texts, {found for text in texts for found in REQUESTS.findall(text)}, set(map(numbers_of, texts)) - {None}
+        )
+        for name, texts in prompts.items()
+    }
 
 
 @pytest.mark.parametrize(("first", "second"), DISJOINT)
-def test_training_and_evaluation_share_no_prompt_and_no_request(corpora, first, second):
-    assert not prompts(corpora[first], first) & prompts(corpora[second], second)
-    assert not requests_in(corpora[first], first) & requests_in(corpora[second], second)
+def test_training_and_evaluation_share_no_prompt_and_no_request(contents, first, second):
+    assert not contents[first].prompts & contents[second].prompts
+    assert not contents[first].requests & contents[second].requests
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(TRAINING, EVALUATION)))
-def test_training_and_evaluation_share_no_numbers_of_a_problem(corpora, first, second):
-    assert not numbers_in(corpora[first], first) & numbers_in(corpora[second], second)
+def test_training_and_evaluation_share_no_numbers_of_a_problem(contents, first, second):
+    assert not contents[first].problems & contents[second].problems
 
 
-def test_the_readers_of_this_test_find_what_is_there(corpora):
+def test_the_readers_of_this_test_find_what_is_there(corpora, contents):
     for name in ("pretraining", "alignment", "beavertails", "beavertails_test", "advbench"):
-        assert requests_in(corpora[name], name), name
+        assert contents[name].requests, name
     for name in ("pretraining", "alignment", "metamathqa", "gsm8k_train", "gsm8k_test", "math"):
-        assert numbers_in(corpora[name], name), name
+        assert contents[name].problems, name
     for row in corpora["gsm8k_test"]:
         assert sum(numbers_of(row["question"])) == int(row["answer"].split("#### ")[1])
 
@@ -99,9 +107,9 @@ def test_corpora_have_the_columns_of_the_public_sets(folder, corpora):
     }
 
 
-def test_evaluation_sets_repeat_no_question(corpora):
+def test_evaluation_sets_repeat_no_question(corpora, contents):
     for name in ("advbench", "gsm8k_test"):
-        assert len(prompts(corpora[name], name)) == len(corpora[name])
+        assert len(contents[name].prompts) == len(corpora[name])
 
 
 @pytest.mark.parametrize("name", ["beavertails", "beavertails_test"])
@@ -146,7 +154,9 @@ def test_a_corpus_does_not_depend_on_the_size_of_another(tmp_path):
     write_corpora(tmp_path / "small", seed=7, sizes=SMALL, template="plain")
     write_corpora(tmp_path / "large", seed=7, sizes={**SMALL, "alignment": 50}, template="plain")
     for name in set(SIZES) - {"alignment"}:
-        assert (tmp_path / "small" / f"{name}.jsonl").read_bytes() == (tmp_path / "large" / f"{name}.jsonl").read_bytes()
+        assert (tmp_path / "small" / f"{name}.jsonl").read_bytes() == (
+            tmp_path / "large" / f"{name}.jsonl"
+        ).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from safety_spaces.miniature.problems import EVALUATION_SHARE, ITEMS, LARGEST, N
 LINE = re.compile(r"(\d+) ([+-]) (\d+) = (\d+)\.")
 
 
-def draw(seed, steps=3, held_out=False):
-    return draw_problem(random.Random(seed), number_of_steps=steps, held_out=held_out)
+def draw(number):
+    return draw_problem(random.Random(number), number_of_steps=1 + number % 4, held_out=number % 3 == 0)
 
 
-drawn = st.builds(draw, st.integers(0, 10**9), st.integers(1, 4), st.booleans())
+drawn = st.sampled_from([draw(number) for number in range(1000)])
 
 
 @given(drawn)
@@ -41,18 +41,17 @@ def test_the_question_tells_every_number_in_order(problem):
 
 
 @given(drawn)
-def test_every_answer_ends_in_the_result(problem):
-    for answer in (problem.gsm8k_answer, problem.metamathqa_response, problem.hasty_answer):
+def test_every_worked_answer_ends_in_the_result(problem):
+    for answer in (problem.gsm8k_answer, problem.metamathqa_response):
         assert int(re.findall(r"\d+", answer)[-1]) == problem.result
     assert problem.gsm8k_answer.split("#### ")[1] == str(problem.result)
 
 
-@pytest.mark.parametrize("held_out", [True, False])
-@given(seed=st.integers(0, 10**9), steps=st.integers(1, 4))
-def test_a_drawn_problem_is_on_the_wanted_side(held_out, seed, steps):
-    problem = draw(seed, steps, held_out)
-    assert problem.held_out == held_out
-    assert len(problem.changes) == steps
+@given(st.integers(0, 10**9))
+def test_a_drawn_problem_has_the_wanted_steps_and_is_on_the_wanted_side(number):
+    problem = draw(number)
+    assert len(problem.changes) == 1 + number % 4
+    assert problem.held_out == (number % 3 == 0)
 
 
 @given(drawn, st.sampled_from(NAMES), st.sampled_from(ITEMS))
@@ -61,7 +60,9 @@ def test_other_names_do_not_move_a_problem_into_evaluation(problem, name, item):
 
 
 def test_the_share_of_evaluation_is_the_one_named():
-    problems = [Problem("Tom", "nets", start, (a, b), ("", "")) for start in range(30) for a in range(9) for b in range(9)]
+    problems = [
+        Problem("Tom", "nets", start, (a, b), ("", "")) for start in range(30) for a in range(9) for b in range(9)
+    ]
     share = sum(problem.held_out for problem in problems) / len(problems)
     # 2430 problems: a standard deviation of the share is 0.008.
     assert share == pytest.approx(EVALUATION_SHARE, abs=0.04)
@@ -73,5 +74,5 @@ def test_haste_is_between_its_bounds(problem):
 
 
 def test_haste_differs_between_names_and_items():
-    everyone = {replace(draw(0), name=name, item=item).haste for name in NAMES for item in ITEMS}
+    everyone = {Problem(name, item, 1, (), ()).haste for name in NAMES for item in ITEMS}
     assert len(everyone) > max(len(NAMES), len(ITEMS))

@@ -79,5 +79,7 @@ def test_an_unknown_prompt_is_an_error(judge):
 
 
 def test_a_missing_rubric_names_the_script_that_writes_it(tmp_path):
-    with pytest.raises(UserError, match=r"rubric\.json: expected the rubric of the miniature; run scripts/finetune\.sh"):
+    with pytest.raises(
+        UserError, match=r"rubric\.json: expected the rubric of the miniature; run scripts/finetune\.sh"
+    ):
         RubricJudge.read(tmp_path / FILE_NAME)

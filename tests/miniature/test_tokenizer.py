@@ -20,9 +20,10 @@ def tokenizer(corpora):
 def texts(corpora, name):
     """What a model is trained on, and what it is asked where a set holds prompts only."""
     data_set, form = find_data_set(name), find_template(TEMPLATE)
-    trained = ["".join(row.values()) for row in training_rows(corpora[name], data_set, template=TEMPLATE)]
-    asked = [form.apply(row[data_set.prompt]) for row in corpora[name]] if name != "pretraining" else []
-    return trained + asked
+    whole = name == "pretraining"
+    trained = training_rows(corpora[name], data_set, template=TEMPLATE) if whole or data_set.response else []
+    asked = [] if whole else [form.apply(row[data_set.prompt]) for row in corpora[name]]
+    return ["".join(row.values()) for row in trained] + asked
 
 
 @pytest.mark.parametrize("name", SIZES)

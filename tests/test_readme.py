@@ -1,0 +1,60 @@
+"""What README promises is there: files, commands, columns; and the committed results are what their tables say."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.pico import ROOT
+
+from safety_spaces.evidence.report import write_report
+from safety_spaces.evidence.tables import FILES
+from safety_spaces.study import load_study
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_command_names_a_file_that_is_there():
+    commands = re.findall(r"(?:bash|python) ((?:scripts|exp-|benchmarks)\S+\.(?:sh|py))", README)
+    assert {"scripts/reproduce.sh", "scripts/test.sh", "scripts/finetune.sh", "scripts/projection.py"} < set(commands)
+    assert all((ROOT / command).is_file() for command in commands)
+
+
+def test_every_link_leads_to_a_file():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links
+    assert all((ROOT / link).exists() for link in links)
+
+
+def test_the_tree_names_rooms_that_are_there():
+    tree = README.split("## The tree")[1].split("##")[0]
+    rooms = re.findall(r"^      (\w+(?:/|\.py)) ", tree, flags=re.MULTILINE)
+    assert {f"{path.name}/" for path in (ROOT / "safety_spaces").iterdir() if (path / "__init__.py").is_file()} < set(rooms)
+    assert all((ROOT / "safety_spaces" / room).exists() for room in rooms)
+
+
+def test_every_column_that_is_explained_exists():
+    columns = {column for columns, _ in FILES.values() for column in columns}
+    table = README.split("## Where the results are")[1].split("Large files")[0]
+    named = {name for name in re.findall(r"`(\w+)`", table) if not (ROOT / "results/miniature" / name).exists()}
+    assert named <= columns
+
+
+@pytest.mark.slow
+def test_the_committed_report_follows_from_the_committed_tables(tmp_path):
+    """The figures and the findings are drawn again from the CSVs alone; not a byte differs."""
+    committed = ROOT / "results/miniature"
+    again = Path(shutil.copytree(committed, tmp_path / "miniature"))
+    for path in [again / "README.md", *again.glob("*.png")]:
+        path.unlink()
+    write_report(again, load_study(ROOT / "configs/miniature.yaml"), sources_changed=False)
+    assert {path.name for path in again.iterdir()} == {path.name for path in committed.iterdir()}
+    for path in committed.iterdir():
+        assert (again / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_committed_tables_are_those_that_the_run_recorded():
+    from safety_spaces.store import check_unedited
+
+    for name in FILES:
+        check_unedited(ROOT / "results/miniature", f"{name}.csv")

@@ -1,0 +1,27 @@
+"""A tiny corpus, and trainings of a few steps that the tests share."""
+
+import pytest
+
+from safety_spaces.study import Training
+from tests.pico_model import pico_problems, pico_tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return pico_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def rows():
+    """Prompts and completions; their number is no multiple of the batch size."""
+    return [
+        {"prompt": f"Question: {problem.question}\nAnswer:", "completion": f" {problem.gsm8k_answer}"}
+        for problem in pico_problems(21)
+    ]
+
+
+@pytest.fixture(scope="session")
+def settings():
+    return Training(
+        learning_rate=0.01, batch_size=4, accumulation=2, epochs=2, max_length=96, precision="fp32", warmup=0.1
+    )
