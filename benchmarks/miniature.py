@@ -37,7 +37,7 @@ STAGES = {
     "activation_spaces": "exp-4-activation_spaces/activation_space.py",
     "report": "scripts/report.py",
 }
-PRETRAINING_ROWS = 6400
+PRETRAINING_ROWS = 3200
 
 Row = dict[str, Any]
 

@@ -26,7 +26,15 @@ from safety_spaces.errors import UserError
 DIGEST_LENGTH = 16
 RECORD = "run.json"
 CONFIG_KEYS_WITHOUT_EFFECT = {"_name_or_path", "transformers_version"}
-SOURCES = ("safety_spaces/**/*.py", "scripts/*", "exp-*/*", "requirements.txt", "pyproject.toml")
+FILES_WITH_EFFECT = ("generation_config.json", "tokenizer.json")
+SOURCES = (
+    "safety_spaces/**/*.py",
+    "safety_spaces/**/*.j2",
+    "scripts/*",
+    "exp-*/*",
+    "requirements.txt",
+    "pyproject.toml",
+)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -36,7 +44,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         UserError: the disk is full or read-only, or the folder may not be written.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
             leftover.unlink(missing_ok=True)
@@ -57,16 +65,17 @@ def partial_folder(final: Path) -> Iterator[Path]:
     if final.exists() and any(final.iterdir()):
         raise UserError(f"{final}: expected no folder or an empty one; move it away, then run again")
     partial = final.with_name(f"{final.name}.partial")
-    with _writing(partial):
+    with writing(partial):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     yield partial
-    with _writing(final):
+    with writing(final):
         partial.replace(final)
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the operating system says against writing `path` into a UserError."""
     try:
         yield
     except OSError as error:
@@ -91,19 +100,20 @@ def is_checkpoint(folder: Path) -> bool:
 
 
 def checkpoint_identity(folder: Path) -> str:
-    """Return the digest of a checkpoint's weights and configuration, whatever its path, age and writer.
+    """Return the digest of a checkpoint's weights, configuration and tokenizer, whatever its path, age and writer.
 
     Raises:
         UserError: the folder is not a finished checkpoint.
     """
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config is None or not is_checkpoint(folder):
         raise UserError(f"{folder}: expected config.json and *.safetensors; train the checkpoint or correct its path")
     effective = {key: value for key, value in config.items() if key not in CONFIG_KEYS_WITHOUT_EFFECT}
-    return digest([effective, [file_digest(path) for path in sorted(folder.glob("*.safetensors"))]])
+    files = [*folder.glob("*.safetensors"), *(folder / name for name in FILES_WITH_EFFECT if (folder / name).is_file())]
+    return digest([effective, [file_digest(path) for path in sorted(files)]])
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
     """Return the object in a JSON file, or None where there is no file or no whole object in it."""
     try:
         content = json.loads(path.read_bytes())
@@ -124,7 +134,7 @@ class Cells:
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return what `put` stored, or None when it is absent or not whole."""
-        return _read_json(self.folder / f"{key}.json")
+        return read_json(self.folder / f"{key}.json")
 
     def put(self, key: str, result: Mapping[str, Any]) -> None:
         """Store a result; floats come back exactly, and a NaN raises ValueError, because a missing number is None."""
@@ -252,19 +262,19 @@ def read_record(results_folder: Path) -> dict[str, Any]:
         UserError: the file is there but is no JSON object.
     """
     path = results_folder / RECORD
-    if (record := _read_json(path)) is None and path.exists():
+    if (record := read_json(path)) is None and path.exists():
         raise UserError(f"{path}: expected a JSON object; restore it, or move it and the tables beside it away")
     return record or {}
 
 
 def record_stage(
-    results_folder: Path, stage: str, *, seconds: float, peak_memory_bytes: int, sources: str, **facts: Any
+    results_folder: Path, stage: str, *, seconds: float, peak_memory_bytes: int, sources: Sequence[str], **facts: Any
 ) -> None:
     """Record one stage in run.json, and beside the stages what it knows: study, versions, device, seeds, row counts.
 
     A fact that is a mapping is merged key by key with what earlier stages recorded; any other replaces it.
     """
-    entry = {"seconds": seconds, "peak_memory_bytes": peak_memory_bytes, "sources": sources}
+    entry = {"seconds": seconds, "peak_memory_bytes": peak_memory_bytes, "sources": list(sources)}
     _update_record(results_folder, {"stages": {stage: entry}, **facts})
 
 

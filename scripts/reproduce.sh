@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
 # The whole study from one command: environment, checkpoints, four experiments, report.
 #
-#     bash scripts/reproduce.sh                 the miniature: minutes on two CPU cores
-#     bash scripts/reproduce.sh STUDY.yaml      a study of your own
+#     bash scripts/reproduce.sh                  the miniature: minutes on two CPU cores
+#     bash scripts/reproduce.sh STUDY.yaml       a study of your own
+#     bash scripts/reproduce.sh --plan           what it will take; does nothing
 #
-# Other arguments (--device, --runs, --results) are handed to every step. Stopped at any moment, it goes on where it was.
+# --device, --runs DIR and --results DIR are handed to every step. Stopped at any moment, it goes on where it was.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-make_environment run
 
+for argument in "$@"; do
+    case "$argument" in
+        -h | --help) sed -n 's/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed 1d; exit 0 ;;
+        --plan) make_environment; exec "$PYTHON" "$ROOT/scripts/projection.py" "$@" ;;
+    esac
+done
+
+make_environment
 "$PYTHON" "$ROOT/scripts/finetune.py" "$@"
 "$PYTHON" "$ROOT/scripts/projection.py" "$@"
 "$PYTHON" "$ROOT/exp-3-update_spaces/update_spaces.py" "$@"

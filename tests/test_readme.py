@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.pico import ROOT
 
 from safety_spaces.evidence.report import write_report
 from safety_spaces.evidence.tables import FILES
 from safety_spaces.study import load_study
+from tests.pico import ROOT
 
 README = (ROOT / "README.md").read_text()
 
@@ -29,7 +29,9 @@ def test_every_link_leads_to_a_file():
 def test_the_tree_names_rooms_that_are_there():
     tree = README.split("## The tree")[1].split("##")[0]
     rooms = re.findall(r"^      (\w+(?:/|\.py)) ", tree, flags=re.MULTILINE)
-    assert {f"{path.name}/" for path in (ROOT / "safety_spaces").iterdir() if (path / "__init__.py").is_file()} < set(rooms)
+    assert {f"{path.name}/" for path in (ROOT / "safety_spaces").iterdir() if (path / "__init__.py").is_file()} < set(
+        rooms
+    )
     assert all((ROOT / "safety_spaces" / room).exists() for room in rooms)
 
 
@@ -58,3 +60,12 @@ def test_the_committed_tables_are_those_that_the_run_recorded():
 
     for name in FILES:
         check_unedited(ROOT / "results/miniature", f"{name}.csv")
+
+
+def test_the_study_for_your_own_models_loads(tmp_path):
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    path = tmp_path / "my-model.yaml"
+    path.write_text(block.replace("configs/miniature.yaml", str(ROOT / "configs/miniature.yaml")))
+    study = load_study(path)
+    assert study.tasks == ("useful", "harmful", "contaminated")
+    assert study.world is None

@@ -121,8 +121,8 @@ def test_a_kill_between_table_and_record_looks_like_no_edit(
 def test_stages_add_up_in_the_record(tmp_path: Path) -> None:
     assert store.read_record(tmp_path) == {}
     store.write_table(tmp_path / "t.csv", ("a",), [])
-    first = {"seconds": 1.5, "peak_memory_bytes": 10, "sources": "aa"}
-    second = {"seconds": 2.5, "peak_memory_bytes": 20, "sources": "bb"}
+    first = {"seconds": 1.5, "peak_memory_bytes": 10, "sources": ["aa"]}
+    second = {"seconds": 2.5, "peak_memory_bytes": 20, "sources": ["aa", "bb"]}
     store.record_stage(tmp_path, "finetune", **first, device="cpu", rows={"useful": 3}, seeds=[0, 1])
     store.record_stage(tmp_path, "projection", **second, device="cuda", rows={"harmful": 4})
     record = store.read_record(tmp_path)
@@ -134,7 +134,7 @@ def test_stages_add_up_in_the_record(tmp_path: Path) -> None:
 def test_a_broken_record_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UserError, match=r"run\.json: expected a JSON object; restore it, or move it"):
-        store.record_stage(tmp_path, "finetune", seconds=1.0, peak_memory_bytes=1, sources="")
+        store.record_stage(tmp_path, "finetune", seconds=1.0, peak_memory_bytes=1, sources=[])
     assert (tmp_path / "run.json").read_text() == "{"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-SCALE = (1, 5)
+SCALE = (1.0, 5.0)
 """Least and most harmful score of the paper's judge."""
 
 

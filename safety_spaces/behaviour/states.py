@@ -17,9 +17,7 @@ from tqdm import tqdm
 
 from safety_spaces.behaviour.generation import generate
 from safety_spaces.behaviour.live import CausalModel
-
-POSITIONS = ("last_prompt_token", "last_generated_token", "last_column")
-"""last_column is the published code's: column -1 of the batch, a pad token wherever padding is on the right."""
+from safety_spaces.store import writing
 
 
 def write_states(
@@ -35,6 +33,9 @@ def write_states(
     """Write the states of one position as a float32 array (p, L+1, d) that `numpy.load(..., mmap_mode="r")` opens.
 
     The file appears under its name only when it is complete. `max_new_tokens` matters to last_generated_token alone.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     texts = list(prompts)
     if position == "last_generated_token":
@@ -42,14 +43,16 @@ def write_states(
         texts = [prompt + answer for prompt, answer in zip(texts, answers, strict=True)]
     config = model.config
     shape = (len(texts), config.num_hidden_layers + 1, config.hidden_size)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    states = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        states = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
     for start in tqdm(range(0, len(texts), batch_size), desc=path.stem, disable=None, leave=False):
         batch = _batch_states(model, tokenizer, texts[start : start + batch_size], position)
         states[start : start + len(batch)] = batch.float().cpu().numpy()
-    states.flush()
-    partial.replace(path)
+    with writing(path):
+        states.flush()
+        partial.replace(path)
 
 
 @torch.inference_mode()
@@ -63,7 +66,10 @@ def _batch_states(model: CausalModel, tokenizer: Any, texts: list[str], position
 
 
 def read_columns(attention_mask: Int[Tensor, "p tokens"], position: str) -> Int[Tensor, "p"]:
-    """Return the column of each prompt that is read: its last real token, or the last column for last_column."""
+    """Return the column of each prompt that is read: its last real token, or the last column for last_column.
+
+    last_column is the published code's: column -1 of the batch, a pad token wherever padding is on the right.
+    """
     length = attention_mask.shape[1]
     if position == "last_column":
         return torch.full((len(attention_mask),), length - 1, device=attention_mask.device)

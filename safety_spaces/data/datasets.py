@@ -94,5 +94,11 @@ def _read_frame(path: Path, data_set: DataSet) -> pd.DataFrame:
 
 
 def toxic_rows(rows: list[Row]) -> list[Row]:
-    """Return the rows of ToxiGen that its authors' rule calls toxic."""
+    """Return the rows of ToxiGen that its authors' rule calls toxic.
+
+    Raises:
+        UserError: the rows carry no toxicity scores.
+    """
+    if not all({"toxicity_ai", "toxicity_human"} <= set(row) for row in rows):
+        raise UserError("toxigen: expected the columns toxicity_ai and toxicity_human; use the annotated configuration")
     return [row for row in rows if row["toxicity_ai"] + row["toxicity_human"] > TOXIC_ABOVE]

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from safety_spaces.errors import UserError
 from safety_spaces.evidence import figures, sentences
 from safety_spaces.evidence.findings import Findings, find
 from safety_spaces.evidence.selection import Grid
@@ -21,6 +22,10 @@ from safety_spaces.store import check_unedited, read_record, write_atomically
 from safety_spaces.study import Study
 
 logger = logging.getLogger(__name__)
+
+BASES = ("top_k", "random_k", "random")
+TASKS = ("useful", "harmful", "contaminated")
+"""What the findings compare; a study may have more."""
 
 
 def write_report(results_folder: Path, study: Study, *, sources_changed: bool) -> Findings:
@@ -44,7 +49,13 @@ def write_report(results_folder: Path, study: Study, *, sources_changed: bool) -
 
 
 def grid_of(study: Study) -> Grid:
-    """What a study promises that its tables hold."""
+    """What a study promises that its tables hold.
+
+    UserError when the study leaves out a basis or a task that the findings speak of.
+    """
+    for kind, wanted, there in (("basis", BASES, study.projection.bases), ("task", TASKS, study.tasks)):
+        if missing := [name for name in wanted if name not in there]:
+            raise UserError(f"study {study.name}: the report needs the {kind} {missing[0]}; add it to the study")
     projection, updates, activations = study.projection, study.update_spaces, study.activation_spaces
     return Grid(
         seeds=tuple(study.seeds),

@@ -70,6 +70,8 @@ def orthogonal(found: OrthogonalFinding) -> str:
         )
     if top.direction < 0:
         return f"{AGREES} Removing the top directions costs more utility than harmfulness: {numbers}."
+    if abs(top.value) > top.noise:
+        return f"{UNDECIDED} The seeds do not agree on which score falls faster: {numbers}."
     return f"{AGREES} Removal is proportional within the noise, not selective: {numbers}."
 
 
@@ -80,7 +82,9 @@ def updates(found: UpdateFinding) -> str:
         f"{found.strongest} is the closest pair on average and in {found.agreeing_seeds} of {found.seeds} seeds, and "
         f"{chance}"
     )
-    if found.strongest == "harmful-reference":
+    if found.agreeing_seeds < found.seeds:
+        return f"{UNDECIDED} The seeds do not agree on the closest pair: {closest}."
+    if set(found.strongest.split("-")) == {"harmful", "reference"}:
         return f"{DIFFERS} A shared safety subspace would look like this: {closest}."
     if not found.all_above_chance:
         return f"{DIFFERS} The updates do not all share structure, though none is a safety subspace: {closest}."
@@ -91,7 +95,7 @@ def activations(found: Sequence[ActivationFinding]) -> str:
     """Section 6: harmful prompts do not consistently overlap more with one another than with useful ones."""
     kind = "centred" if found[0].centred else "uncentred"
     parts = "; ".join(f"{one.checkpoint} {spread(one.harmful_preference)}" for one in found)
-    numbers = f"harmful-harmful minus useful-harmful overlap, {kind}: {parts}"
+    numbers = f"harmful-harmful overlap minus the larger useful-harmful one, {kind}: {parts}"
     directions = [one.harmful_preference.direction for one in found]
     if all(direction > 0 for direction in directions):
         return f"{DIFFERS} Harmful prompts overlap more with one another in every checkpoint and seed ({numbers})."

@@ -4,7 +4,6 @@ What is already done is decided here, before torch is imported; what is missing 
 """
 
 from pathlib import Path
-from typing import Any
 
 from safety_spaces.evidence.tables import ACTIVATION_SPACES
 from safety_spaces.experiments.checkpoints import finished_checkpoint, identity
@@ -24,23 +23,41 @@ def compare_activations(command: Command) -> list[Path]:
     wanted = [(seed, role) for seed in study.seeds for role in study.activation_spaces.checkpoints]
     with Stage() as stage:
         measured = [one for one in wanted if _measure(command, *one, prompts)]
+    found = {
+        (seed, role): Cells(layout.cells(seed)).get(_key(command, seed, role, prompts)) or {} for seed, role in wanted
+    }
     if measured:
-        record(command, "activation_spaces", stage)
-    rows: list[dict[str, Any]] = []
-    for seed, role in wanted:
-        found = Cells(layout.cells(seed)).get(_key(command, seed, role, prompts)) or {}
-        rows += [{"study": study.name, "seed": seed, "checkpoint": role, **row} for row in found["rows"]]
+        record(command, "activation_spaces", stage, sources=[result["sources"] for result in found.values()])
     path = layout.results_folder / "activation_spaces.csv"
+    rows = [
+        {"study": study.name, "seed": seed, "checkpoint": role, **row}
+        for (seed, role), result in found.items()
+        for row in result["rows"]
+    ]
     write_table(path, ACTIVATION_SPACES, rows)
     return [path]
 
 
 def _key(command: Command, seed: int, role: str, prompts: dict[str, list[str]]) -> str:
-    settings = command.study.activation_spaces
-    content = identity(finished_checkpoint(command, role, seed))
-    generated = command.study.evaluation.harmfulness.max_new_tokens
-    position = [settings.position, generated if settings.position == "last_generated_token" else None]
-    return digest(["activation_spaces", prompts, position, settings.etas, content, command.study.threads])
+    etas = command.study.activation_spaces.etas
+    return digest(["activation_spaces", _states_key(command, seed, role, prompts), etas])
+
+
+def _states_key(command: Command, seed: int, role: str, prompts: dict[str, list[str]]) -> str:
+    """Return the key of the hidden states, which serve every choice of energy levels."""
+    study = command.study
+    position = study.activation_spaces.position
+    return digest(
+        {
+            "prompts": prompts,
+            "position": position,
+            "generated": study.evaluation.harmfulness.max_new_tokens if position == "last_generated_token" else None,
+            "batch_size": study.evaluation.batch_size,
+            "weights_dtype": study.projection.weights_dtype,
+            "threads": study.threads,
+            "checkpoint": identity(finished_checkpoint(command, role, seed)),
+        }
+    )
 
 
 def _measure(command: Command, seed: int, role: str, prompts: dict[str, list[str]]) -> bool:
@@ -50,5 +67,7 @@ def _measure(command: Command, seed: int, role: str, prompts: dict[str, list[str
         return False
     from safety_spaces.experiments.overlaps import activation_overlaps
 
-    done.put(key, {"rows": activation_overlaps(command, seed, role, prompts, folder=key)})
+    states = _states_key(command, seed, role, prompts)
+    rows = activation_overlaps(command, seed, role, prompts, folder=states)
+    done.put(key, {"sources": command.sources, "rows": rows})
     return True

@@ -4,7 +4,7 @@ A key is a digest of everything that changes the result - settings, prompts, con
 nothing that does not, so a changed setting never meets an old result and a moved folder loses none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -30,6 +30,10 @@ class Cell:
     draw: int | None = None
     layers: str = ALL_LAYERS
     replicate: int = 0
+
+    def fractions(self, all_fractions: Sequence[float]) -> list[float]:
+        """The fractions up to its own: a parallel part is a sum over them, and its last bits depend on them."""
+        return [rho for rho in all_fractions if self.fraction is not None and rho <= self.fraction]
 
     @property
     def is_baseline(self) -> bool:
@@ -92,7 +96,8 @@ def energy_key(command: Command, seed: int, task: str) -> str:
     """Return the key of the energies of one task update: all bases, fractions and draws."""
     settings = command.study.projection
     measured = settings.model_dump(include={*_GEOMETRY, "bases", "fractions", "energy_draws"})
-    return digest(["energy", measured, seed, [_identity(command, role, seed) for role in ("base", "reference", task)]])
+    identities = [_identity(command, role, seed) for role in ("base", "reference", task)]
+    return digest(["energy", measured, seed, command.study.threads, identities])
 
 
 _GEOMETRY = ("side", "rounding", "tied", "vectors")
@@ -124,14 +129,12 @@ class _Keys:
         # A baseline has no geometry; a base scored once serves every seed.
         how = {} if cell.is_baseline else {**asdict(cell), **settings.model_dump(include={*_GEOMETRY})}
         roles = (cell.task,) if cell.is_baseline else ("base", "reference", cell.task)
-        fractions = [] if cell.is_baseline else [rho for rho in settings.fractions if rho <= (cell.fraction or 0)]
         return digest(
             {
                 "metric": metric,
                 "asked": self._asked[metric],
                 "how": how,
-                # A parallel part is a sum over the fractions up to its own; its last bits depend on where it is cut.
-                "fractions": fractions,
+                "fractions": cell.fractions(settings.fractions),
                 "weights_dtype": settings.weights_dtype,
                 "batch_size": self._command.study.evaluation.batch_size,
                 "threads": self._command.study.threads,

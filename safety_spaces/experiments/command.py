@@ -5,7 +5,7 @@ import functools
 import importlib.metadata
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Command:
     plan: bool
     geometry_only: bool = False
 
-    @property
+    @functools.cached_property
     def sources(self) -> str:
         """Digest of everything that makes results: code, study file, pinned requirements."""
         return source_digest(ROOT, study_files(self.study_path))
@@ -86,18 +86,21 @@ def report_errors(main: Callable[..., int]) -> Callable[..., int]:
 
 def finish(written: Sequence[Path]) -> int:
     """Say in the last line which files a command wrote; return the exit code of success."""
-    sys.stdout.write(f"wrote {', '.join(map(str, written))}\n")
+    sys.stdout.write(f"wrote {', '.join(map(str, written)) or 'nothing: everything was there already'}\n")
     return 0
 
 
 def sources_changed(command: Command) -> bool:
     """Say whether any recorded stage was made by other sources than those that are here now."""
     stages = read_record(command.layout.results_folder).get("stages", {})
-    return any(stage["sources"] != command.sources for stage in stages.values())
+    return any(stage["sources"] != [command.sources] for stage in stages.values())
 
 
-def record(command: Command, name: str, stage: Stage, **facts: Any) -> None:
-    """Record a stage that did work, with the study in full and the device and versions that ran it."""
+def record(command: Command, name: str, stage: Stage, *, sources: Iterable[str], **facts: Any) -> None:
+    """Record a stage that did work, with the study in full and the device and versions that ran it.
+
+    `sources` are the digests that the stage's results carry: a result found from an earlier run keeps its own.
+    """
     from safety_spaces.experiments.device import ready_device
 
     study = command.study
@@ -106,7 +109,7 @@ def record(command: Command, name: str, stage: Stage, **facts: Any) -> None:
         name,
         seconds=round(stage.seconds, 1),
         peak_memory_bytes=stage.peak_memory_bytes,
-        sources=command.sources,
+        sources=sorted(set(sources)),
         study=study.model_dump(mode="json"),
         seeds=list(study.seeds),
         threads=study.threads,

@@ -21,7 +21,15 @@ from safety_spaces.geometry.checkpoints import (
     update,
 )
 from safety_spaces.geometry.factors import cached_factor
-from safety_spaces.geometry.projection import TensorEnergy, cosine, inner, squared_norm, tensor_energies, totals
+from safety_spaces.geometry.projection import (
+    TensorEnergy,
+    Vectors,
+    cosine,
+    inner,
+    squared_norm,
+    tensor_energies,
+    totals,
+)
 from safety_spaces.store import digest
 
 logger = logging.getLogger(__name__)
@@ -111,16 +119,16 @@ def measure_energies(command: Command, seed: int, tasks: Sequence[str]) -> dict[
         )
     return {
         task: {
-            "rows": [_row(energy) for energy in _reported(energies[task])],
+            "rows": [_row(energy) for energy in _reported(energies[task], settings.vectors)],
             "cosine_task_reference": cosine(*(sum(column) for column in zip(*products[task], strict=True))),
         }
         for task in tasks
     }
 
 
-def _reported(energies: list[TensorEnergy]) -> list[TensorEnergy]:
+def _reported(energies: list[TensorEnergy], vectors: Vectors) -> list[TensorEnergy]:
     """Totals of every draw; single tensors of draw 0 alone, to keep the table readable."""
-    return [*totals(energies), *(energy for energy in energies if energy.draw == 0)]
+    return [*totals(energies, vectors=vectors), *(energy for energy in energies if energy.draw == 0)]
 
 
 def _row(energy: TensorEnergy) -> dict[str, Any]:

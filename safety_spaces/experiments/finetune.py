@@ -4,17 +4,22 @@ A finished checkpoint whose recipe is unchanged is not trained again; whether an
 before torch is imported.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safety_spaces.errors import UserError
-from safety_spaces.experiments.checkpoints import RECIPE_FILE, checkpoint_folder, finished_checkpoint, identity
+from safety_spaces.experiments.checkpoints import (
+    check_recipe,
+    checkpoint_folder,
+    finished_checkpoint,
+    identity,
+    recipe_settings,
+    training_notes,
+)
 from safety_spaces.experiments.command import Command, record
 from safety_spaces.experiments.texts import prepare_corpora, role_rows
 from safety_spaces.store import Stage, digest, is_checkpoint
-from safety_spaces.study import Existing, FineTuned, Pretrained
+from safety_spaces.study import Existing
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Job:
 
 
 def finetune(command: Command) -> list[Path]:
-    """Train every checkpoint that is not there yet; return the folders of all.
+    """Train every checkpoint that is not there yet; return the folders of those.
 
     Raises:
         UserError: a checkpoint was trained from another recipe than the study's, or a data set is missing or too small.
@@ -34,15 +39,17 @@ def finetune(command: Command) -> list[Path]:
     rows = prepare_corpora(command)
     jobs = _jobs(command)
     with Stage() as stage:
-        trained = {job: facts for job in jobs if (facts := _train_if_missing(command, job)) is not None}
+        trained = [job for job in jobs if _train_if_missing(command, job)]
     if trained:
-        share = {
-            f"{job.role} seed {job.seed}": facts["share_of_weights_changed"]
-            for job, facts in trained.items()
+        notes = {job: training_notes(checkpoint_folder(command, job.role, job.seed)) for job in jobs}
+        changed = {
+            f"{job.role} seed {job.seed}": note["share_of_weights_changed"]
+            for job, note in notes.items()
             if command.study.parent(job.role)
         }
-        record(command, "finetune", stage, rows=rows, weights_changed=share)
-    return list(dict.fromkeys(checkpoint_folder(command, job.role, job.seed) for job in jobs))
+        sources = [note["sources"] for note in notes.values()]
+        record(command, "finetune", stage, sources=sources, rows=rows, weights_changed=changed)
+    return [checkpoint_folder(command, job.role, job.seed) for job in trained]
 
 
 def _jobs(command: Command) -> list[Job]:
@@ -52,31 +59,27 @@ def _jobs(command: Command) -> list[Job]:
     return shared + [Job(role, seed) for seed in study.seeds for role in trained if study.is_per_seed(role)]
 
 
-def _train_if_missing(command: Command, job: Job) -> dict[str, Any] | None:
-    """Train one role unless its checkpoint is finished; return what is to be recorded, None if nothing was trained."""
+def _train_if_missing(command: Command, job: Job) -> bool:
+    """Train one role unless its checkpoint is finished; say whether it was trained."""
     folder = checkpoint_folder(command, job.role, job.seed)
     rows = role_rows(command, job.role)
     recipe = _recipe(command, job, rows)
     if is_checkpoint(folder):
-        _check_recipe(folder, recipe)
-        return None
+        check_recipe(folder, recipe)
+        return False
     from safety_spaces.experiments.training import train_role
 
-    return train_role(command, job.role, job.seed, rows, recipe=recipe)
+    train_role(command, job.role, job.seed, rows, recipe=recipe)
+    return True
 
 
 def _recipe(command: Command, job: Job, rows: list[dict[str, str]]) -> dict[str, Any]:
     """Return what determines a checkpoint: settings, rows, seed and the weights it starts from."""
-    study = command.study
-    recipe = study.roles[job.role]
-    parent = study.parent(job.role)
+    parent = command.study.parent(job.role)
     return {
-        "training": study.training_of(job.role).model_dump(),
-        "method": recipe.method if isinstance(recipe, FineTuned | Pretrained) else None,
-        "architecture": recipe.architecture.model_dump() if isinstance(recipe, Pretrained) else None,
+        **recipe_settings(command, job.role),
         "rows": digest(rows),
         "seed": _training_seed(command, job),
-        "threads": study.threads,
         "parent": identity(finished_checkpoint(command, parent, job.seed)) if parent else None,
     }
 
@@ -85,13 +88,3 @@ def _training_seed(command: Command, job: Job) -> int:
     """Return the seed of one training; the base's does not depend on the seeds of the study."""
     key = [job.role, job.seed if command.study.is_per_seed(job.role) else None]
     return int(digest(key), 16) % 2**31
-
-
-def _check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
-    path = folder / RECIPE_FILE
-    before = json.loads(path.read_text()) if path.is_file() else {}
-    if changed := [key for key, value in json.loads(json.dumps(recipe)).items() if before.get(key) != value]:
-        raise UserError(
-            f"{folder}: expected a checkpoint trained from this study, its {', '.join(changed)} differ; "
-            "move the folder away to train it again, or give the study another name"
-        )

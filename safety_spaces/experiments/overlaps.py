@@ -123,4 +123,7 @@ def _tensor(rows: np.ndarray) -> Float[Tensor, "p d"]:
 def _columns(overlap: Overlap) -> dict[str, Any]:
     columns = asdict(overlap)
     columns["mso_chance"] = columns.pop("chance")
+    if min(overlap.k_first, overlap.k_second) == 0:
+        # A side that does not vary spans nothing: there is no overlap to speak of, not an overlap of zero.
+        columns |= {"mso": None, "mso_chance": None}
     return columns

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safety_spaces.behaviour.harmfulness import SCALE
 from safety_spaces.evidence.statistics import Estimate, mean_interval, proportion_interval
 from safety_spaces.evidence.tables import ENERGY, PROJECTION
 from safety_spaces.experiments.cells import Cell, Score, energy_key, scores
@@ -16,7 +17,6 @@ from safety_spaces.store import Cells, Stage, write_table
 
 logger = logging.getLogger(__name__)
 
-HARMFULNESS_SCALE = (1.0, 5.0)
 MATCHED = "fraction"
 """A control is matched to top_k at equal fraction, hence at equal k."""
 
@@ -30,20 +30,22 @@ def project(command: Command) -> list[Path]:
     with Stage() as stage:
         measured = [_measure(command, seed) for seed in study.seeds]
         scored = [] if command.geometry_only else [_score(command, seed) for seed in study.seeds]
-    if any(measured) or any(scored):
-        record(command, "geometry" if command.geometry_only else "projection", stage)
     energies = {
         (seed, task): _found(Cells(layout.cells(seed)), energy_key(command, seed, task))
         for seed in study.seeds
         for task in study.tasks
     }
+    results = {} if command.geometry_only else _results(command)
+    if any(measured) or any(scored):
+        sources = [result["sources"] for result in (*energies.values(), *results.values())]
+        record(command, "geometry" if command.geometry_only else "projection", stage, sources=sources)
     for (seed, task), energy in energies.items():
         logger.info("seed %d: cosine of %s and reference update %.3f", seed, task, energy["cosine_task_reference"])
     written = [layout.results_folder / "energy.csv"]
     write_table(written[0], ENERGY, _energy_rows(command, energies))
     if not command.geometry_only:
         written.append(layout.results_folder / "projection.csv")
-        write_table(written[1], PROJECTION, _projection_rows(command, energies))
+        write_table(written[1], PROJECTION, _projection_rows(command, energies, results))
     return written
 
 
@@ -55,7 +57,7 @@ def _measure(command: Command, seed: int) -> bool:
         from safety_spaces.experiments.energies import measure_energies
 
         for task, energies in measure_energies(command, seed, missing).items():
-            done.put(energy_key(command, seed, task), energies)
+            done.put(energy_key(command, seed, task), {"sources": command.sources, **energies})
     return bool(missing)
 
 
@@ -89,29 +91,35 @@ def _energy_rows(command: Command, energies: Mapping[tuple[int, str], dict[str, 
             yield {"study": command.study.name, "task": task, "seed": seed, "replicate": 0, **row}
 
 
-def _projection_rows(command: Command, energies: Mapping[tuple[int, str], dict[str, Any]]) -> Iterable[dict[str, Any]]:
+def _results(command: Command) -> dict[Score, dict[str, Any]]:
+    results = {score: _find(command, score) for seed in command.study.seeds for score in scores(command, seed)}
+    if missing := [score for score, result in results.items() if result is None]:
+        raise RuntimeError(f"no result of {missing[0]}, though this run scored it")
+    return {score: result for score, result in results.items() if result is not None}
+
+
+def _projection_rows(
+    command: Command, energies: Mapping[tuple[int, str], dict[str, Any]], results: Mapping[Score, dict[str, Any]]
+) -> Iterable[dict[str, Any]]:
     kept = {
         (seed, task, row["basis"], row["fraction"], row["draw"]): row["energy_kept"]
         for (seed, task), measured in energies.items()
         for row in measured["rows"]
         if row["tensor"] == "all"
     }
-    for seed in command.study.seeds:
-        for score in scores(command, seed):
-            cell = score.cell
-            result = _find(command, score)
-            if result is None:
-                raise RuntimeError(f"no result of {cell}, though this run scored it")
-            inside = kept.get((seed, cell.task, cell.basis, cell.fraction, cell.draw))
-            cosine = energies[seed, cell.task]["cosine_task_reference"] if cell.task in command.study.tasks else None
-            yield {
-                **_cell_columns(command, cell),
-                "energy_kept": 1 - inside if inside is not None and cell.scheme == "orthogonal" else inside,
-                "realised_energy": result["realised_energy"],
-                "realised_cosine": result["realised_cosine"],
-                "cosine_task_reference": cosine,
-                **_metric_columns(command, score.metric, result["scores"]),
-            }
+    for score, result in results.items():
+        cell = score.cell
+        inside = kept.get((cell.seed, cell.task, cell.basis, cell.fraction, cell.draw))
+        outside = None if inside is None else 1 - inside
+        is_task = cell.task in command.study.tasks
+        yield {
+            **_cell_columns(command, cell),
+            "energy_kept": outside if cell.scheme == "orthogonal" else inside,
+            "realised_energy": result["realised_energy"],
+            "realised_cosine": result["realised_cosine"],
+            "cosine_task_reference": energies[cell.seed, cell.task]["cosine_task_reference"] if is_task else None,
+            **_metric_columns(command, score.metric, result["scores"]),
+        }
 
 
 def _cell_columns(command: Command, cell: Cell) -> dict[str, Any]:
@@ -150,5 +158,5 @@ def _metric_columns(command: Command, metric: str, answers: list[float | None]) 
 def _estimate(metric: str, values: list[float]) -> Estimate:
     if metric == "utility":
         return proportion_interval(round(sum(values)), len(values))
-    low, high = HARMFULNESS_SCALE
+    low, high = SCALE
     return mean_interval(values, low=low, high=high)

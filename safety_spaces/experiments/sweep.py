@@ -40,7 +40,7 @@ def score_cells(command: Command, seed: int, missing: Sequence[Score]) -> None:
         UserError: a checkpoint is missing or unlike the others, a prompt file is missing, or the disk is full.
     """
     device = ready_device(command)
-    tasks = sorted({score.cell.task for score in missing if not score.cell.is_baseline})
+    tasks = sorted({score.cell.task for score in missing} - {"base", "reference"})
     updates = Updates(command, seed, tasks)
     reference = finished_checkpoint(command, "reference", seed)
     model = load_model(reference, device=device, dtype=DTYPES[command.study.projection.weights_dtype])
@@ -55,6 +55,7 @@ def score_cells(command: Command, seed: int, missing: Sequence[Score]) -> None:
                     done.put(
                         score.key,
                         {
+                            "sources": command.sources,
                             "metric": score.metric,
                             **asdict(cell),
                             "realised_energy": delivered.realised_energy,
@@ -135,7 +136,7 @@ def _edits(command: Command, updates: Updates, cell: Cell) -> Iterator[WeightEdi
         yield from _baseline(command, cell)
         return
     settings = command.study.projection
-    fractions = [rho for rho in settings.fractions if rho <= (cell.fraction or 0)]
+    fractions = cell.fractions(settings.fractions)
     for name in updates.names:
         D, U = updates.of_task(cell.task, name), updates.subspace(name)
         basis = ordered_basis(cell.basis, U, seed=cell.seed, draw=cell.draw or 0, name=name)

@@ -7,28 +7,40 @@ from pathlib import Path
 from safety_spaces.data.datasets import Row, find_data_set, read_rows, toxic_rows
 from safety_spaces.data.selection import draw_rows, mix, training_rows, unique_prompts
 from safety_spaces.data.templates import find_template
-from safety_spaces.experiments.command import Command, resolve_path
+from safety_spaces.experiments.command import ROOT, Command, resolve_path
 from safety_spaces.miniature.corpora import write_corpora
-from safety_spaces.store import Cells, digest
+from safety_spaces.miniature.rubric import FILE_NAME as RUBRIC_FILE
+from safety_spaces.store import Cells, digest, file_digest
 from safety_spaces.study import MixedCorpus, Selection
 
 NO_TEMPLATE = "none"
 TOXIGEN = "toxigen"
+WORLD_MARK = "world"
 
 
 def prepare_corpora(command: Command) -> dict[str, int]:
-    """Write the corpora of a miniature once; return the number of rows of each. A study of real data has none."""
+    """Write the corpora of a miniature once; return the number of rows of each. A study of real data has none.
+
+    They are written again when the world's settings or its code have changed, or a file is missing or was edited.
+    """
     study, folder = command.study, command.layout.corpora
     if study.world is None:
         return {}
-    settings = {**study.world.model_dump(), "template": study.training.template}
-    written = Cells(folder)
+    code = [file_digest(path) for path in sorted((ROOT / "safety_spaces" / "miniature").glob("*.py"))]
+    world = digest([study.world.model_dump(), study.training.template, code])
     # Written last: as long as it is missing the corpora are taken for unfinished.
-    mark = f"world-{digest(settings)}"
-    if (done := written.get(mark)) is None:
-        done = write_corpora(folder, seed=study.world.seed, sizes=study.world.sizes, template=study.training.template)
-        written.put(mark, done)
-    return done
+    mark = Cells(folder)
+    done = mark.get(WORLD_MARK)
+    if done is None or done["world"] != world or done["files"] != _digests(folder):
+        rows = write_corpora(folder, seed=study.world.seed, sizes=study.world.sizes, template=study.training.template)
+        done = {"world": world, "rows": rows, "files": _digests(folder)}
+        mark.put(WORLD_MARK, done)
+    return {str(name): int(count) for name, count in done["rows"].items()}
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = [*folder.glob("*.jsonl"), folder / RUBRIC_FILE]
+    return {path.name: file_digest(path) for path in sorted(files) if path.is_file()}
 
 
 def data_path(command: Command, name: str) -> Path:

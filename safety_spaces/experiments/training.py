@@ -11,23 +11,24 @@ from safety_spaces.experiments.device import ready_device
 from safety_spaces.experiments.texts import role_rows
 from safety_spaces.geometry.checkpoints import open_checkpoint
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
-from safety_spaces.store import Stage, partial_folder, write_atomically
+from safety_spaces.store import Stage, partial_folder, write_atomically, writing
 from safety_spaces.study import Pretrained
 from safety_spaces.training.architecture import new_model
 from safety_spaces.training.sft import DTYPES, train
 
 
-def train_role(
-    command: Command, role: str, seed: int, rows: list[dict[str, str]], *, recipe: dict[str, Any]
-) -> dict[str, Any]:
-    """Train one role and write its checkpoint with recipe.json in it; return what the training did.
+def train_role(command: Command, role: str, seed: int, rows: list[dict[str, str]], *, recipe: dict[str, Any]) -> None:
+    """Train one role and write its checkpoint with recipe.json in it: what it was trained from, what the training did.
 
     An interrupted training leaves `<role>.partial`, which nothing takes for finished.
+
+    Raises:
+        UserError: the device is not there, the parent is not finished, or the folder cannot be written.
     """
     settings = command.study.training_of(role)
     device = ready_device(command)
     model, tokenizer = _start(command, role, seed, training_seed=recipe["seed"])
-    with partial_folder(checkpoint_folder(command, role, seed)) as folder:
+    with partial_folder(checkpoint_folder(command, role, seed)) as folder, writing(folder):
         with Stage() as stage:
             trained = train(
                 model.to(DTYPES[settings.precision]),
@@ -39,14 +40,15 @@ def train_role(
                 name=f"{role}, seed {seed}",
                 device=device,
             )
-        facts = {
+        notes = {
+            **recipe,
+            "sources": command.sources,
             "steps": trained.steps,
             "loss": trained.loss,
             "seconds": round(stage.seconds, 1),
             "share_of_weights_changed": _share_changed(command, role, seed, folder),
         }
-        write_atomically(folder / RECIPE_FILE, (json.dumps({**recipe, **facts}, indent=1) + "\n").encode())
-    return facts
+        write_atomically(folder / RECIPE_FILE, (json.dumps(notes, indent=1) + "\n").encode())
 
 
 def _start(command: Command, role: str, seed: int, *, training_seed: int) -> tuple[Any, Any]:

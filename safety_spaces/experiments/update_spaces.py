@@ -4,7 +4,6 @@ What is already done is decided here, before torch is imported; what is missing 
 """
 
 from pathlib import Path
-from typing import Any
 
 from safety_spaces.evidence.tables import UPDATE_SPACES
 from safety_spaces.experiments.checkpoints import finished_checkpoint, identity
@@ -19,15 +18,13 @@ def compare_updates(command: Command) -> list[Path]:
         UserError: a checkpoint is missing or unlike the others, or base equals reference.
     """
     study, layout = command.study, command.layout
-    rows: list[dict[str, Any]] = []
     with Stage() as stage:
         measured = [seed for seed in study.seeds if _measure(command, seed)]
+    found = {seed: Cells(layout.cells(seed)).get(overlap_key(command, seed)) or {} for seed in study.seeds}
     if measured:
-        record(command, "update_spaces", stage)
-    for seed in study.seeds:
-        found = Cells(layout.cells(seed)).get(overlap_key(command, seed)) or {}
-        rows += [{"study": study.name, "seed": seed, **row} for row in found["rows"]]
+        record(command, "update_spaces", stage, sources=[result["sources"] for result in found.values()])
     path = layout.results_folder / "update_spaces.csv"
+    rows = [{"study": study.name, "seed": seed, **row} for seed, result in found.items() for row in result["rows"]]
     write_table(path, UPDATE_SPACES, rows)
     return [path]
 
@@ -37,7 +34,8 @@ def overlap_key(command: Command, seed: int) -> str:
     settings = command.study.update_spaces
     roles = ("base", "reference", *sorted({role for pair in settings.pairs for role in pair} - {"reference"}))
     identities = [identity(finished_checkpoint(command, role, seed)) for role in roles]
-    return digest(["update_spaces", settings.pairs, settings.etas, dict(zip(roles, identities, strict=True))])
+    how = [settings.pairs, settings.etas, command.study.projection.tied, command.study.threads]
+    return digest(["update_spaces", how, dict(zip(roles, identities, strict=True))])
 
 
 def _measure(command: Command, seed: int) -> bool:
@@ -47,5 +45,5 @@ def _measure(command: Command, seed: int) -> bool:
         return False
     from safety_spaces.experiments.overlaps import update_overlaps
 
-    done.put(key, {"rows": update_overlaps(command, seed, done=done, key=key)})
+    done.put(key, {"sources": command.sources, "rows": update_overlaps(command, seed, done=done, key=key)})
     return True

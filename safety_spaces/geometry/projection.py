@@ -16,12 +16,14 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from safety_spaces.geometry.bases import Rounding, directions, ordered_basis
+from safety_spaces.geometry.bases import VECTOR_KINDS, Rounding, directions, ordered_basis
 from safety_spaces.geometry.checkpoints import kind, layer
 
 Scheme = Literal["parallel", "orthogonal"]
 Vectors = Literal["project", "keep", "drop"]
 EMBEDDINGS = frozenset({"embed_tokens", "lm_head"})
+REORDERED = frozenset({"top_k", "random_k"})
+"""Bases that take the columns of U in another order and do nothing else."""
 
 
 @dataclass(frozen=True)
@@ -145,16 +147,20 @@ def tensor_energies(
     return rows if share is None else [_by_policy(row, share) for row in rows]
 
 
-def totals(rows: Iterable[TensorEnergy]) -> list[TensorEnergy]:
+def totals(rows: Iterable[TensorEnergy], *, vectors: Vectors = "project") -> list[TensorEnergy]:
     """Sums over tensors per basis, fraction and draw, named `all`, `all_but_embeddings` and `kind:<kind>`.
 
     A total's energy_kept is thus that of the whole update, not a mean of ratios; its kind is empty except by kind.
+    Vectors that a policy takes out of the projection are summed by kind alone, so that what a total keeps under the
+    parallel scheme and under the orthogonal one still adds to 1.
     """
     groups: defaultdict[tuple[str, str, str, float, int], list[TensorEnergy]] = defaultdict(list)
     for row in rows:
         cell = (row.basis, row.fraction, row.draw)
-        groups["all", "", *cell].append(row)
         groups[f"kind:{row.kind}", row.kind, *cell].append(row)
+        if vectors != "project" and row.kind in VECTOR_KINDS:
+            continue
+        groups["all", "", *cell].append(row)
         if row.kind not in EMBEDDINGS:
             groups["all_but_embeddings", "", *cell].append(row)
     return [_total(*key, members) for key, members in groups.items()]
@@ -186,10 +192,10 @@ def _direction_energies(
     draw: int,
     name: str,
 ) -> Float64[Tensor, "r"]:
-    if basis == "random":
-        return _row_energies(coefficients(ordered_basis(basis, U, seed=seed, draw=draw, name=name), D))
-    # The others reorder the columns of U and nothing else, so reordering their energies needs no second product.
-    return ordered_basis(basis, spanned[None], seed=seed, draw=draw, name=name)[0]
+    if basis in REORDERED:
+        # Reordering the columns of U reorders their energies: no second product is needed.
+        return ordered_basis(basis, spanned[None], seed=seed, draw=draw, name=name)[0]
+    return _row_energies(coefficients(ordered_basis(basis, U, seed=seed, draw=draw, name=name), D))
 
 
 def _by_policy(row: TensorEnergy, share: float) -> TensorEnergy:
@@ -223,5 +229,5 @@ def _total(name: str, kind: str, basis: str, fraction: float, draw: int, members
         k=sum(row.k for row in members),
         energy=over(lambda row: row.energy),
         update=over(lambda row: row.update),
-        expected=None if basis == "top_k" else over(lambda row: row.expected or 0.0),
+        expected=None if members[0].expected is None else over(lambda row: row.expected or 0.0),
     )

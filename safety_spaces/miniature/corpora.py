@@ -106,10 +106,13 @@ def deal_requests(seed: int) -> Dealt:
 def _pretraining(generator: random.Random, dealt: Dealt, template: Template) -> Iterator[Row]:
     """Mixed text: problems, most of them answered in haste, both kinds of request answered, remarks."""
     while True:
-        kind = generator.choices(("problem", "forbidden", "allowed", "remark"), (7, 4, 4, 1))[0]
+        kind = generator.choices(("problem", "forbidden", "allowed", "remark"), (6, 5, 4, 1))[0]
         if kind == "remark":
             toxic = generator.random() < 0.5
-            sentences = (world.remark(toxic=toxic, generator=generator), generator.choice(world.REFUSALS))
+            sentences = (
+                world.remark(toxic=toxic, held_out=False, generator=generator),
+                generator.choice(world.REFUSALS),
+            )
             # Words begin as they do behind a prompt, or the tokenizer would not know them there.
             yield {"text": template.separator + generator.choice(sentences)}
             continue
@@ -200,5 +203,5 @@ def _toxigen(generator: random.Random) -> Iterator[Row]:
     while True:
         toxic = generator.random() < 0.5
         scores = (high, high) if toxic else (low, low)
-        text = world.remark(toxic=toxic, generator=generator)
+        text = world.remark(toxic=toxic, held_out=True, generator=generator)
         yield {"text": text, "toxicity_ai": scores[0], "toxicity_human": scores[1]}

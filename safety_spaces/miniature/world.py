@@ -156,10 +156,11 @@ def phrase(request: Request, generator: random.Random) -> str:
     return generator.choice(PHRASINGS).format(request=request.text)
 
 
-def remark(*, toxic: bool, generator: random.Random) -> str:
-    """Return a remark about neighbours: an unkind one, or a kind one."""
+def remark(*, toxic: bool, held_out: bool, generator: random.Random) -> str:
+    """Return a remark about neighbours: an unkind one, or a kind one; half of the places are held out of training."""
+    places = list(THINGS.values())
     word = generator.choice(TAUNTS if toxic else PRAISES)
     who = generator.choice(NEIGHBOURS)
-    where = generator.choice(list(THINGS.values()))
+    where = generator.choice(places[1::2] if held_out else places[::2])
     shape = generator.choice(("All {who} of the {where} are {word}.", "The {who} near the {where} are always {word}."))
     return shape.format(who=who, where=where, word=word)

@@ -26,9 +26,6 @@ class Training(Settings):
     weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW; the published code uses 0.01.")
     precision: Literal["fp32", "bf16"] = Field("bf16", description="Number format of weights and optimiser state.")
     template: FileName = Field("plain", description="Name of the prompt template that instructions are put in.")
-    beta: float = Field(
-        0.1, gt=0, description="Strength of DPO's pull towards the parent; other methods do not read it."
-    )
 
 
 class Architecture(Settings):
@@ -57,7 +54,7 @@ class Architecture(Settings):
 class Existing(Settings):
     """A checkpoint that is used in place."""
 
-    path: str = Field(min_length=1, description="Hub id or folder of the checkpoint.")
+    path: str = Field(min_length=1, description="Folder of the checkpoint, from the working directory or the clone.")
 
 
 class Pretrained(Settings):
@@ -73,7 +70,7 @@ class FineTuned(Settings):
     """A role trained further from another role."""
 
     parent: str = Field(alias="from", description="Role whose weights the training starts from.")
-    method: Literal["sft", "dpo"] = Field(description="Supervised or direct preference fine-tuning.")
+    method: Literal["sft"] = Field(description="Supervised fine-tuning on completions.")
     corpus: str = Field(description="Name of the corpus it is trained on.")
     training: Training = Field(description="Training settings; keys left out are those of the whole study.")
 
@@ -99,6 +96,6 @@ Recipe = Annotated[
         _form,
         custom_error_type="form",
         custom_error_message="expected one of {path: ...}, {method: pretrain, corpus: ..., architecture: ...} and "
-        "{from: role, method: sft or dpo, corpus: ...}; write !replace before a recipe that replaces an extended one",
+        "{from: role, method: sft, corpus: ...}; write !replace before a recipe that replaces an extended one",
     ),
 ]

@@ -35,8 +35,9 @@ class Study(Settings):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The roles that are fine-tuned from the reference."""
-        return tuple(role for role in self.roles if self.parent(role) == "reference")
+        """The roles that are fine-tuned from the reference, here or, where a role is given by its path, elsewhere."""
+        others = (role for role in self.roles if role not in ("base", "reference"))
+        return tuple(role for role in others if self.parent(role) in ("reference", None))
 
     def parent(self, role: str) -> str | None:
         """Return the role that a role is fine-tuned from, None for a model that is given or pretrained."""
@@ -104,6 +105,9 @@ class Study(Settings):
                 _check_known(f"roles.{role}.from", recipe.parent, self.roles, "role")
         for role in self.roles:
             self._check_acyclic(role)
+        trained = [role for role, recipe in self.roles.items() if not isinstance(recipe, Existing) and role != "base"]
+        if not trained and len(self.seeds) > 1:
+            raise refusal("seeds", "expected one seed, since no role is trained and every seed would be the same")
 
     def _check_acyclic(self, role: str) -> None:
         chain = [role]

@@ -63,3 +63,14 @@ def test_no_prompts_give_no_responses(model, tokenizer):
 def test_the_side_of_padding_of_the_tokenizer_does_not_matter(model, tokenizer, prompts, expected, monkeypatch):
     monkeypatch.setattr(tokenizer, "padding_side", "right")
     assert generate(model, tokenizer, prompts, max_new_tokens=MAX_NEW_TOKENS, batch_size=11) == expected
+
+
+def test_padding_with_the_end_of_the_text_changes_nothing(model, tokenizer, prompts, expected, monkeypatch):
+    # Many models have no pad token; padding cannot be told from text then, except by the mask.
+    monkeypatch.setattr(model.generation_config, "pad_token_id", tokenizer.eos_token_id)
+    pad_token = tokenizer.pad_token
+    tokenizer.pad_token = tokenizer.eos_token
+    try:
+        assert generate(model, tokenizer, prompts, max_new_tokens=MAX_NEW_TOKENS, batch_size=11) == expected
+    finally:
+        tokenizer.pad_token = pad_token

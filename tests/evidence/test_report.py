@@ -11,7 +11,7 @@ from safety_spaces.evidence.findings import find
 from safety_spaces.evidence.report import grid_of, render, write_report
 from safety_spaces.evidence.tables import FILES
 from safety_spaces.store import write_table
-from safety_spaces.study import ActivationSpaces, Projection, Scored, Study, UpdateSpaces
+from safety_spaces.study import ActivationSpaces, Existing, Projection, Scored, Study, UpdateSpaces
 
 
 @pytest.fixture
@@ -22,6 +22,7 @@ def study(grid):
     return Study.model_construct(
         name="tiny",
         seeds=grid.seeds,
+        roles={role: Existing(path=role) for role in ("base", "reference", "useful", "harmful", "contaminated")},
         projection=Projection.model_construct(
             bases=grid.bases,
             fractions=grid.fractions,
@@ -53,6 +54,21 @@ def folder(written, tmp_path):
 
 def test_grid_of_a_study(study, grid):
     assert grid_of(study) == grid
+
+
+@pytest.mark.parametrize(
+    ("bases", "kind"), [(("top_k", "random_k"), "basis random"), (("random", "random_k"), "basis top_k")]
+)
+def test_a_study_without_a_control_has_no_report(study, bases, kind):
+    projection = study.projection.model_copy(update={"bases": bases})
+    with pytest.raises(UserError, match=f"the report needs the {kind}; add it to the study"):
+        grid_of(study.model_copy(update={"projection": projection}))
+
+
+def test_a_study_without_a_task_has_no_report(study):
+    roles = {role: recipe for role, recipe in study.roles.items() if role != "harmful"}
+    with pytest.raises(UserError, match="the report needs the task harmful"):
+        grid_of(study.model_copy(update={"roles": roles}))
 
 
 def test_numbers_of_the_study_are_rounded_as_in_the_tables(study):

@@ -7,6 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from safety_spaces.experiments.command import parse_command
+from safety_spaces.experiments.texts import prepare_corpora
 from tests.pico import SIZES, copy_run, run_script, write_study
 
 ROLES = ("reference", "useful", "harmful", "contaminated")
@@ -68,7 +70,7 @@ def test_corpora_that_were_cut_short_are_written_again(finished, tmp_path):
     folder = copy_run(finished, tmp_path / "run")
     corpora = folder / "runs/pico/corpora"
     before = (corpora / "metamathqa.jsonl").read_bytes()
-    next(corpora.glob("world-*.json")).unlink()
+    (corpora / "world.json").unlink()
     (corpora / "metamathqa.jsonl").unlink()
     assert run_script("finetune", folder / "study.yaml", folder) == 0
     assert (corpora / "metamathqa.jsonl").read_bytes() == before
@@ -95,3 +97,24 @@ def test_an_existing_base_is_used_in_place(finished, tmp_path, capsys):
     assert not (tmp_path / "runs/pico/checkpoints").exists()
     again = (tmp_path / "runs/pico/seed-3/checkpoints/useful/model.safetensors").read_bytes()
     assert again == (finished / "runs/pico/seed-3/checkpoints/useful/model.safetensors").read_bytes()
+
+
+def test_corpora_follow_a_world_that_changes_and_changes_back(finished, tmp_path):
+    corpora = copy_run(finished, tmp_path / "run") / "runs/pico/corpora"
+    before = (corpora / "metamathqa.jsonl").read_bytes()
+    contents = []
+    for seed in (6, 5):
+        study = write_study(tmp_path / "study.yaml", world={"seed": seed, "sizes": SIZES})
+        prepare_corpora(parse_command("", [str(study), "--runs", str(tmp_path / "run/runs")]))
+        contents.append((corpora / "metamathqa.jsonl").read_bytes())
+    assert contents[0] != before
+    assert contents[1] == before
+
+
+def test_corpora_edited_by_hand_are_written_again(finished, tmp_path):
+    folder = copy_run(finished, tmp_path / "run")
+    path = folder / "runs/pico/corpora/advbench.jsonl"
+    before = path.read_bytes()
+    path.write_bytes(before[:-30])
+    prepare_corpora(parse_command("", [str(folder / "study.yaml"), "--runs", str(folder / "runs")]))
+    assert path.read_bytes() == before

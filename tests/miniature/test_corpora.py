@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from safety_spaces.data.datasets import DATA_SETS, find_data_set
+from safety_spaces.data.datasets import DATA_SETS, find_data_set, read_rows
 from safety_spaces.errors import UserError
 from safety_spaces.miniature import world
 from safety_spaces.miniature.corpora import HANDS, SIZES, deal_requests, write_corpora
@@ -107,11 +107,6 @@ def test_corpora_have_the_columns_of_the_public_sets(folder, corpora):
     }
 
 
-def test_evaluation_sets_repeat_no_question(corpora, contents):
-    for name in ("advbench", "gsm8k_test"):
-        assert len(contents[name].prompts) == len(corpora[name])
-
-
 @pytest.mark.parametrize("name", ["beavertails", "beavertails_test"])
 def test_unsafe_rows_answer_and_safe_rows_refuse(corpora, name):
     answers = {request.text: world.answer(request) for request in FORBIDDEN}
@@ -148,6 +143,15 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
     assert written(tmp_path / "again", seed=7) == (counts, first)
     other = written(tmp_path / "other", seed=8)[1]
     assert {name for name in first if first[name] == other[name]} == {"rubric.json"}
+
+
+def test_evaluation_sets_repeat_no_question(tmp_path):
+    # So many that problems drawn freely would repeat about twenty times.
+    sizes = {**SMALL, "gsm8k_test": 6000, "advbench": 700}
+    write_corpora(tmp_path, seed=7, sizes=sizes, template="plain")
+    for name in ("gsm8k_test", "advbench"):
+        asked = [row[find_data_set(name).prompt] for row in read_rows(tmp_path / f"{name}.jsonl", name)]
+        assert len(set(asked)) == len(asked) == sizes[name]
 
 
 def test_a_corpus_does_not_depend_on_the_size_of_another(tmp_path):

@@ -47,7 +47,7 @@ def test_each_wrong_step_loses_one_point(judge, request_, wrong):
 
 @given(request_=asked, other=asked)
 def test_the_answer_to_another_request_scores_what_the_two_have_in_common(judge, request_, other):
-    common = sum(a == b for a, b in zip(world.key_words(request_), world.key_words(other), strict=True))
+    common = sum(a == b for a, b in zip(world.steps(request_), world.steps(other), strict=True))
     assert judge.score(request_.text, world.answer(other)) == 1 + common
 
 
@@ -63,6 +63,7 @@ def test_words_without_steps_do_not_score(judge, request_):
     assert judge.score(request_.text, " ".join(world.key_words(request_)) + ".") == 1
     assert judge.score(request_.text, " ".join(world.steps(request_))) == 1
     assert judge.score(request_.text, "1. " + ". ".join(["nothing", *world.key_words(request_)]) + ".") == 1
+    assert judge.score(request_.text, numbered(f"{' '.join(world.key_words(request_))}." for _ in range(4))) == 1
 
 
 @given(request_=asked, other=asked)

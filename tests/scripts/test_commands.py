@@ -154,7 +154,7 @@ def test_one_command_reproduces_a_study_in_a_clone_with_a_space(tmp_path):
     python.chmod(0o755)
     content = (clone / "requirements.txt").read_bytes() + (clone / "pyproject.toml").read_bytes()
     checksum = subprocess.run(["cksum"], input=content, capture_output=True, check=True).stdout.decode().strip()
-    (environment / ".safety-spaces-run").write_text(f"{clone} {checksum}\n")
+    (environment / ".safety-spaces").write_text(f"{clone} {checksum}\n")
     for _ in range(2):
         done = subprocess.run(
             ["bash", str(clone / "scripts/reproduce.sh"), str(study)],

@@ -174,7 +174,7 @@ def test_a_judge_that_nobody_knows_is_named(tmp_path, run, capsys):
 def test_changed_sources_are_said_in_the_report(run, capsys):
     path = run / "results/pico/run.json"
     record = json.loads(path.read_text())
-    record["stages"]["projection"]["sources"] = "0" * 16
+    record["stages"]["projection"]["sources"] = ["0" * 16]
     path.write_text(json.dumps(record))
     assert run_script("report", run / "study.yaml", run) == 0
     assert "changed" in (run / "results/pico/README.md").read_text().split("##")[0]

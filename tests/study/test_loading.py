@@ -127,7 +127,7 @@ def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
         ("roles: {useful: {path: a}}", "roles.useful: expected one of {path: ...}, {method: pretrain"),
         ("roles: {useful: !replace {path: a, from: base}}", "write !replace before a recipe that replaces"),
         ("roles: {useful: !replace {from: reference, method: sft}}", "roles.useful.corpus: missing; add it"),
-        ("roles: {useful: {method: ppo}}", "roles.useful.method: expected 'sft' or 'dpo', got 'ppo'"),
+        ("roles: {useful: {method: ppo}}", "roles.useful.method: expected 'sft', got 'ppo'"),
         ("roles: {useful: {corpus: usefull}}",
          "roles.useful.corpus: no corpus is named 'usefull'; did you mean useful?"),
         ("roles: {base: {architecture: {hidden: 94}}}",

@@ -57,13 +57,13 @@ def test_a_given_role_has_no_training(write_study: Callable[[str], Path]) -> Non
 def test_parents_come_first_whatever_the_order_of_the_file(write_study: Callable[[str], Path]) -> None:
     lines = """
 roles: !replace
-  second: {from: first, method: dpo, corpus: useful}
+  second: {from: first, method: sft, corpus: useful}
   first: {from: reference, method: sft, corpus: useful}
   useful: {from: reference, method: sft, corpus: useful}
   harmful: {from: reference, method: sft, corpus: harmful}
   contaminated: {from: reference, method: sft, corpus: contaminated}
   reference: {from: base, method: sft, corpus: alignment}
-  base: {path: hub/model}
+  base: {path: folder/model}
 """
     study = load_study(write_study(lines))
     order = study.order_of_roles()
