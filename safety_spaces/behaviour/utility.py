@@ -1,8 +1,9 @@
 """Utility: accuracy on word problems in GSM8K's protocol, through lm-eval with the live model (paper, Section 3).
 
 The task is lm-eval's gsm8k over local JSON lines: greedy, raw "Question: ... Answer:" prompts, the last number of the
-response (flexible-extract) against the number after "####". The task is built once and `evaluate` is called on it,
-because `simple_evaluate` lists every installed package and calls git each time.
+response (flexible-extract) against the number after "####". Of its stop strings "Question:" is kept; the others are
+end-of-text marks of particular tokenizers, which end generation as EOS does. The task is built once and `evaluate` is
+called on it, because `simple_evaluate` lists every installed package and calls git each time.
 """
 
 import contextlib

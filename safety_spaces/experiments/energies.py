@@ -100,23 +100,13 @@ def measure_energies(command: Command, seed: int, tasks: Sequence[str]) -> dict[
     )
     energies: dict[str, list[TensorEnergy]] = {task: [] for task in tasks}
     products: dict[str, list[tuple[float, float, float]]] = {task: [] for task in tasks}
-    coinciding = []
     for name in tqdm(updates.names, desc=f"energies, seed {seed}", disable=None):
         reference, U = updates.of_reference(name), updates.subspace(name)
-        if reference.shape[1] > 1 and coinciding_fractions(
-            settings.fractions, (reference.shape[0], reference.shape[1]), U.shape[1], rounding=settings.rounding
-        ):
-            coinciding.append(name)
         for task in tasks:
             D = updates.of_task(task, name)
             energies[task] += measure(name, U, D)
             products[task].append((inner(D, reference), squared_norm(D), squared_norm(reference)))
-    if coinciding:
-        logger.warning(
-            "warning: the reference update has a low rank in %d tensors (%s ...): fractions coincide there",
-            len(coinciding),
-            coinciding[0],
-        )
+    _warn_of_coinciding_fractions(command, updates)
     return {
         task: {
             "rows": [_row(energy) for energy in _reported(energies[task], settings.vectors)],
@@ -124,6 +114,23 @@ def measure_energies(command: Command, seed: int, tasks: Sequence[str]) -> dict[
         }
         for task in tasks
     }
+
+
+def _warn_of_coinciding_fractions(command: Command, updates: Updates) -> None:
+    """Warn once where the rank of the reference update, and not the fraction, decides the number of directions."""
+    settings = command.study.projection
+    coinciding = []
+    for name in updates.names:
+        M, N = updates.of_reference(name).shape
+        rank = updates.subspace(name).shape[1]
+        if N > 1 and coinciding_fractions(settings.fractions, (M, N), rank, rounding=settings.rounding):
+            coinciding.append(name)
+    if coinciding:
+        logger.warning(
+            "warning: the reference update has a low rank in %d tensors (%s ...): fractions coincide there",
+            len(coinciding),
+            coinciding[0],
+        )
 
 
 def _reported(energies: list[TensorEnergy], vectors: Vectors) -> list[TensorEnergy]:

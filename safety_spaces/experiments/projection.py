@@ -25,6 +25,9 @@ def project(command: Command) -> list[Path]:
     """Measure energies, score cells, write energy.csv and projection.csv; return the files written.
 
     With `--geometry-only` the models are not scored, and energy.csv alone is written.
+
+    Raises:
+        UserError: a checkpoint is missing or unlike the others, a table was edited by hand, or the disk is full.
     """
     study, layout = command.study, command.layout
     with Stage() as stage:

@@ -50,7 +50,11 @@ def data_path(command: Command, name: str) -> Path:
 
 
 def role_rows(command: Command, role: str) -> list[dict[str, str]]:
-    """Return the rows that a role is trained on, templates applied, in an order that does not depend on the seed."""
+    """Return the rows that a role is trained on, templates applied, in an order that does not depend on the seed.
+
+    Raises:
+        UserError: a data set is missing, unlike its table entry, or has too few rows.
+    """
     recipe = command.study.roles[role]
     return _corpus_rows(command, recipe.corpus, template=command.study.training_of(role).template)  # type: ignore[union-attr]
 
@@ -87,7 +91,11 @@ class ForbiddenPrompts:
 
 
 def forbidden_prompts(command: Command) -> ForbiddenPrompts:
-    """Return the prompts of the harmfulness metric."""
+    """Return the prompts of the harmfulness metric.
+
+    Raises:
+        UserError: the data set is missing or unlike its table entry.
+    """
     settings = command.study.evaluation.harmfulness
     rows = read_rows(data_path(command, settings.dataset), settings.dataset)
     goals = [row[find_data_set(settings.dataset).prompt] for row in rows]

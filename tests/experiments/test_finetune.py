@@ -86,7 +86,8 @@ def test_contaminated_rows_replace_useful_ones(finished):
 def test_an_existing_base_is_used_in_place(finished, tmp_path, capsys):
     base = copy_run(finished / "runs/pico/checkpoints/base", tmp_path / "my base")
     roles = {role: {"from": "reference", "method": "sft", "corpus": role} for role in ROLES[1:]}
-    roles |= {"base": {"path": str(base)}, "reference": {"from": "base", "method": "sft", "corpus": "alignment"}}
+    reference = {"from": "base", "method": "sft", "corpus": "alignment", "training": {"learning_rate": 0.001}}
+    roles |= {"base": {"path": str(base)}, "reference": reference}
     study = write_study(tmp_path / "study.yaml", seeds=[3])
     study.write_text(study.read_text().replace("roles:", "unused:"))
     content = __import__("yaml").safe_load(study.read_text())
