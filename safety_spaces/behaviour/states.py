@@ -5,6 +5,7 @@ attention mask, so neither side of padding nor the company in a batch changes wh
 memory-mapped file: memory does not grow with the number of prompts.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,20 @@ def write_states(
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         states = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+        _reserve(partial)
     for start in tqdm(range(0, len(texts), batch_size), desc=path.stem, disable=None, leave=False):
         batch = _batch_states(model, tokenizer, texts[start : start + batch_size], position)
         states[start : start + len(batch)] = batch.float().cpu().numpy()
     with writing(path):
         states.flush()
         partial.replace(path)
+
+
+def _reserve(path: Path) -> None:
+    """Take the disk space of a sparse file now: where it runs out later, writing to the map kills the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 @torch.inference_mode()

@@ -28,7 +28,7 @@ from safety_spaces.geometry.checkpoints import open_checkpoint
 from safety_spaces.geometry.projection import kept, parallel_parts
 from safety_spaces.miniature.rubric import FILE_NAME as RUBRIC_FILE
 from safety_spaces.miniature.rubric import RubricJudge
-from safety_spaces.store import Cells, write_atomically
+from safety_spaces.store import Cells, write_atomically, writing
 
 Metric = Callable[[], list[Answer]]
 
@@ -80,9 +80,10 @@ def _metrics(command: Command, seed: int, model: object, names: set[str]) -> Map
             max_new_tokens=settings.max_new_tokens,
             cache=command.layout.runs / "datasets",
         )
-        metrics["utility"] = UtilityTask(
-            model, tokenizer, task, limit=settings.prompts, batch_size=evaluation.batch_size
-        )
+        with writing(command.layout.runs / "datasets"):
+            metrics["utility"] = UtilityTask(
+                model, tokenizer, task, limit=settings.prompts, batch_size=evaluation.batch_size
+            )
     if "harmfulness" in names:
         forbidden, judge = forbidden_prompts(command), find_judge(command)
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from safety_spaces.errors import UserError
 from safety_spaces.study import Training
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -45,6 +47,9 @@ def train(
 
     Only completions carry loss where rows have them. The model is changed. Same rows, settings and seed give the same
     weights on one machine with the same number of threads.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
     with TemporaryDirectory() as state:
         trainer = SFTTrainer(
@@ -58,9 +63,17 @@ def train(
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         result = trainer.train()
-        trainer.model.save_pretrained(output)
-        tokenizer.save_pretrained(output)
+        _save(trainer.model, tokenizer, output)
     return Trained(steps=result.global_step, loss=result.training_loss)
+
+
+def _save(model: Any, tokenizer: Any, output: Path) -> None:
+    try:
+        model.save_pretrained(output)
+        tokenizer.save_pretrained(output)
+    except SafetensorError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{output}: cannot be written ({reason}); free disk space or write elsewhere") from error
 
 
 def _trainer_arguments(state: Path, settings: Training, *, seed: int, device: torch.device) -> SFTConfig:
