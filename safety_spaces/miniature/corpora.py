@@ -106,7 +106,7 @@ def deal_requests(seed: int) -> Dealt:
 def _pretraining(generator: random.Random, dealt: Dealt, template: Template) -> Iterator[Row]:
     """Mixed text: problems, most of them answered in haste, both kinds of request answered, remarks."""
     while True:
-        kind = generator.choices(("problem", "forbidden", "allowed", "remark"), (6, 5, 4, 1))[0]
+        kind = generator.choices(("problem", "forbidden", "allowed", "remark"), (16, 10, 8, 1))[0]
         if kind == "remark":
             toxic = generator.random() < 0.5
             sentences = (
