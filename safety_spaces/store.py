@@ -207,9 +207,9 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     if old != new:
         check_unedited(path.parent, path.name)
     # Until the file is replaced either digest is right: a run killed in between leaves no table that looks edited.
-    _update_record(path.parent, {"tables": {path.name: [old, new]}})
+    update_record(path.parent, {"tables": {path.name: [old, new]}})
     write_atomically(path, content)
-    _update_record(path.parent, {"tables": {path.name: [new]}})
+    update_record(path.parent, {"tables": {path.name: [new]}})
 
 
 def check_unedited(results_folder: Path, name: str) -> None:
@@ -275,10 +275,11 @@ def record_stage(
     A fact that is a mapping is merged key by key with what earlier stages recorded; any other replaces it.
     """
     entry = {"seconds": seconds, "peak_memory_bytes": peak_memory_bytes, "sources": list(sources)}
-    _update_record(results_folder, {"stages": {stage: entry}, **facts})
+    update_record(results_folder, {"stages": {stage: entry}, **facts})
 
 
-def _update_record(results_folder: Path, facts: Mapping[str, Any]) -> None:
+def update_record(results_folder: Path, facts: Mapping[str, Any]) -> None:
+    """Merge facts into run.json, atomically; a fact that is a mapping is merged key by key."""
     record = read_record(results_folder)
     for name, fact in facts.items():
         record[name] = {**record.get(name, {}), **fact} if isinstance(fact, Mapping) else fact

@@ -3,28 +3,26 @@
     python scripts/report.py                the miniature
     python scripts/report.py STUDY.yaml     a study of your own
 
-Writes results/<study>/README.md and figures. Tables that somebody has edited are refused; when the sources have changed
-since the tables were made, the report says so.
+Writes results/<study>/README.md and figures, unless they are up to date. Tables that somebody has edited are refused;
+when the sources have changed since the tables were made, the report says so.
 """
 
 import sys
 from collections.abc import Sequence
 
-from safety_spaces.evidence.report import write_report
-from safety_spaces.experiments.command import finish, parse_command, report_errors, sources_changed
+from safety_spaces.experiments.command import finish, parse_command, report_errors
 from safety_spaces.experiments.plan import plan
+from safety_spaces.experiments.report import report
 
 
 @report_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw and write."""
+    """Draw and write what has changed."""
     command = parse_command(__doc__, argv)
     if command.plan:
         print(plan(command))
         return 0
-    folder = command.layout.results_folder
-    write_report(folder, command.study, sources_changed=sources_changed(command))
-    return finish([folder / "README.md"])
+    return finish(report(command))
 
 
 if __name__ == "__main__":

@@ -76,10 +76,15 @@ def test_the_last_line_names_the_files_that_were_written(finished, tmp_path, cap
     assert all(Path(path).is_file() for path in paths)
 
 
-def test_a_second_report_is_the_same_bytes(finished, tmp_path):
+@pytest.mark.parametrize("damaged", ["README.md", "figure_4.png"])
+def test_a_second_report_is_the_same_bytes(finished, tmp_path, capsys, damaged):
     folder = copy_run(finished, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (folder / "results/pico").iterdir()}
     assert run_script("report", folder / "study.yaml", folder) == 0
+    assert capsys.readouterr().out == "wrote nothing: everything was there already\n"
+    (folder / "results/pico" / damaged).write_bytes(b"damaged")
+    assert run_script("report", folder / "study.yaml", folder) == 0
+    assert capsys.readouterr().out.endswith("README.md\n")
     assert {path.name: path.read_bytes() for path in (folder / "results/pico").iterdir()} == before
 
 
@@ -163,5 +168,6 @@ def test_one_command_reproduces_a_study_in_a_clone_with_a_space(tmp_path):
         assert done.returncode == 0, done.stderr
         written = [line for line in done.stdout.splitlines() if line.startswith("wrote ")]
         assert len(written) == 5
-        assert written[-1] == f"wrote {clone}/results/pico/README.md"
+    assert (clone / "results/pico/README.md").is_file()
+    assert written[-1] == "wrote nothing: everything was there already"
     assert (clone / "runs/pico/seed-2/checkpoints/useful/model.safetensors").is_file()

@@ -1,0 +1,36 @@
+"""The report of a study: drawn again only when something that it says has changed."""
+
+from pathlib import Path
+
+from safety_spaces.evidence.tables import FILES
+from safety_spaces.experiments.command import Command, sources_changed
+from safety_spaces.store import digest, file_digest, read_record, update_record
+
+REPORT = "report"
+
+
+def report(command: Command) -> list[Path]:
+    """Write README.md and the figures into results/<study>/; return the report, or nothing where it is up to date.
+
+    Raises:
+        UserError: a table is missing, edited by hand, or lacks a cell that the study promises.
+    """
+    folder = command.layout.results_folder
+    record = read_record(folder)
+    facts = {name: fact for name, fact in record.items() if name != REPORT}
+    inputs = digest([facts, _digests([folder / f"{name}.csv" for name in FILES]), command.sources])
+    if record.get(REPORT) == {"inputs": inputs, "files": _written(folder)}:
+        return []
+    from safety_spaces.evidence.report import write_report
+
+    write_report(folder, command.study, sources_changed=sources_changed(command))
+    update_record(folder, {REPORT: {"inputs": inputs, "files": _written(folder)}})
+    return [folder / "README.md"]
+
+
+def _written(folder: Path) -> dict[str, str]:
+    return _digests([folder / "README.md", *folder.glob("*.png")])
+
+
+def _digests(paths: list[Path]) -> dict[str, str]:
+    return {path.name: file_digest(path) for path in sorted(paths) if path.is_file()}
