@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,18 @@ SHELLS = {"finetune": "scripts/finetune.sh", "update_spaces": "exp-3-update_spac
 
 def arguments(folder: Path) -> list[str]:
     return [str(folder / "study.yaml"), "--runs", str(folder / "runs"), "--results", str(folder / "results")]
+
+
+def kill_when(command: list[str], reached: Callable[[], bool]) -> None:
+    """Start a process and kill it, without warning, as soon as it has come so far."""
+    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not reached():
+        try:
+            process.wait(timeout=0.002)
+        except subprocess.TimeoutExpired:
+            continue
+    process.kill()
+    process.wait()
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -99,18 +112,11 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(finished, tmp_path):
         (folder / "results/pico" / name).unlink()
     command = [sys.executable, str(ROOT / SCRIPTS["projection"]), *arguments(folder)]
     generator = random.Random(1)
+    cells = folder / "runs/pico/seed-2/cells"
     for _ in range(3):
-        cells = folder / "runs/pico/seed-2/cells"
         done = len(list(cells.glob("*.json")))
-        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         target = done + generator.randint(1, 40)
-        while process.poll() is None and len(list(cells.glob("*.json"))) < target:
-            try:
-                process.wait(timeout=0.002)
-            except subprocess.TimeoutExpired:
-                continue
-        process.kill()
-        process.wait()
+        kill_when(command, lambda target=target: len(list(cells.glob("*.json"))) >= target)
         assert not (folder / "results/pico/projection.csv").exists()
     assert subprocess.run(command, env=ENVIRONMENT, check=False).returncode == 0
     for name, content in tables.items():
@@ -121,15 +127,8 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(finished, tmp_path):
 def test_a_killed_training_leaves_nothing_that_looks_finished(tmp_path):
     study = write_study(tmp_path / "study.yaml", seeds=[2], world={"seed": 5, "sizes": _larger()})
     command = [sys.executable, str(ROOT / SCRIPTS["finetune"]), *arguments(tmp_path)]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     base = tmp_path / "runs/pico/checkpoints"
-    while process.poll() is None and not (base / "base.partial").exists():
-        try:
-            process.wait(timeout=0.002)
-        except subprocess.TimeoutExpired:
-            continue
-    process.kill()
-    process.wait()
+    kill_when(command, (base / "base.partial").exists)
     assert not (base / "base").exists()
     assert run_script("finetune", study, tmp_path) == 0
     assert (base / "base/model.safetensors").is_file()
