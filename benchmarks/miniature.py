@@ -10,7 +10,6 @@ installation is not counted. Machines are noisy: compare parts of one run.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,15 +20,16 @@ from typing import Any
 
 import torch
 import yaml
+from stamp import STAMP, environment_stamp
 
 from safety_spaces.experiments.command import DEFAULT_STUDY, ROOT, parse_command
 from safety_spaces.experiments.texts import prepare_corpora, role_rows
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
-from safety_spaces.store import write_table
+from safety_spaces.record import write_table
 from safety_spaces.training.architecture import new_model
 from safety_spaces.training.sft import train
 
-COLUMNS = ("part", "stage", "seconds", "peak_rss_bytes", "tokens_per_second", "cpu", "cores", "python", "torch")
+COLUMNS = ("part", "stage", "seconds", "peak_rss_bytes", "tokens_per_second", *STAMP)
 STAGES = {
     "finetune": "scripts/finetune.py",
     "projection": "scripts/projection.py",
@@ -116,24 +116,11 @@ def bare_loop(model: Any, tokenizer: Any, texts: list[str], settings: Any) -> No
 PARTS = {"two-seeds": two_seeds, "one-seed": one_seed, "pretraining": pretraining}
 
 
-def processor() -> str:
-    """Return the name of the processor."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     """Measure the parts asked for; print one JSON line for each row and write a table for each part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="parts to measure (default: all)")
-    stamp = {
-        "cpu": processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-    }
+    stamp = environment_stamp()
     for part in parser.parse_args().parts or PARTS:
         rows = []
         for measured in PARTS[part]():

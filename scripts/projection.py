@@ -20,7 +20,7 @@ from safety_spaces.experiments.projection import project
 @report_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is missing, then write the tables."""
-    command = parse_command(__doc__, argv, geometry_only=True)
+    command = parse_command(__doc__, argv, projects=True)
     if command.plan:
         print(plan(command))
         return 0

@@ -5,7 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from safety_spaces import geometry
 from safety_spaces.evidence.report import write_report
 from safety_spaces.evidence.tables import FILES
 from safety_spaces.study import load_study
@@ -56,16 +59,36 @@ def test_the_committed_report_follows_from_the_committed_tables(tmp_path):
 
 
 def test_the_committed_tables_are_those_that_the_run_recorded():
-    from safety_spaces.store import check_unedited
+    from safety_spaces.record import check_unedited
 
     for name in FILES:
         check_unedited(ROOT / "results/miniature", f"{name}.csv")
 
 
-def test_the_study_for_your_own_models_loads(tmp_path):
-    (block,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
-    path = tmp_path / "my-model.yaml"
-    path.write_text(block.replace("configs/miniature.yaml", str(ROOT / "configs/miniature.yaml")))
-    study = load_study(path)
+def test_the_studies_for_your_own_models_and_basis_load(tmp_path):
+    model, basis = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "my-model.yaml").write_text(model.replace("configs/", f"{ROOT}/configs/"))
+    (tmp_path / "my-basis.yaml").write_text(basis)
+    study = load_study(tmp_path / "my-model.yaml")
     assert study.tasks == ("useful", "harmful", "contaminated")
     assert study.world is None
+    assert load_study(tmp_path / "my-basis.yaml").projection.claim == "file"
+
+
+def test_the_library_example_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    (example,) = (code for code in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "geometry" in code)
+    assert len(example.splitlines()) == 8
+    for number, role in enumerate(("base", "aligned", "useful")):
+        (tmp_path / "checkpoints" / role).mkdir(parents=True)
+        weights = torch.randn(11, 29, generator=torch.Generator().manual_seed(number))
+        save_file(
+            {"model.layers.1.mlp.down_proj.weight": weights}, tmp_path / "checkpoints" / role / "model.safetensors"
+        )
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    assert re.fullmatch(r"energy kept 0\.\d{3}; MSO 0\.\d{3}, by chance 0\.\d{3}\n", capsys.readouterr().out)
+    monkeypatch.setattr(
+        "safety_spaces.geometry.projection.OrderedBasis.columns", lambda self, a, b: self.frame[:, a:b] * 2
+    )
+    with pytest.raises(AssertionError):
+        exec(compile(example, "README.md", "exec"), {})

@@ -178,3 +178,35 @@ def test_layout_is_the_documented_one() -> None:
     }
     assert [path.as_posix() for path in paths.values()] == list(paths)
     assert layout.base == layout.checkpoint("base", seed=4)
+
+
+def test_digests_of_files_are_by_name_and_leave_out_what_is_not_there(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).write_text("same")
+    (tmp_path / "folder").mkdir()
+    found = store.file_digests(tmp_path / name for name in ("b", "missing", "folder", "a"))
+    assert list(found) == ["a", "b"]
+    assert found["a"] == found["b"] == store.file_digest(tmp_path / "a") == store.content_digest(b"same")
+
+
+def test_source_digest_sees_what_makes_results_and_nothing_else(tmp_path: Path) -> None:
+    def fill(root: Path) -> list[Path]:
+        names = ["safety_spaces/geometry/bases.py", "scripts/projection.py", "exp-4-x/a.py", "pyproject.toml"]
+        files = [root / name for name in [*names, "configs/study.yaml", "configs/parent.yaml"]]
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(file.name)
+        return files
+
+    files = fill(tmp_path / "a")
+    digest = store.source_digest(tmp_path / "a", files[-2:])
+    assert digest == store.source_digest(tmp_path / "b", fill(tmp_path / "b")[-2:])
+    for name in ("safety_spaces/__pycache__/a.pyc", "scripts/__pycache__/a.pyc", "tests/a.py", "configs/other.yaml"):
+        (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "a" / name).touch()
+        assert store.source_digest(tmp_path / "a", files[-2:]) == digest, name
+    for file in files:
+        before = file.read_text()
+        file.write_text("changed")
+        assert store.source_digest(tmp_path / "a", files[-2:]) != digest, file
+        file.write_text(before)

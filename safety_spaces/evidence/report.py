@@ -15,15 +15,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from safety_spaces.errors import UserError
 from safety_spaces.evidence import figures, sentences
 from safety_spaces.evidence.findings import Findings, find
+from safety_spaces.evidence.findings.projection import CONTROL
 from safety_spaces.evidence.selection import Grid
 from safety_spaces.evidence.statistics import Estimate
 from safety_spaces.evidence.tables import FILES, Tables, read_tables
-from safety_spaces.store import check_unedited, read_record, write_atomically
+from safety_spaces.record import check_unedited, read_record
+from safety_spaces.store import write_atomically
 from safety_spaces.study import Study
 
 logger = logging.getLogger(__name__)
 
-BASES = ("top_k", "random_k", "random")
 TASKS = ("useful", "harmful", "contaminated")
 """What the findings compare; a study may have more."""
 
@@ -53,12 +54,13 @@ def grid_of(study: Study) -> Grid:
 
     UserError when the study leaves out a basis or a task that the findings speak of.
     """
-    for kind, wanted, there in (("basis", BASES, study.projection.bases), ("task", TASKS, study.tasks)):
+    projection, updates, activations = study.projection, study.update_spaces, study.activation_spaces
+    for kind, wanted, there in (("basis", (projection.claim, CONTROL), projection.bases), ("task", TASKS, study.tasks)):
         if missing := [name for name in wanted if name not in there]:
             raise UserError(f"study {study.name}: the report needs the {kind} {missing[0]}; add it to the study")
-    projection, updates, activations = study.projection, study.update_spaces, study.activation_spaces
     return Grid(
         seeds=tuple(study.seeds),
+        claim=projection.claim,
         bases=tuple(projection.bases),
         fractions=_as_written(projection.fractions),
         energy_draws=projection.energy_draws,

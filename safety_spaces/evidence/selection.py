@@ -13,9 +13,10 @@ from itertools import product
 import pandas as pd
 
 from safety_spaces.errors import UserError
+from safety_spaces.study import FIXED_BASES, draws
+from safety_spaces.tensors import VECTOR_KINDS
 
 EQUAL_FRACTION = ("", "fraction")  # rows that match bases otherwise (equal energy) answer another question
-VECTOR_KINDS = ("norm", "bias")  # 1-D tensors, left out of layer means
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Grid:
     """What the study promises that its tables hold; numbers as the tables carry them, with 6 digits."""
 
     seeds: tuple[int, ...]
+    claim: str
+    """The basis whose directions are said to be special: top_k, or a user's own file."""
     bases: tuple[str, ...]
     fractions: tuple[float, ...]
     energy_draws: int
@@ -45,7 +48,7 @@ def scores(projection: pd.DataFrame, grid: Grid, *, task: str, scheme: str, basi
     return _complete(
         rows,
         f"projection.csv: {metric} of {task}, {scheme}, {basis}",
-        {"seed": grid.seeds, "draw": _draws(basis, grid.score_draws), "fraction": grid.fractions},
+        {"seed": grid.seeds, "draw": draws(basis, grid.score_draws), "fraction": grid.fractions},
         values=("value", "ci_low", "ci_high"),
     )
 
@@ -61,13 +64,13 @@ def baseline(projection: pd.DataFrame, grid: Grid, *, checkpoint: str, metric: s
 
 
 def energies(energy: pd.DataFrame, grid: Grid, *, task: str, basis: str) -> pd.DataFrame:
-    """Energy kept over all tensors: one row per (seed, draw, fraction); energy_expected is empty for top_k."""
+    """Energy kept over all tensors: one row per (seed, draw, fraction); no energy_expected where nothing is drawn."""
     rows = _first_replicate(_where(energy, task=task, basis=basis, tensor="all"))
     return _complete(
         rows,
         f"energy.csv: total of {task}, {basis}",
-        {"seed": grid.seeds, "draw": _draws(basis, grid.energy_draws), "fraction": grid.fractions},
-        values=("energy_kept",) if basis == "top_k" else ("energy_kept", "energy_expected"),
+        {"seed": grid.seeds, "draw": draws(basis, grid.energy_draws), "fraction": grid.fractions},
+        values=("energy_kept",) if basis in FIXED_BASES else ("energy_kept", "energy_expected"),
     )
 
 
@@ -114,10 +117,6 @@ def depth_of(table: pd.DataFrame, name: str) -> int:
 def part_of(fraction: float, count: int) -> int:
     """floor(fraction * count), exact in decimals: 0.29 of 100 is 29."""
     return int(Decimal(str(fraction)) * count)
-
-
-def _draws(basis: str, random: int) -> range:
-    return range(1 if basis == "top_k" else random)
 
 
 def _where(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:

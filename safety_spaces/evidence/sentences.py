@@ -8,9 +8,11 @@ from collections.abc import Sequence
 
 from safety_spaces.evidence.findings.overlap import ActivationFinding, UpdateFinding
 from safety_spaces.evidence.findings.premises import Premises
-from safety_spaces.evidence.findings.projection import EnergyFinding, OrthogonalFinding, ParallelFinding
+from safety_spaces.evidence.findings.projection import CONTROL, EnergyFinding, OrthogonalFinding, ParallelFinding
 from safety_spaces.evidence.statistics import Contrast
 
+DIRECTIONS = {"top_k": "top directions", "file": "directions of the file"}
+"""What the directions of a claim are called in a sentence."""
 AGREES, DIFFERS, UNDECIDED = "**Agrees with the paper.**", "**Differs from the paper.**", "**Undecided.**"
 
 
@@ -24,10 +26,10 @@ def premises(found: Premises) -> str:
 
 
 def energy(found: Sequence[EnergyFinding]) -> str:
-    """Section 3: energy is uniform, the same in top_k as in random subspaces."""
+    """Section 3: energy is uniform, the same in the claim as in random subspaces."""
     parts = "; ".join(
-        f"of the {one.task} update top_k keeps {one.kept['top_k']:.2f} at fraction {one.fraction:g} and random "
-        f"{one.kept['random']:.2f} (closed form {one.expected['random']:.2f}), "
+        f"of the {one.task} update {one.claim} keeps {one.kept[one.claim]:.2f} at fraction {one.fraction:g} and random "
+        f"{one.kept[CONTROL]:.2f} (closed form {one.expected[CONTROL]:.2f}), "
         f"and over all fractions they part by at most {signed(one.largest_gap)}"
         for one in found
     )
@@ -37,40 +39,41 @@ def energy(found: Sequence[EnergyFinding]) -> str:
 
 
 def parallel(found: Sequence[ParallelFinding]) -> str:
-    """Section 3: top_k is more expressive than random, for the useful and for the harmful task alike."""
+    """Section 3: the claim is more expressive than random, for the useful and for the harmful task alike."""
+    claimed = DIRECTIONS[found[0].claim]
     directions = [one.advantage.direction for one in found]
     parts = "; ".join(_advantage(one) for one in found)
     if all(direction > 0 for direction in directions):
-        return f"{AGREES} The top directions carry more behaviour than random ones, useful and harmful alike: {parts}."
+        return f"{AGREES} The {claimed} carry more behaviour than random ones, useful and harmful alike: {parts}."
     if any(direction < 0 for direction in directions):
-        return f"{DIFFERS} Random directions carry more behaviour than the top ones somewhere: {parts}."
+        return f"{DIFFERS} Random directions carry more behaviour than the {claimed} somewhere: {parts}."
     if any(direction > 0 for direction in directions):
-        return f"{UNDECIDED} The top directions carry more behaviour in part of the cases only: {parts}."
-    return f"{UNDECIDED} No case tells top directions from random ones: {parts}."
+        return f"{UNDECIDED} The {claimed} carry more behaviour in part of the cases only: {parts}."
+    return f"{UNDECIDED} No case tells the {claimed} from random ones: {parts}."
 
 
 def orthogonal(found: OrthogonalFinding) -> str:
-    """Section 4: removing the top directions costs utility as fast as it lowers harmfulness."""
+    """Section 4: removing the claimed directions costs utility as fast as it lowers harmfulness."""
     if found.selectivity is None or found.excess is None:
         gaps = " and ".join(f"{metric} {spread(gap)}" for metric, gap in found.gaps.items())
         return (
             f"{UNDECIDED} Contaminated fine-tuning did not raise both scores in every seed ({gaps}): nothing to remove."
         )
-    top, excess = found.selectivity["top_k"], found.excess
+    claimed, excess, directions = found.selectivity[found.claim], found.excess, DIRECTIONS[found.claim]
     numbers = (
-        f"averaged over fractions the share of harmfulness removed exceeds that of utility by {spread(top)} with "
-        f"top_k and {spread(found.selectivity['random'])} with random (noise {top.noise:.2f})"
+        f"averaged over fractions the share of harmfulness removed exceeds that of utility by {spread(claimed)} "
+        f"with {found.claim} and {spread(found.selectivity[CONTROL])} with random (noise {claimed.noise:.2f})"
     )
-    if top.direction > 0 and excess.direction > 0:
-        return f"{DIFFERS} Removing the top directions is selective, more than removing random ones: {numbers}."
-    if top.direction > 0:
+    if claimed.direction > 0 and excess.direction > 0:
+        return f"{DIFFERS} Removing the {directions} is selective, more than removing random ones: {numbers}."
+    if claimed.direction > 0:
         return (
-            f"{AGREES} Harmfulness falls faster than utility, but not demonstrably more with top directions than with "
-            f"random ones, which gives the top directions no part of their own: {numbers}."
+            f"{AGREES} Harmfulness falls faster than utility, but not demonstrably more with the {directions} than "
+            f"with random ones, which gives the {directions} no part of their own: {numbers}."
         )
-    if top.direction < 0:
-        return f"{AGREES} Removing the top directions costs more utility than harmfulness: {numbers}."
-    if abs(top.value) > top.noise:
+    if claimed.direction < 0:
+        return f"{AGREES} Removing the {directions} costs more utility than harmfulness: {numbers}."
+    if abs(claimed.value) > claimed.noise:
         return f"{UNDECIDED} The seeds do not agree on which score falls faster: {numbers}."
     return f"{AGREES} Removal is proportional within the noise, not selective: {numbers}."
 

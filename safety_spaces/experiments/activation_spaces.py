@@ -9,7 +9,8 @@ from safety_spaces.evidence.tables import ACTIVATION_SPACES
 from safety_spaces.experiments.checkpoints import finished_checkpoint, identity
 from safety_spaces.experiments.command import Command, record
 from safety_spaces.experiments.texts import activation_prompts
-from safety_spaces.store import Cells, Stage, digest, write_table
+from safety_spaces.record import Stage, write_table
+from safety_spaces.store import Cells, digest
 
 
 def compare_activations(command: Command) -> list[Path]:

@@ -12,10 +12,10 @@ from safety_spaces.experiments.checkpoints import finished_checkpoint, identity
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.texts import data_path, forbidden_prompts
 from safety_spaces.store import digest, file_digest
+from safety_spaces.study import draws
 
 ALL_LAYERS = "all"
 NO_SCHEME: Final = "none"
-TOP_K = "top_k"
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,6 @@ class Score:
     cell: Cell
     metric: str
     key: str
-
-
-def draws(basis: str, number: int) -> range:
-    """Return the draws of a basis: the leading directions have one."""
-    return range(1 if basis == TOP_K else number)
 
 
 def baseline_roles(command: Command) -> tuple[str, ...]:
@@ -95,12 +90,17 @@ def cells_per_seed(command: Command) -> dict[str, int]:
 def energy_key(command: Command, seed: int, task: str) -> str:
     """Return the key of the energies of one task update: all bases, fractions and draws."""
     settings = command.study.projection
-    measured = settings.model_dump(include={*_GEOMETRY, "bases", "fractions", "energy_draws"})
+    measured = settings.model_dump(include={"bases", "fractions", "energy_draws"}) | _geometry(command)
     identities = [_identity(command, role, seed) for role in ("base", "reference", task)]
     return digest(["energy", measured, seed, command.study.threads, identities])
 
 
-_GEOMETRY = ("side", "rounding", "tied", "vectors")
+def _geometry(command: Command) -> dict[str, Any]:
+    """What a projected update depends on besides its cell and the checkpoints."""
+    settings = command.study.projection
+    geometry = settings.model_dump(include={"rounding", "tied", "vectors"}) | {"side": settings.projected_side}
+    # Every control takes as many directions as the user's own basis.
+    return geometry if command.own_basis is None else {**geometry, "own_basis": command.own_basis}
 
 
 class _Keys:
@@ -127,7 +127,7 @@ class _Keys:
     def __call__(self, cell: Cell, metric: str) -> str:
         settings = self._command.study.projection
         # A baseline has no geometry; a base scored once serves every seed.
-        how = {} if cell.is_baseline else {**asdict(cell), **settings.model_dump(include={*_GEOMETRY})}
+        how = {} if cell.is_baseline else {**asdict(cell), **_geometry(self._command)}
         roles = (cell.task,) if cell.is_baseline else ("base", "reference", cell.task)
         return digest(
             {

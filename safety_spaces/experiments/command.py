@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from safety_spaces.errors import UserError
-from safety_spaces.store import Layout, Stage, read_record, record_stage, source_digest
+from safety_spaces.record import Stage, read_record, record_stage
+from safety_spaces.store import Layout, file_digest, source_digest
 from safety_spaces.study import Study, load_study, study_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,15 +31,33 @@ class Command:
     device: str | None
     plan: bool
     geometry_only: bool = False
+    keep_factors: bool = False
 
     @functools.cached_property
     def sources(self) -> str:
         """Digest of everything that makes results: code, study file, pinned requirements."""
         return source_digest(ROOT, study_files(self.study_path))
 
+    @functools.cached_property
+    def own_basis(self) -> str | None:
+        """Digest of the user's own basis, None where the study has none.
 
-def parse_command(description: str, argv: Sequence[str] | None, *, geometry_only: bool = False) -> Command:
-    """Read the arguments that all scripts take, and the study.
+        Raises:
+            UserError: its file is not there.
+        """
+        basis = self.study.projection.basis
+        if basis is None:
+            return None
+        if not (path := resolve_path(basis.file)).is_file():
+            raise UserError(
+                f"projection.basis.file: expected a file at {path}, found none; write it with safetensors, or correct "
+                "its path"
+            )
+        return file_digest(path)
+
+
+def parse_command(description: str, argv: Sequence[str] | None, *, projects: bool = False) -> Command:
+    """Read the arguments that all scripts take, those of the projection if it `projects`, and the study.
 
     Raises:
         UserError: the study is wrong.
@@ -53,8 +72,9 @@ def parse_command(description: str, argv: Sequence[str] | None, *, geometry_only
         "--results", type=Path, default=ROOT / "results", metavar="DIR", help="folder of tables, figures"
     )
     parser.add_argument("--plan", action="store_true", help="print cells, checkpoints, disk and memory; do nothing")
-    if geometry_only:
+    if projects:
         parser.add_argument("--geometry-only", action="store_true", help="stop after energies and cosines")
+        parser.add_argument("--keep-factors", action="store_true", help="leave the factorised updates in the runs")
     given = parser.parse_args(argv)
     # Our own lines only: libraries report every step of every cell at the same level.
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -66,7 +86,8 @@ def parse_command(description: str, argv: Sequence[str] | None, *, geometry_only
         layout=Layout(given.results, given.runs, study.name),
         device=given.device,
         plan=given.plan,
-        geometry_only=geometry_only and given.geometry_only,
+        geometry_only=projects and given.geometry_only,
+        keep_factors=projects and given.keep_factors,
     )
 
 

@@ -9,6 +9,7 @@ import transformers
 
 from safety_spaces.behaviour.live import choose_device
 from safety_spaces.experiments.command import Command
+from safety_spaces.geometry.factorisation import Precision, precision_on
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,14 @@ def ready_device(command: Command) -> torch.device:
     # It warns of every live model that it was not given by name, which is what we mean to do.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     return _announced_device(command.device)
+
+
+@functools.cache
+def factor_precision(device: torch.device) -> Precision:
+    """Return the precision that updates are factored in on a device, and log why."""
+    precision, reason = precision_on(device)
+    logger.info("factors: %s (%s)", precision, reason)
+    return precision
 
 
 @functools.cache

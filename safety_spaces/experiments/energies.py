@@ -1,96 +1,115 @@
 """Energies of the task updates inside every basis: one pass over the tensors, one factorisation each (equation 7)."""
 
-import functools
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from safety_spaces.experiments.cells import energy_key
 from safety_spaces.experiments.checkpoints import finished_checkpoint, identity
-from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.device import ready_device
-from safety_spaces.geometry.bases import coinciding_fractions, factor, orient, project_from
-from safety_spaces.geometry.checkpoints import (
-    check_differs,
-    check_same_tensors,
-    kind,
-    open_checkpoint,
-    update,
-)
-from safety_spaces.geometry.factors import cached_factor
-from safety_spaces.geometry.projection import (
-    TensorEnergy,
-    Vectors,
-    cosine,
-    inner,
-    squared_norm,
-    tensor_energies,
-    totals,
-)
-from safety_spaces.store import digest
+from safety_spaces.experiments.command import Command, resolve_path
+from safety_spaces.experiments.device import factor_precision, ready_device
+from safety_spaces.geometry.bases import coinciding_fractions
+from safety_spaces.geometry.checkpoints import open_checkpoint
+from safety_spaces.geometry.coordinates import Frames
+from safety_spaces.geometry.energies import TensorEnergy, tensor_energies, totals
+from safety_spaces.geometry.factor_cache import cached_factor
+from safety_spaces.geometry.factorisation import factor
+from safety_spaces.geometry.own_basis import open_basis
+from safety_spaces.geometry.projection import Vectors, cosine, inner, squared_norm
+from safety_spaces.geometry.updates import REFERENCE, Updates
+from safety_spaces.store import Cells, digest
 
 logger = logging.getLogger(__name__)
 
 
-class Updates:
-    """The reference update and the task updates of one seed, tensor by tensor, turned so that left is projected."""
+class Subspaces:
+    """The updates of one seed and the directions they are projected onto."""
 
     def __init__(self, command: Command, seed: int, tasks: Sequence[str]) -> None:
         settings = command.study.projection
-        self._side = settings.side
-        folders = {role: finished_checkpoint(command, role, seed) for role in ("base", "reference", *tasks)}
-        self.checkpoints = {role: open_checkpoint(folder, tied=settings.tied) for role, folder in folders.items()}
-        self.base, self.reference = self.checkpoints["base"], self.checkpoints["reference"]
-        for other in self.checkpoints.values():
-            check_same_tensors(self.reference, other)
-        check_differs(self.base, self.reference)
-        identities = [identity(folders[role]) for role in ("base", "reference")]
-        self._factors = command.layout.factors(seed) / digest([identities, settings.side, settings.tied])
+        side = settings.projected_side
+        folders = {role: finished_checkpoint(command, role, seed) for role in ("base", REFERENCE, *tasks)}
+        opened = {role: open_checkpoint(folder, tied=settings.tied) for role, folder in folders.items()}
+        device = ready_device(command)
+        self.updates = Updates(
+            opened["base"], opened[REFERENCE], {task: opened[task] for task in tasks}, side=side, device=device
+        )
+        self._own = None if settings.basis is None else open_basis(resolve_path(settings.basis.file), self.updates)
+        self._precision = factor_precision(device)
+        identities = [identity(folders[role]) for role in ("base", REFERENCE)]
+        self._cache = command.layout.factors(seed) / digest([identities, side, settings.tied])
+        # Without scores nothing needs the factors again.
+        self._is_kept = command.keep_factors or not command.geometry_only
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the tensors."""
-        return self.reference.names
+    def frames(self, name: str, D: Float[Tensor, "M N"] | None = None) -> Frames:
+        """Directions of one tensor: U of the reference update D, read again where it is not given, and a user's own.
 
-    def of_reference(self, name: str) -> Float[Tensor, "M N"]:
-        """The reference update of one tensor."""
-        return self._turned(name, self.plain("reference", name))
+        U may be mapped from its file, on the CPU.
+        """
 
-    def of_task(self, task: str, name: str) -> Float[Tensor, "M N"]:
-        """The task update of one tensor."""
-        return self._turned(name, self.plain(task, name))
+        def compute() -> Float[Tensor, "M r"]:
+            return factor(self.updates.of(REFERENCE, name) if D is None else D, precision=self._precision).U
 
-    def plain(self, role: str, name: str) -> Float[Tensor, "M N"]:
-        """The reference update or a task update of one tensor, as it is."""
-        first = self.base if role == "reference" else self.reference
-        return update(first, self.checkpoints[role], name)
-
-    def turned_back(self, name: str, D: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """A projected update in the shape of its tensor."""
-        return self._turned(name, D).reshape(self.reference.shape(name))
-
-    def subspace(self, name: str) -> Float[Tensor, "M r"]:
-        """U of the reference update, from the store of factors or computed into it."""
-        return cached_factor(self._factors, name, lambda: factor(self.of_reference(name)).U)
-
-    def _turned(self, name: str, D: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        return orient(D, project_from(self._side, kind(name)))
+        U = cached_factor(self._cache, name, compute) if self._is_kept else compute()
+        return Frames(U, None if self._own is None else self._own.columns(name, self.updates.shape(name)[0]))
 
 
 def measure_energies(command: Command, seed: int, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return, by task, the rows of energy.csv and the cosine of task update and reference update.
 
+    What is found of a tensor is stored at once, so a killed pass goes on with the next tensor.
+
     Raises:
         UserError: checkpoints differ in their tensors, base equals reference, or a tensor is not finite.
     """
-    ready_device(command)
     settings = command.study.projection
-    updates = Updates(command, seed, tasks)
-    measure = functools.partial(
-        tensor_energies,
+    subspaces = Subspaces(command, seed, tasks)
+    done = Cells(command.layout.cells(seed))
+    key = digest([energy_key(command, seed, task) for task in tasks])
+    names = subspaces.updates.names
+    found = {name: tensor for name in names if (tensor := done.get(f"{key}-{name}")) is not None}
+    missing = [name for name in names if name not in found]
+    read = subspaces.updates.each(missing, (REFERENCE, *tasks))
+    for name, D in tqdm(read, total=len(missing), desc=f"energies, seed {seed}", disable=None):
+        found[name] = _measure(command, subspaces, seed, name, D)
+        done.put(f"{key}-{name}", found[name])
+    tensors = [found[name] for name in names]
+    _warn_of_coinciding_fractions([name for name in names if found[name]["fractions_coincide"]])
+    return {task: _summed(tensors, task, settings.vectors) for task in tasks}
+
+
+def _summed(tensors: Sequence[Mapping[str, Any]], task: str, vectors: Vectors) -> dict[str, Any]:
+    """Totals of every draw, single tensors of draw 0 alone to keep the table readable, and the cosine over all."""
+    energies = [TensorEnergy(**row) for tensor in tensors for row in tensor["energies"][task]]
+    reported = [*totals(energies, vectors=vectors), *(energy for energy in energies if energy.draw == 0)]
+    dots, squares, reference_squares = zip(*(tensor["products"][task] for tensor in tensors), strict=True)
+    return {
+        "rows": [_row(energy) for energy in reported],
+        "cosine_task_reference": cosine(math.fsum(dots), math.fsum(squares), math.fsum(reference_squares)),
+    }
+
+
+def _measure(
+    command: Command, subspaces: Subspaces, seed: int, name: str, D: dict[str, Float[Tensor, "M N"]]
+) -> dict[str, Any]:
+    """Measure one tensor: energies by task, and inner product and squared norms of task and reference update."""
+    settings = command.study.projection
+    shape = subspaces.updates.shape(name)
+    # Taken out, so that the largest tensor of a model is in memory once less while frames are drawn.
+    reference = D.pop(REFERENCE)
+    products = {task: (inner(of, reference), squared_norm(of), squared_norm(reference)) for task, of in D.items()}
+    frames = subspaces.frames(name, reference)
+    del reference
+    energies = tensor_energies(
+        name,
+        frames,
+        D,
         bases=settings.bases,
         fractions=settings.fractions,
         draws=settings.energy_draws,
@@ -98,44 +117,23 @@ def measure_energies(command: Command, seed: int, tasks: Sequence[str]) -> dict[
         rounding=settings.rounding,
         vectors=settings.vectors,
     )
-    energies: dict[str, list[TensorEnergy]] = {task: [] for task in tasks}
-    products: dict[str, list[tuple[float, float, float]]] = {task: [] for task in tasks}
-    for name in tqdm(updates.names, desc=f"energies, seed {seed}", disable=None):
-        reference, U = updates.of_reference(name), updates.subspace(name)
-        for task in tasks:
-            D = updates.of_task(task, name)
-            energies[task] += measure(name, U, D)
-            products[task].append((inner(D, reference), squared_norm(D), squared_norm(reference)))
-    _warn_of_coinciding_fractions(command, updates)
+    size, limit = frames.size(shape)
+    coinciding = coinciding_fractions(settings.fractions, size, limit, rounding=settings.rounding)
     return {
-        task: {
-            "rows": [_row(energy) for energy in _reported(energies[task], settings.vectors)],
-            "cosine_task_reference": cosine(*(sum(column) for column in zip(*products[task], strict=True))),
-        }
-        for task in tasks
+        "energies": {task: [asdict(energy) for energy in rows] for task, rows in energies.items()},
+        "products": products,
+        "fractions_coincide": shape[1] > 1 and bool(coinciding),
     }
 
 
-def _warn_of_coinciding_fractions(command: Command, updates: Updates) -> None:
+def _warn_of_coinciding_fractions(names: Sequence[str]) -> None:
     """Warn once where the rank of the reference update, and not the fraction, decides the number of directions."""
-    settings = command.study.projection
-    coinciding = []
-    for name in updates.names:
-        M, N = updates.of_reference(name).shape
-        rank = updates.subspace(name).shape[1]
-        if N > 1 and coinciding_fractions(settings.fractions, (M, N), rank, rounding=settings.rounding):
-            coinciding.append(name)
-    if coinciding:
+    if names:
         logger.warning(
             "warning: the reference update has a low rank in %d tensors (%s ...): fractions coincide there",
-            len(coinciding),
-            coinciding[0],
+            len(names),
+            names[0],
         )
-
-
-def _reported(energies: list[TensorEnergy], vectors: Vectors) -> list[TensorEnergy]:
-    """Totals of every draw; single tensors of draw 0 alone, to keep the table readable."""
-    return [*totals(energies, vectors=vectors), *(energy for energy in energies if energy.draw == 0)]
 
 
 def _row(energy: TensorEnergy) -> dict[str, Any]:

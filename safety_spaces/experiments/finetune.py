@@ -18,7 +18,8 @@ from safety_spaces.experiments.checkpoints import (
 )
 from safety_spaces.experiments.command import Command, record
 from safety_spaces.experiments.texts import prepare_corpora, role_rows
-from safety_spaces.store import Stage, digest, is_checkpoint
+from safety_spaces.record import Stage
+from safety_spaces.store import digest, is_checkpoint
 from safety_spaces.study import Existing
 
 

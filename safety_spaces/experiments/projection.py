@@ -4,6 +4,7 @@ What is already done is decided here, before torch is imported; what is missing 
 """
 
 import logging
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,20 @@ from safety_spaces.evidence.statistics import Estimate, mean_interval, proportio
 from safety_spaces.evidence.tables import ENERGY, PROJECTION
 from safety_spaces.experiments.cells import Cell, Score, energy_key, scores
 from safety_spaces.experiments.command import Command, record
-from safety_spaces.store import Cells, Stage, write_table
+from safety_spaces.record import Stage, write_table
+from safety_spaces.store import Cells, writing
 
 logger = logging.getLogger(__name__)
 
 MATCHED = "fraction"
-"""A control is matched to top_k at equal fraction, hence at equal k."""
+"""A control is matched to the claim at equal fraction, hence at equal k."""
 
 
 def project(command: Command) -> list[Path]:
     """Measure energies, score cells, write energy.csv and projection.csv; return the files written.
 
-    With `--geometry-only` the models are not scored, and energy.csv alone is written.
+    With `--geometry-only` the models are not scored, and energy.csv alone is written. Otherwise the factorised updates
+    are removed at the end, unless they are to be kept.
 
     Raises:
         UserError: a checkpoint is missing or unlike the others, a table was edited by hand, or the disk is full.
@@ -34,7 +37,7 @@ def project(command: Command) -> list[Path]:
         measured = [_measure(command, seed) for seed in study.seeds]
         scored = [] if command.geometry_only else [_score(command, seed) for seed in study.seeds]
     energies = {
-        (seed, task): _found(Cells(layout.cells(seed)), energy_key(command, seed, task))
+        (seed, task): _present(Cells(layout.cells(seed)).get(energy_key(command, seed, task)), f"{task}, seed {seed}")
         for seed in study.seeds
         for task in study.tasks
     }
@@ -49,6 +52,7 @@ def project(command: Command) -> list[Path]:
     if not command.geometry_only:
         written.append(layout.results_folder / "projection.csv")
         write_table(written[1], PROJECTION, _projection_rows(command, energies, results))
+        _remove_factors(command)
     return written
 
 
@@ -81,10 +85,9 @@ def _find(command: Command, score: Score) -> dict[str, Any] | None:
     return next((result for result in results if result is not None), None)
 
 
-def _found(cells: Cells, key: str) -> dict[str, Any]:
-    result = cells.get(key)
+def _present(result: dict[str, Any] | None, name: object) -> dict[str, Any]:
     if result is None:
-        raise RuntimeError(f"{cells.folder}/{key}.json was written by this run and is gone")
+        raise RuntimeError(f"no result of {name}, though this run made it")
     return result
 
 
@@ -95,10 +98,16 @@ def _energy_rows(command: Command, energies: Mapping[tuple[int, str], dict[str, 
 
 
 def _results(command: Command) -> dict[Score, dict[str, Any]]:
-    results = {score: _find(command, score) for seed in command.study.seeds for score in scores(command, seed)}
-    if missing := [score for score, result in results.items() if result is None]:
-        raise RuntimeError(f"no result of {missing[0]}, though this run scored it")
-    return {score: result for score, result in results.items() if result is not None}
+    every = (score for seed in command.study.seeds for score in scores(command, seed))
+    return {score: _present(_find(command, score), score) for score in every}
+
+
+def _remove_factors(command: Command) -> None:
+    """Remove what only an unfinished sweep reads again; it may be as large as a checkpoint."""
+    for folder in map(command.layout.factors, command.study.seeds):
+        if folder.exists() and not command.keep_factors:
+            with writing(folder):
+                shutil.rmtree(folder)
 
 
 def _projection_rows(

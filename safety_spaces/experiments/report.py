@@ -4,7 +4,8 @@ from pathlib import Path
 
 from safety_spaces.evidence.tables import FILES
 from safety_spaces.experiments.command import Command, sources_changed
-from safety_spaces.store import digest, file_digest, read_record, update_record
+from safety_spaces.record import read_record, update_record
+from safety_spaces.store import digest, file_digests
 
 REPORT = "report"
 
@@ -18,7 +19,7 @@ def report(command: Command) -> list[Path]:
     folder = command.layout.results_folder
     record = read_record(folder)
     facts = {name: fact for name, fact in record.items() if name != REPORT}
-    inputs = digest([facts, _digests([folder / f"{name}.csv" for name in FILES]), command.sources])
+    inputs = digest([facts, file_digests(folder / f"{name}.csv" for name in FILES), command.sources])
     if record.get(REPORT) == {"inputs": inputs, "files": _written(folder)}:
         return []
     from safety_spaces.evidence.report import write_report
@@ -29,8 +30,4 @@ def report(command: Command) -> list[Path]:
 
 
 def _written(folder: Path) -> dict[str, str]:
-    return _digests([folder / "README.md", *folder.glob("*.png")])
-
-
-def _digests(paths: list[Path]) -> dict[str, str]:
-    return {path.name: file_digest(path) for path in sorted(paths) if path.is_file()}
+    return file_digests([folder / "README.md", *folder.glob("*.png")])

@@ -21,9 +21,9 @@ from safety_spaces.experiments.cells import NO_SCHEME, Cell, Score
 from safety_spaces.experiments.checkpoints import finished_checkpoint
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.device import DTYPES, ready_device
-from safety_spaces.experiments.energies import Updates
+from safety_spaces.experiments.energies import Subspaces
 from safety_spaces.experiments.texts import data_path, forbidden_prompts
-from safety_spaces.geometry.bases import directions, ordered_basis
+from safety_spaces.geometry.bases import ordered_basis
 from safety_spaces.geometry.checkpoints import open_checkpoint
 from safety_spaces.geometry.projection import kept, parallel_parts
 from safety_spaces.miniature.rubric import FILE_NAME as RUBRIC_FILE
@@ -41,14 +41,15 @@ def score_cells(command: Command, seed: int, missing: Sequence[Score]) -> None:
     """
     device = ready_device(command)
     tasks = sorted({score.cell.task for score in missing} - {"base", "reference"})
-    updates = Updates(command, seed, tasks)
+    subspaces = Subspaces(command, seed, tasks)
     reference = finished_checkpoint(command, "reference", seed)
     model = load_model(reference, device=device, dtype=DTYPES[command.study.projection.weights_dtype])
     metrics = _metrics(command, seed, model, {score.metric for score in missing})
     done = Cells(command.layout.cells(seed))
     with tqdm(total=len(missing), desc=f"scores, seed {seed}", disable=None) as bar:
         for cell, group in itertools.groupby(missing, key=lambda score: score.cell):
-            with edited_weights(model, _edits(command, updates, cell), restore=updates.reference.tensor) as delivered:
+            edits = _edits(command, subspaces, cell)
+            with edited_weights(model, edits, restore=subspaces.updates.reference.tensor) as delivered:
                 for score in group:
                     answers = metrics[score.metric]()
                     _write_responses(command.layout.responses(seed) / f"{score.key}.jsonl", answers)
@@ -127,25 +128,31 @@ def _baseline(command: Command, cell: Cell) -> Iterator[WeightEdit]:
         yield WeightEdit(name, weights, torch.zeros_like(weights))
 
 
-def _edits(command: Command, updates: Updates, cell: Cell) -> Iterator[WeightEdit]:
+def _edits(command: Command, subspaces: Subspaces, cell: Cell) -> Iterator[WeightEdit]:
     """W_A plus the part of the task update that the cell keeps, one tensor at a time.
 
     The parallel part is summed over all fractions up to the cell's own, so a cell has the same weights whichever
-    others were scored before it.
+    others were scored before it; no more directions are read or drawn than the cell keeps.
     """
     if cell.scheme == NO_SCHEME:
         yield from _baseline(command, cell)
         return
-    settings = command.study.projection
-    fractions = cell.fractions(settings.fractions)
-    for name in updates.names:
-        D, U = updates.of_task(cell.task, name), updates.subspace(name)
-        basis = ordered_basis(cell.basis, U, seed=cell.seed, draw=cell.draw or 0, name=name)
-        shape = (D.shape[0], D.shape[1])
-        ks = [directions(rho, shape, U.shape[1], rounding=settings.rounding) for rho in fractions]
-        *_, parallel = parallel_parts(D, basis, ks, vectors=settings.vectors)
-        part = kept(D, parallel, cell.scheme, vectors=settings.vectors)
-        yield WeightEdit(name, updates.reference.tensor(name), updates.turned_back(name, part))
+    settings, updates = command.study.projection, subspaces.updates
+    for name, D in updates.each(updates.names, [cell.task]):
+        update, frames = D[cell.task], subspaces.frames(name)
+        ks = frames.directions(cell.fractions(settings.fractions), updates.shape(name), rounding=settings.rounding)
+        basis = ordered_basis(
+            cell.basis,
+            frames.of(cell.basis),
+            k=ks[-1],
+            seed=cell.seed,
+            draw=cell.draw or 0,
+            name=name,
+            device=update.device,
+        )
+        *_, parallel = parallel_parts(update, basis, ks, vectors=settings.vectors)
+        part = kept(update, parallel, cell.scheme, vectors=settings.vectors)
+        yield WeightEdit(name, updates.reference.tensor(name), updates.restored(name, part))
 
 
 def _write_responses(path: Path, answers: Sequence[Answer]) -> None:

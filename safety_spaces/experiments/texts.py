@@ -10,7 +10,7 @@ from safety_spaces.data.templates import find_template
 from safety_spaces.experiments.command import ROOT, Command, resolve_path
 from safety_spaces.miniature.corpora import write_corpora
 from safety_spaces.miniature.rubric import FILE_NAME as RUBRIC_FILE
-from safety_spaces.store import Cells, digest, file_digest
+from safety_spaces.store import Cells, digest, file_digest, file_digests
 from safety_spaces.study import MixedCorpus, Selection
 
 NO_TEMPLATE = "none"
@@ -31,16 +31,15 @@ def prepare_corpora(command: Command) -> dict[str, int]:
     # Written last: as long as it is missing the corpora are taken for unfinished.
     mark = Cells(folder)
     done = mark.get(WORLD_MARK)
-    if done is None or done["world"] != world or done["files"] != _digests(folder):
+    if done is None or done["world"] != world or done["files"] != _written(folder):
         rows = write_corpora(folder, seed=study.world.seed, sizes=study.world.sizes, template=study.training.template)
-        done = {"world": world, "rows": rows, "files": _digests(folder)}
+        done = {"world": world, "rows": rows, "files": _written(folder)}
         mark.put(WORLD_MARK, done)
     return {str(name): int(count) for name, count in done["rows"].items()}
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    files = [*folder.glob("*.jsonl"), folder / RUBRIC_FILE]
-    return {path.name: file_digest(path) for path in sorted(files) if path.is_file()}
+def _written(folder: Path) -> dict[str, str]:
+    return file_digests([*folder.glob("*.jsonl"), folder / RUBRIC_FILE])
 
 
 def data_path(command: Command, name: str) -> Path:

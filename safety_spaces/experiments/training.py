@@ -11,7 +11,8 @@ from safety_spaces.experiments.device import ready_device
 from safety_spaces.experiments.texts import role_rows
 from safety_spaces.geometry.checkpoints import open_checkpoint
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
-from safety_spaces.store import Stage, partial_folder, write_atomically, writing
+from safety_spaces.record import Stage
+from safety_spaces.store import partial_folder, write_atomically, writing
 from safety_spaces.study import Pretrained
 from safety_spaces.training.architecture import new_model
 from safety_spaces.training.sft import DTYPES, train

@@ -8,7 +8,8 @@ from pathlib import Path
 from safety_spaces.evidence.tables import UPDATE_SPACES
 from safety_spaces.experiments.checkpoints import finished_checkpoint, identity
 from safety_spaces.experiments.command import Command, record
-from safety_spaces.store import Cells, Stage, digest, write_table
+from safety_spaces.record import Stage, write_table
+from safety_spaces.store import Cells, digest
 
 
 def compare_updates(command: Command) -> list[Path]:
@@ -43,7 +44,7 @@ def _measure(command: Command, seed: int) -> bool:
     done, key = Cells(command.layout.cells(seed)), overlap_key(command, seed)
     if done.get(key) is not None:
         return False
-    from safety_spaces.experiments.overlaps import update_overlaps
+    from safety_spaces.experiments.overlaps import weight_overlaps
 
-    done.put(key, {"sources": command.sources, "rows": update_overlaps(command, seed, done=done, key=key)})
+    done.put(key, {"sources": command.sources, "rows": weight_overlaps(command, seed, done=done, key=key)})
     return True

@@ -5,83 +5,86 @@ d hidden size, p prompts. A basis is a matrix "M r" of orthonormal columns in or
 """
 
 from safety_spaces.geometry.bases import (
-    BASES,
-    Factors,
+    OrderedBasis,
     coinciding_fractions,
     directions,
-    factor,
+    haar_frame,
     ordered_basis,
     orient,
-    project_from,
 )
 from safety_spaces.geometry.checkpoints import (
     Checkpoint,
     as_matrix,
     check_differs,
     check_same_tensors,
-    kind,
-    layer,
     open_checkpoint,
     update,
 )
-from safety_spaces.geometry.factors import cached_factor
-from safety_spaces.geometry.overlap import (
-    Moments,
-    Overlap,
-    modes,
-    moment_factors,
-    mso_curve,
-    second_moment,
-    update_cosine,
-)
+from safety_spaces.geometry.coordinates import Coordinates, Frames, coordinates
+from safety_spaces.geometry.energies import TensorEnergy, cell_energies, expected_energy, tensor_energies, totals
+from safety_spaces.geometry.factor_cache import cached_factor
+from safety_spaces.geometry.factorisation import Factors, factor, is_orthonormal, precision_on
+from safety_spaces.geometry.moments import Moments, moment_factors, second_moment, state_moments
+from safety_spaces.geometry.overlap import Overlap, modes, mso_curve, update_cosine, update_overlaps
+from safety_spaces.geometry.own_basis import OwnBasis, open_basis
 from safety_spaces.geometry.projection import (
-    TensorEnergy,
     coefficients,
     cosine,
     energy_curve,
-    expected_energy,
     inner,
     kept,
     parallel_parts,
     squared_norm,
-    tensor_energies,
-    totals,
 )
+from safety_spaces.geometry.sweep import Swept, merged, sweep
+from safety_spaces.geometry.updates import Updates
 
 __all__ = [
-    "BASES",
     "Checkpoint",
+    "Coordinates",
     "Factors",
+    "Frames",
     "Moments",
+    "OrderedBasis",
     "Overlap",
+    "OwnBasis",
+    "Swept",
     "TensorEnergy",
+    "Updates",
     "as_matrix",
     "cached_factor",
+    "cell_energies",
     "check_differs",
     "check_same_tensors",
     "coefficients",
     "coinciding_fractions",
+    "coordinates",
     "cosine",
     "directions",
     "energy_curve",
     "expected_energy",
     "factor",
+    "haar_frame",
     "inner",
+    "is_orthonormal",
     "kept",
-    "kind",
-    "layer",
+    "merged",
     "modes",
     "moment_factors",
     "mso_curve",
+    "open_basis",
     "open_checkpoint",
     "ordered_basis",
     "orient",
     "parallel_parts",
-    "project_from",
+    "precision_on",
     "second_moment",
     "squared_norm",
+    "state_moments",
+    "sweep",
     "tensor_energies",
     "totals",
     "update",
     "update_cosine",
+    "update_overlaps",
 ]

@@ -1,7 +1,7 @@
 """Ordered orthonormal bases of the space a reference update acts in: the paper's and its two controls.
 
-All three are matrices "M r" whose first k columns are the basis of k directions (equation 3), so one factorisation
-per tensor serves every fraction, and a control differs from the claim in nothing but which directions it takes.
+All are directions in order, of which the first k are the basis of k directions (equation 3), so one factorisation per
+tensor serves every fraction, and a control differs from the claim in nothing but which directions it takes.
 
     D = U Sigma V',  S_k = span(U_k),  k = floor(rho min(M, N)) <= rank(D)
 """
@@ -9,143 +9,117 @@ per tensor serves every fraction, and a control differs from the claim in nothin
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from types import MappingProxyType
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-RELATIVE_RANK_TOLERANCE = 1e-6
-ORTHONORMALITY_TOLERANCE = 1e-5
-VECTOR_KINDS = frozenset({"norm", "bias"})
-WRITES_TO_RESIDUAL = frozenset({"o_proj", "down_proj"})
+from safety_spaces.geometry.factorisation import orthonormalised
+from safety_spaces.tensors import Projected
 
 Rounding = Literal["floor", "round"]
-Side = Literal["left", "right", "residual"]
-Projected = Literal["left", "right"]
+
+DRAWN_AT_ONCE = 16
+ONE_DRAW = frozenset({"top_k", "file"})
+"""Bases that nothing is drawn for."""
 
 
 @dataclass(frozen=True)
-class Factors:
-    """Left singular vectors U and singular values sigma, largest first, cut at the rank r."""
+class OrderedBasis:
+    """Orthonormal directions in order: the columns of a frame, rearranged (order None: as they stand).
 
-    U: Float[Tensor, "M r"]
-    sigma: Float[Tensor, "r"]
-
-    @property
-    def rank(self) -> int:
-        """Number of singular values above 1e-6 of the largest; 0 for a zero matrix."""
-        return self.U.shape[1]
-
-
-def factor(D: Float[Tensor, "M N"]) -> Factors:
-    """Left factors of the thin SVD of a matrix of any shape, U in its precision and sigma in float64.
-
-    QR first, so that the SVD is of a square of side min(M, N) only. That SVD is in float64: in float32 its own
-    rounding leaves singular values above 1e-6 of the largest where there are none.
+    A control that takes the columns of U in another order thus shares U, and C = U'D, with top_k.
     """
-    M, N = D.shape
-    if M < N:
-        # D' = Q R, so D = R' Q' and R' alone has the left factors of D.
-        small, Q = torch.linalg.qr(D.T, mode="r").R.T, None
-    else:
-        Q, small = torch.linalg.qr(D)
-    left, sigma, _ = torch.linalg.svd(small.double(), full_matrices=False)
-    sigma = sigma[: numerical_rank(sigma)]
-    U = left[:, : len(sigma)].to(D.dtype)
-    return Factors(orthonormal(U if Q is None else Q @ U), sigma)
+
+    frame: Float[Tensor, "M n"]
+    order: Int[Tensor, "n"] | None = None
+
+    def __len__(self) -> int:
+        """Number of directions n."""
+        return self.frame.shape[1]
+
+    def columns(self, start: int, stop: int) -> Float[Tensor, "M k"]:
+        """Directions start ... stop - 1."""
+        # Rows of the transpose: a frame lies in memory direction by direction.
+        return self._taken(self.frame.T, start, stop).T
+
+    def rows(self, C: Float[Tensor, "n N"], start: int, stop: int) -> Float[Tensor, "k N"]:
+        """The same directions' rows of C = frame'D."""
+        return self._taken(C, start, stop)
+
+    def _taken(self, rows: Float[Tensor, "n a"], start: int, stop: int) -> Float[Tensor, "k a"]:
+        return rows[start:stop] if self.order is None else rows[self.order[start:stop].to(rows.device)]
 
 
-def numerical_rank(sigma: Float[Tensor, "n"]) -> int:
-    """Number of singular values, given largest first, above 1e-6 of the largest."""
-    return int((sigma > RELATIVE_RANK_TOLERANCE * sigma[:1]).sum())
+def directions(fraction: float, size: int, limit: int, *, rounding: Rounding = "floor") -> int:
+    """Number of directions k of a fraction rho (Section 2): at least 1 and at most limit; 0 where the limit is 0.
 
-
-def orthonormal(U: Float[Tensor, "M r"]) -> Float[Tensor, "M r"]:
-    """U itself where U'U = I holds, otherwise its columns made orthonormal in order (prefix spans are kept)."""
-    if U.shape[1] == 0:
-        return U
-    error = U.T @ U
-    error.diagonal().sub_(1)
-    return U if error.abs().max() <= ORTHONORMALITY_TOLERANCE else _orthonormalised(U)
-
-
-def directions(fraction: float, shape: tuple[int, int], rank: int, *, rounding: Rounding = "floor") -> int:
-    """Number of directions k of a fraction rho (Section 2): at least 1 and at most the rank; 0 where the rank is 0.
-
-    The product rho min(M, N) is exact in decimals, so 0.29 of 100 is 29. "round" is the published code's rounding.
+    size is min(M, N) and limit the rank of the reference update; of a user's own basis both are its columns. The
+    product is exact in decimals, so 0.29 of 100 is 29. "round" is the published code's rounding.
     """
-    product = Fraction(str(fraction)) * min(shape)
-    return min(rank, max(1, math.floor(product) if rounding == "floor" else round(product)))
+    product = Fraction(str(fraction)) * size
+    return min(limit, max(1, math.floor(product) if rounding == "floor" else round(product)))
 
 
 def coinciding_fractions(
-    fractions: Sequence[float], shape: tuple[int, int], rank: int, *, rounding: Rounding = "floor"
+    fractions: Sequence[float], size: int, limit: int, *, rounding: Rounding = "floor"
 ) -> tuple[float, ...]:
     """Fractions that the rank of a low-rank reference makes equal although the shape tells them apart."""
-    wanted = {rho: directions(rho, shape, min(shape), rounding=rounding) for rho in fractions}
-    capped = [rho for rho, k in wanted.items() if k >= rank]
+    wanted = {rho: directions(rho, size, size, rounding=rounding) for rho in fractions}
+    capped = [rho for rho, k in wanted.items() if k >= limit]
     return tuple(capped) if len({wanted[rho] for rho in capped}) > 1 else ()
 
 
-def top_k(U: Float[Tensor, "M r"], _generator: Generator) -> Float[Tensor, "M r"]:
-    """The leading singular vectors (equation 3)."""
-    return U
+def ordered_basis(
+    basis: str,
+    frame: Float[Tensor, "M n"],
+    *,
+    k: int,
+    seed: int,
+    draw: int,
+    name: str,
+    device: torch.device | None = None,
+) -> OrderedBasis:
+    """The first k directions, or more, of a tensor's basis.
 
-
-def random_k(U: Float[Tensor, "M r"], generator: Generator) -> Float[Tensor, "M r"]:
-    """The same singular vectors in random order: k of the r, drawn without replacement (control Random-K)."""
-    return U[:, torch.randperm(U.shape[1], generator=generator).to(U.device)]
-
-
-def random(U: Float[Tensor, "M r"], generator: Generator) -> Float[Tensor, "M r"]:
-    """A Haar-distributed frame (control Random).
-
-    As a span it has the distribution of a Gaussian matrix's leading singular vectors. The numbers are drawn on the
-    CPU, so every device sees the same frame.
+    top_k and file: the columns of frame, the reference update's left singular vectors U or a user's own, as they stand
+    (equation 3). random_k: the columns of U, drawn without replacement (control Random-K). random: a Haar frame of k
+    columns as tall as frame, made on the device (control Random). A basis is fixed by seed, draw, tensor name and its
+    own name, whatever was drawn before.
     """
-    M, r = U.shape
-    return _orthonormalised(torch.randn(r, M, generator=generator).T.to(U))
+    if basis in ONE_DRAW:
+        return OrderedBasis(frame)
+    generator = stream(basis, seed=seed, draw=draw, name=name)
+    if basis == "random_k":
+        return OrderedBasis(frame, torch.randperm(frame.shape[1], generator=generator))
+    return OrderedBasis(haar_frame(frame.shape[0], k, generator, device=device))
 
 
-BASES: Mapping[str, Callable[[Float[Tensor, "M r"], Generator], Float[Tensor, "M r"]]] = MappingProxyType(
-    {"top_k": top_k, "random_k": random_k, "random": random}
-)
-
-
-def ordered_basis(basis: str, U: Float[Tensor, "M r"], *, seed: int, draw: int, name: str) -> Float[Tensor, "M r"]:
-    """The basis of a tensor in order, given the reference update's left singular vectors U.
-
-    A basis is fixed by seed, draw, tensor name and basis, whatever was drawn before.
-    """
+def stream(basis: str, *, seed: int, draw: int, name: str) -> Generator:
+    """The random numbers of one draw of one tensor's basis; they come from the CPU, the same for every device."""
     key = hashlib.sha256(json.dumps([seed, draw, name, basis]).encode()).digest()
-    return BASES[basis](U, Generator().manual_seed(int.from_bytes(key[:8])))
+    return Generator().manual_seed(int.from_bytes(key[:8]))
 
 
-def project_from(side: Side, kind: str) -> Projected:
-    """Side on which a kind of tensor is projected.
+def haar_frame(M: int, k: int, generator: Generator, *, device: torch.device | None = None) -> Float[Tensor, "M k"]:
+    """A Haar-distributed frame of k columns; nested: fewer columns are a prefix of more.
 
-    residual takes the side that faces the residual stream: the outputs of o_proj and down_proj, the inputs of all
-    others. A vector has one side, the left.
+    As a span it has the distribution of a Gaussian matrix's leading singular vectors, so no SVD of noise is needed.
     """
-    if kind in VECTOR_KINDS:
-        return "left"
-    if side == "residual":
-        return "left" if kind in WRITES_TO_RESIDUAL else "right"
-    return side
+    return orthonormalised(gaussian(M, k, generator).to(device))
+
+
+def gaussian(M: int, k: int, generator: Generator) -> Float[Tensor, "M k"]:
+    """Independent standard normal numbers, of which fewer columns are a prefix."""
+    # Torch draws sixteen normal numbers at a time, and others for a last group that is not whole.
+    drawn = torch.randn(-(-k * M // DRAWN_AT_ONCE) * DRAWN_AT_ONCE, generator=generator)[: k * M]
+    return drawn.reshape(k, M).T
 
 
 def orient(D: Float[Tensor, "..."], side: Projected) -> Float[Tensor, "..."]:
     """Turn a matrix so that its left is the side projected from; the same call turns it back."""
     return D.T if side == "right" else D
-
-
-def _orthonormalised(X: Float[Tensor, "M r"]) -> Float[Tensor, "M r"]:
-    Q: Tensor
-    Q, R = torch.linalg.qr(X)
-    # QR is unique, and Q Haar for a Gaussian X, only once the diagonal of R is positive.
-    return Q * torch.where(R.diagonal() < 0, -1, 1).to(Q)

@@ -20,9 +20,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from safety_spaces.errors import UserError
+from safety_spaces.tensors import HEAD, kind
 
-HEAD = "lm_head.weight"
 NAMES_SHOWN = 3
+SUBTRACTED_AT_ONCE = 2**22
+"""Numbers of a stored tensor that are in float32 at a time."""
 
 
 @dataclass(frozen=True)
@@ -55,34 +57,40 @@ class Checkpoint:
 
         Raises UserError when the file is cut short or the tensor holds a NaN or an infinity.
         """
+        values = self.mapped(name)
+        values = values.to(_computed_in(values))
+        self.check_finite(name, values)
+        return values
+
+    def mapped(self, name: str) -> Float[Tensor, "..."]:
+        """One tensor as stored, mapped from its file: only what is used of it is read.
+
+        Raises UserError when the file is cut short.
+        """
         place = self.stored[name]
         with _opened(place.file) as file:
             values: Tensor = file.get_tensor(place.key)
-        values = values if values.dtype == torch.float64 else values.float()
-        # aminmax lets NaN through and, unlike isfinite, makes no copies of a large tensor.
-        if values.numel() and not all(math.isfinite(extreme.item()) for extreme in torch.aminmax(values)):
+        return values
+
+    def check_finite(self, name: str, values: Float[Tensor, "..."]) -> None:
+        """Raise UserError when values of a tensor of this checkpoint hold a NaN or an infinity."""
+        if not _is_finite(values):
             raise UserError(
                 f"{self.folder}: expected finite weights, tensor {name} holds NaN or infinity; "
                 "the training diverged or the file is damaged: train or download it again"
             )
-        return values
 
 
-def open_checkpoint(folder: Path, *, tied: Literal["once", "twice"] = "once") -> Checkpoint:
+def open_checkpoint(folder: Path | str, *, tied: Literal["once", "twice"] = "once") -> Checkpoint:
     """List the tensors of a folder with model.safetensors or a sharded model.safetensors.index.json.
 
     tied says how often an output head counts that config.json ties to the embedding: once, as the embedding, or twice,
     as in a state_dict (the published code). Raises UserError when the folder or a shard is missing or unreadable.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: expected a checkpoint folder, found none; train it first or correct the path")
-    stored: dict[str, StoredTensor] = {}
-    for path in _shards(folder):
-        with _opened(path) as file:
-            for name in file.keys():  # noqa: SIM118 (a safetensors handle is no mapping)
-                values = file.get_slice(name)
-                if values.get_dtype().startswith(("F", "BF")):
-                    stored[name] = StoredTensor(path, name, tuple(values.get_shape()))
+    stored = {name: place for path in _shards(folder) for name, place in stored_tensors(path).items()}
     if _ties_head(folder):
         # A stored copy is ignored, as transformers does: the model computes with the embedding.
         stored.pop(HEAD, None)
@@ -90,6 +98,17 @@ def open_checkpoint(folder: Path, *, tied: Literal["once", "twice"] = "once") ->
         if tied == "twice" and embedding is not None:
             stored[HEAD] = stored[embedding]
     return Checkpoint(folder, stored)
+
+
+def stored_tensors(path: Path) -> dict[str, StoredTensor]:
+    """The floating-point tensors of one safetensors file, from its header. Raises UserError when it is unreadable."""
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (a handle is no mapping)
+        return {
+            name: StoredTensor(path, name, tuple(values.get_shape()))
+            for name, values in slices.items()
+            if values.get_dtype().startswith(("F", "BF"))
+        }
 
 
 def check_same_tensors(first: Checkpoint, second: Checkpoint) -> None:
@@ -121,27 +140,35 @@ def check_differs(base: Checkpoint, reference: Checkpoint) -> None:
 
 
 def update(first: Checkpoint, second: Checkpoint, name: str) -> Float[Tensor, "M N"]:
-    """second - first of one tensor as a matrix, in float32 or better (equations 1 and 2)."""
-    return as_matrix(second.tensor(name) - first.tensor(name))
+    """second - first of one tensor as a matrix, in float32 or better (equations 1 and 2).
+
+    Neither checkpoint's tensor is copied whole. Raises UserError when a file is cut short or a value is not finite.
+    """
+    one, other = (as_matrix(checkpoint.mapped(name)) for checkpoint in (first, second))
+    D = torch.empty(one.shape, dtype=torch.promote_types(_computed_in(one), _computed_in(other)))
+    rows = max(1, SUBTRACTED_AT_ONCE // max(1, one.shape[1]))
+    for part, subtracted, minuend in zip(*(torch.split(matrix, rows) for matrix in (D, one, other)), strict=True):
+        torch.sub(minuend.to(D), subtracted.to(D), out=part)
+    if not _is_finite(D):
+        for checkpoint in (first, second):
+            checkpoint.tensor(name)
+        # Both are finite: their difference overflows.
+        second.check_finite(name, D)
+    return D
+
+
+def _computed_in(values: Float[Tensor, "..."]) -> torch.dtype:
+    return torch.float64 if values.dtype == torch.float64 else torch.float32
+
+
+def _is_finite(values: Float[Tensor, "..."]) -> bool:
+    # aminmax lets NaN through and, unlike isfinite, makes no copies of a large tensor.
+    return not values.numel() or all(math.isfinite(extreme.item()) for extreme in torch.aminmax(values))
 
 
 def as_matrix(values: Float[Tensor, "..."]) -> Float[Tensor, "M N"]:
     """See a tensor as a matrix: 2-D as it is, a vector as (n, 1), more dimensions as (first, rest)."""
     return values if values.ndim == 2 else values.reshape(values.shape[0] if values.ndim else 1, -1)
-
-
-def kind(name: str) -> str:
-    """Kind of a tensor by its name: norm, bias, or its module (q_proj ... down_proj, embed_tokens, lm_head)."""
-    module, _, leaf = name.rpartition(".")
-    if leaf == "bias":
-        return "bias"
-    last = module.rpartition(".")[2] if leaf == "weight" and module else leaf
-    return "norm" if "norm" in last else last
-
-
-def layer(name: str) -> int | None:
-    """0-based layer of a tensor by its name; None outside the layers."""
-    return next((int(part) for part in name.split(".") if part.isdecimal()), None)
 
 
 def _shards(folder: Path) -> list[Path]:

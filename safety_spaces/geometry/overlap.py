@@ -1,19 +1,19 @@
 """Mode Subspace Overlap of two updates or of two sets of states (equations 8 to 11).
 
-The etas of a pair all come from one table, the squared entries of S = U'W summed along both axes. Activations need no
-d x n matrix of states: their left singular vectors are the eigenvectors of a d x d second moment.
+The etas of a pair all come from one table, the squared entries of S = U'W summed along both axes.
 
     MSO = |Q_V' Q_W|^2 / min(k_V, k_W),  E[MSO of random spans] = max(k_V, k_W) / d
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, product
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
-from safety_spaces.geometry.bases import Factors, numerical_rank
+from safety_spaces.geometry.factorisation import Factors, Precision, factor
 from safety_spaces.geometry.projection import cosine, inner, squared_norm
 
 # Room for the rounding of eta times the total: 0.07 of 100 equal modes are 7 modes, not 8.
@@ -47,67 +47,38 @@ def modes(sigma_squared: Float[Tensor, "n"], eta: float, rank: int) -> int:
 def mso_curve(first: Factors, second: Factors, etas: Sequence[float]) -> list[Overlap]:
     """MSO at each eta (equations 8 to 11) of two factorisations with the same number of rows d."""
     d = first.U.shape[0]
-    ks = [tuple(modes(side.sigma.square(), eta, side.rank) for side in (first, second)) for eta in etas]
-    widest_first, widest_second = (max(k[side] for k in ks) for side in (0, 1))
-    S = first.U[:, :widest_first].T @ second.U[:, :widest_second].to(first.U)
-    table = S.double().square().cumsum(0).cumsum(1)
+    firsts, seconds = ([modes(side.sigma.square(), eta, side.rank) for eta in etas] for side in (first, second))
+    table = _summed_squares(first.U, second.U.to(first.U), firsts, seconds)
     return [
-        Overlap(eta, k1, k2, d, float(table[k1 - 1, k2 - 1]) / min(k1, k2), max(k1, k2) / d)
+        Overlap(eta, k1, k2, d, table[k1, k2] / min(k1, k2), max(k1, k2) / d)
         if min(k1, k2)
         else Overlap(eta, k1, k2, d, 0.0, 0.0)
-        for eta, (k1, k2) in zip(etas, ks, strict=True)
+        for eta, k1, k2 in zip(etas, firsts, seconds, strict=True)
     ]
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Number, mean and centred scatter of hidden states, in float64: all that MSO needs to know of them."""
-
-    n: int
-    mean: Float64[Tensor, "d"]
-    scatter: Float64[Tensor, "d d"]
-
-    @classmethod
-    def empty(cls, d: int) -> "Moments":
-        """Moments of no states."""
-        return cls(0, torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64))
-
-    def update(self, states: Float[Tensor, "p d"]) -> "Moments":
-        """Moments of what was seen and these states."""
-        if len(states) == 0:
-            return self
-        states = states.to(self.mean)
-        mean = states.mean(0)
-        centred = states - mean
-        return self.merge(Moments(len(states), mean, centred.T @ centred))
-
-    def merge(self, other: "Moments") -> "Moments":
-        """Moments of two sets together (Chan, Golub and LeVeque 1979): exact, so shards equal one pass."""
-        n = self.n + other.n
-        if n == 0:
-            return self
-        gap = other.mean - self.mean
-        return Moments(
-            n,
-            self.mean + gap * (other.n / n),
-            self.scatter + other.scatter + torch.outer(gap, gap) * (self.n * other.n / n),
-        )
+def update_overlaps(
+    D: Mapping[str, Float[Tensor, "M N"]],
+    pairs: Iterable[tuple[str, str]],
+    etas: Sequence[float],
+    *,
+    precision: Precision = "float64",
+) -> Iterator[tuple[str, str, float, list[Overlap]]]:
+    """Each pair of updates of one tensor: its signed cosine and its MSO curve; every update is factored once."""
+    factors = {role: factor(matrix, precision=precision) for role, matrix in D.items()}
+    for first, second in pairs:
+        yield first, second, update_cosine(D[first], D[second]), mso_curve(factors[first], factors[second], etas)
 
 
-def second_moment(moments: Moments, *, centred: bool) -> Float64[Tensor, "d d"]:
-    """X X' of the d x n matrix X of states, with their mean taken off or not (the paper's)."""
-    return moments.scatter if centred else moments.scatter + moments.n * torch.outer(moments.mean, moments.mean)
-
-
-def moment_factors(moments: Moments, *, centred: bool) -> Factors:
-    """Left factors of the d x n matrix of states (equation 8), from its second moment.
-
-    The squared condition is harmless in float64: what it blurs lies below the rank's 1e-6 of the largest.
-    """
-    squared, vectors = torch.linalg.eigh(second_moment(moments, centred=centred))
-    sigma = squared.flip(0).clamp(min=0).sqrt()
-    rank = numerical_rank(sigma)
-    return Factors(vectors.flip(1)[:, :rank], sigma[:rank])
+def _summed_squares(
+    U: Float[Tensor, "d r1"], W: Float[Tensor, "d r2"], firsts: Sequence[int], seconds: Sequence[int]
+) -> dict[tuple[int, int], float]:
+    """|U_k1' W_k2|^2 for every k1 of firsts and k2 of seconds, from one product: sums between one cut and the next."""
+    first_cuts, second_cuts = (sorted({0, *ks}) for ks in (firsts, seconds))
+    squares = (U[:, : first_cuts[-1]].T @ W[:, : second_cuts[-1]]).square_()
+    rows = torch.stack([squares[:0].sum(0), *(squares[a:b].sum(0) for a, b in pairwise(first_cuts))]).double().cumsum(0)
+    table = torch.stack([rows[:, :0].sum(1), *(rows[:, a:b].sum(1) for a, b in pairwise(second_cuts))], dim=1).cumsum(1)
+    return dict(zip(product(first_cuts, second_cuts), table.flatten().tolist(), strict=True))
 
 
 def update_cosine(first: Float[Tensor, "M N"], second: Float[Tensor, "M N"]) -> float:

@@ -4,18 +4,22 @@ from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, Selection
 from safety_spaces.study.loading import load_study, study_files
 from safety_spaces.study.recipes import Architecture, Existing, FineTuned, Pretrained, Recipe, Training
 from safety_spaces.study.settings import (
+    FIXED_BASES,
     ActivationSpaces,
     Evaluation,
     Harmfulness,
     Judge,
+    OwnBasis,
     Projection,
     Scored,
     UpdateSpaces,
     Utility,
+    draws,
 )
 from safety_spaces.study.study import Study
 
 __all__ = [
+    "FIXED_BASES",
     "ActivationSpaces",
     "Architecture",
     "Corpus",
@@ -26,6 +30,7 @@ __all__ = [
     "Harmfulness",
     "Judge",
     "MixedCorpus",
+    "OwnBasis",
     "Pretrained",
     "Projection",
     "Recipe",
@@ -37,6 +42,7 @@ __all__ = [
     "UpdateSpaces",
     "Utility",
     "World",
+    "draws",
     "load_study",
     "study_files",
 ]

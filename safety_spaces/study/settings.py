@@ -4,7 +4,7 @@ Where the paper's text and its published code differ, the default is the correct
 another value of the same field, so that the difference can be measured.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,8 +22,19 @@ from safety_spaces.study.fields import (
     Word,
     refusal,
 )
+from safety_spaces.tensors import Side
+
+OWN_BASIS: Final = "file"
+TOP_K: Final = "top_k"
+FIXED_BASES = frozenset({OWN_BASIS, TOP_K})
+"""Bases that nothing is drawn for: one draw, and no closed form of their energy."""
 
 Pair = Annotated[tuple[str, str], *Different]
+
+
+def draws(basis: str, number: int) -> range:
+    """Return the draws of a basis where random ones have `number`: one where nothing is drawn."""
+    return range(1 if basis in FIXED_BASES else number)
 
 
 class Scored(Settings):
@@ -36,10 +47,20 @@ class Scored(Settings):
     )
 
 
+class OwnBasis(Settings):
+    """A user's own basis: the subspace that somebody claims, put to the test in the place of top_k."""
+
+    file: str = Field(
+        min_length=1,
+        description="Safetensors file with orthonormal columns in order for each tensor that it names.",
+    )
+    side: Side = Field("left", description="Side of the tensors that the columns span a subspace of.")
+
+
 class Projection(Settings):
     """Task updates projected onto subspaces of the reference update (Sections 3 and 4 of the paper)."""
 
-    side: Literal["left", "right", "residual"] = Field(
+    side: Side = Field(
         "left",
         description="Side of the matrix the subspace is taken from; residual is the side of the residual stream.",
     )
@@ -53,8 +74,9 @@ class Projection(Settings):
     vectors: Literal["project", "keep", "drop"] = Field(
         "project", description="What becomes of one-dimensional tensors."
     )
-    bases: Annotated[tuple[Literal["top_k", "random_k", "random"], ...], *Different] = Field(
-        ("top_k", "random_k", "random"), description="Which directions span the subspace."
+    basis: OwnBasis | None = Field(None, description="A user's own basis, which bases then name first, as file.")
+    bases: Annotated[tuple[Literal["file", "top_k", "random_k", "random"], ...], *Different] = Field(
+        ("top_k", "random_k", "random"), description="Which directions span the subspace; the claim stands first."
     )
     fractions: Shares = Field(
         (0.01, 0.25, 0.5, 0.75, 0.99), description="Fractions rho of the directions that are kept."
@@ -62,6 +84,38 @@ class Projection(Settings):
     energy_draws: Positive = Field(5, description="Draws of each random basis whose energies are measured.")
     score_draws: Positive = Field(2, description="Draws of each random basis whose models are scored.")
     scored: Annotated[tuple[Scored, ...], *Different] = Field(description="Tasks and schemes whose models are scored.")
+
+    @property
+    def claim(self) -> Literal["file", "top_k"]:
+        """The basis whose directions are said to be special; every other one is a control."""
+        return TOP_K if self.basis is None else OWN_BASIS
+
+    @property
+    def projected_side(self) -> Side:
+        """The side that updates are projected on: that of the user's own basis where there is one."""
+        return self.side if self.basis is None else self.basis.side
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_side_of_own_basis(cls, content: Any) -> Any:
+        match content:
+            case {"basis": {"side": side}} if "side" not in content:
+                return {**content, "side": side}
+        return content
+
+    @model_validator(mode="after")
+    def _own_basis_is_the_claim(self) -> "Projection":
+        if self.basis is None:
+            if OWN_BASIS in self.bases:
+                raise refusal(
+                    "basis", "missing, though bases name file; write basis: {file: U.safetensors, side: left}"
+                )
+            return self
+        if self.bases[0] != OWN_BASIS:
+            raise refusal("bases", "expected file first, the basis under test; write bases: [file, random_k, random]")
+        if self.side != (side := self.basis.side):
+            raise refusal("side", f"expected {side}, the side of projection.basis, got {self.side}; write side: {side}")
+        return self
 
     @model_validator(mode="after")
     def _scored_draws_are_measured(self) -> "Projection":

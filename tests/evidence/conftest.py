@@ -9,7 +9,7 @@ import pytest
 
 from safety_spaces.evidence.selection import Grid
 from safety_spaces.evidence.tables import ACTIVATION_SPACES, ENERGY, PROJECTION, UPDATE_SPACES, Tables, read_tables
-from safety_spaces.store import record_stage, write_table
+from safety_spaces.record import record_stage, write_table
 
 LAYERS = 10  # percentiles 0.7 and 0.85: layers 7 and 8
 STATES = LAYERS + 1  # window int(0.65 * 11) = 7 up to int(0.90 * 11) = 9: states 7 and 8
@@ -22,6 +22,7 @@ POWER = {"top_k": 0.5, "random_k": 0.8, "random": 1.0}  # how a basis turns a fr
 
 GRID = Grid(
     seeds=(0, 1, 4),
+    claim="top_k",
     bases=("top_k", "random_k", "random"),
     fractions=(0.01, 0.25, 0.5, 0.75, 0.99),
     energy_draws=3,
@@ -177,6 +178,13 @@ def tables(written: Path) -> Tables:
 @pytest.fixture
 def grid() -> Grid:
     return GRID
+
+
+@pytest.fixture
+def claimed(tables: Tables, grid: Grid) -> tuple[Tables, Grid]:
+    """The tables and the grid of a study whose claim is a user's own file; it keeps and scores what top_k did."""
+    renamed = {name: getattr(tables, name).replace({"basis": {"top_k": "file"}}) for name in ("projection", "energy")}
+    return replace(tables, **renamed), replace(grid, claim="file", bases=("file", "random_k", "random"))
 
 
 @pytest.fixture

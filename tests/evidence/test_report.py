@@ -8,10 +8,10 @@ import pytest
 
 from safety_spaces.errors import UserError
 from safety_spaces.evidence.findings import find
-from safety_spaces.evidence.report import grid_of, render, write_report
+from safety_spaces.evidence.report import draw_figures, grid_of, render, write_report
 from safety_spaces.evidence.tables import FILES
-from safety_spaces.store import write_table
-from safety_spaces.study import ActivationSpaces, Existing, Projection, Scored, Study, UpdateSpaces
+from safety_spaces.record import write_table
+from safety_spaces.study import ActivationSpaces, Existing, OwnBasis, Projection, Scored, Study, UpdateSpaces
 
 
 @pytest.fixture
@@ -24,6 +24,7 @@ def study(grid):
         seeds=grid.seeds,
         roles={role: Existing(path=role) for role in ("base", "reference", "useful", "harmful", "contaminated")},
         projection=Projection.model_construct(
+            basis=None,
             bases=grid.bases,
             fractions=grid.fractions,
             energy_draws=grid.energy_draws,
@@ -63,6 +64,38 @@ def test_a_study_without_a_control_has_no_report(study, bases, kind):
     projection = study.projection.model_copy(update={"bases": bases})
     with pytest.raises(UserError, match=f"the report needs the {kind}; add it to the study"):
         grid_of(study.model_copy(update={"projection": projection}))
+
+
+def of_own_basis(study, *bases):
+    own = {"basis": OwnBasis(file="U.safetensors"), "bases": bases}
+    return study.model_copy(update={"projection": study.projection.model_copy(update=own)})
+
+
+def test_a_basis_of_ones_own_is_the_claim_and_needs_random_alone(study):
+    assert grid_of(study).claim == "top_k"
+    assert (grid_of(of_own_basis(study, "file", "random")).claim) == "file"
+    with pytest.raises(UserError, match="the report needs the basis random; add it to the study"):
+        grid_of(of_own_basis(study, "file", "top_k"))
+
+
+def test_the_report_on_ones_own_basis_says_file_for_top_k_and_nothing_else(tables, grid, claimed):
+    first, second = (
+        render(find(*given), given[1], name="tiny", record={}, sources_changed=False)
+        for given in ((tables, grid), claimed)
+    )
+    assert "with file and" in second
+    assert "what the directions of the file carry" in second
+    assert second == first.replace("top_k", "file").replace("top directions", "directions of the file")
+
+
+def test_a_report_without_random_k_leaves_it_out(claimed):
+    tables, grid = claimed
+    alone = replace(grid, bases=("file", "random"))
+    text = render(find(tables, alone), alone, name="tiny", record={}, sources_changed=False)
+    assert "| file | 0.25 | 0.50 | 0.50 |" in text
+    figure = draw_figures(tables, alone)["figure_2"]
+    labels = [entry.get_text() for entry in figure.legends[0].get_texts()]
+    assert labels == ["random", "random, closed form", "file", "base", "reference", "fine-tuned"]
 
 
 def test_a_study_without_a_task_has_no_report(study):

@@ -72,7 +72,7 @@ def test_parallel_may_tell_nothing(shifted, grid):
     [
         (-0.6, {"basis": "top_k"}, "Differs from the paper.** Removing the top directions is selective"),
         (+0.6, {"basis": "top_k"}, "costs more utility than harmfulness"),
-        (-0.6, {}, "Harmfulness falls faster than utility, but not demonstrably more with top directions"),
+        (-0.6, {}, "Harmfulness falls faster than utility, but not demonstrably more with the top directions"),
     ],
 )
 def test_orthogonal_flips(shifted, grid, amount, where, expected):

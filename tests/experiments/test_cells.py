@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import Cell, energy_key, scores
 from safety_spaces.experiments.command import Command, parse_command
 from safety_spaces.study import Study
@@ -68,6 +69,35 @@ def test_a_setting_of_the_geometry_changes_projected_models_and_spares_baselines
     assert energy_key(command_of(folder, projection=changes), 3, "useful") != energy_key(
         command_of(folder), 3, "useful"
     )
+
+
+def own_basis(folder: Path, name: str, content: bytes, **changes) -> Command:
+    (folder / name).write_bytes(content)
+    basis = {"file": str(folder / name), "side": changes.get("side", "left")}
+    return command_of(folder, projection={"basis": basis, "bases": ["file", "top_k", "random_k", "random"], **changes})
+
+
+def test_a_basis_of_ones_own_changes_projected_models_by_its_content_alone(folder):
+    plain, own = command_of(folder), own_basis(folder, "first", b"one")
+    before, after = keys(plain), keys(own)
+    # Its number of columns decides how many directions each control takes.
+    assert all((after[score] != key) != score[0].is_baseline for score, key in before.items())
+    assert {cell.draw for cell, _ in after if cell.basis == "file"} == {0}
+    moved, other = own_basis(folder, "second", b"one"), own_basis(folder, "first", b"two")
+    assert keys(moved) == after
+    assert energy_key(moved, 3, "useful") == energy_key(own, 3, "useful")
+    turned = own_basis(folder, "second", b"one", side="right")
+    for changed in (other, turned):
+        assert all((keys(changed)[score] != key) != score[0].is_baseline for score, key in after.items())
+    energies = {energy_key(command, 3, "useful") for command in (plain, own, other, turned)}
+    assert len(energies) == 4
+
+
+def test_a_basis_that_is_not_there_is_named(folder):
+    command = own_basis(folder, "gone", b"")
+    (folder / "gone").unlink()
+    with pytest.raises(UserError, match=r"projection\.basis\.file: expected a file at .*gone, found none; write it"):
+        energy_key(command, 3, "useful")
 
 
 def test_the_base_is_scored_once_for_all_seeds(folder):

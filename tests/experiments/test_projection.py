@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from safety_spaces.experiments.command import parse_command
+from safety_spaces.experiments.plan import factor_size, plan, stored_shapes
 from safety_spaces.miniature.rubric import RubricJudge
 from tests.pico import PICO, copy_run, run_script
 
@@ -173,6 +175,28 @@ def test_cells_that_are_gone_are_measured_again_with_the_same_result(finished, t
     assert run_script("projection", folder / "study.yaml", folder) == 0
     for name, content in before.items():
         assert (folder / "results/pico" / name).read_bytes() == content, name
+
+
+def test_factors_are_removed_at_the_end_unless_they_are_to_be_kept(finished, tmp_path):
+    folder = copy_run(finished, tmp_path / "run")
+    factors = [folder / f"runs/pico/seed-{seed}/factors" for seed in SEEDS]
+    assert not any(path.exists() for path in factors)
+    for path in (folder / "runs/pico").glob("seed-*/cells/*.json"):
+        if '"metric"' not in path.read_text():
+            path.unlink()
+    assert run_script("projection", folder / "study.yaml", folder, "--keep-factors") == 0
+    stored = [list(path.rglob("*.safetensors")) for path in factors]
+    names = set(weights(folder, "base", SEEDS[0]))
+    assert all({file.stem for file in files} == names for files in stored)
+    assert run_script("projection", folder / "study.yaml", folder, "--geometry-only") == 0
+    assert all(path.exists() for path in factors)
+    command = parse_command("", [str(folder / "study.yaml"), "--runs", str(folder / "runs")])
+    numbers = sum(tensor.numel() for file in stored[0] for tensor in load_file(file).values())
+    shapes = stored_shapes(folder / "runs/pico/checkpoints/base")
+    assert sum(factor_size(name, shape, side="left") for name, shape in shapes.items()) == numbers
+    assert f"factors on disk {4 * numbers / 1000:.3g} KB a seed, removed at the end" in plan(command)
+    assert run_script("projection", folder / "study.yaml", folder) == 0
+    assert not any(path.exists() for path in factors)
 
 
 def test_geometry_only_writes_energies_alone(finished, tmp_path, caplog):

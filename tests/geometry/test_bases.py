@@ -1,198 +1,193 @@
 from decimal import ROUND_FLOOR, Decimal
+from math import sqrt
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import Generator
 
 from safety_spaces.geometry import (
-    BASES,
+    OrderedBasis,
     coinciding_fractions,
     directions,
     factor,
+    haar_frame,
     ordered_basis,
     orient,
-    project_from,
 )
-from safety_spaces.geometry.bases import RELATIVE_RANK_TOLERANCE, orthonormal
+from tests.geometry.dense import deviation, gaussian, svd
 
-STREAM = {"seed": 3, "draw": 0, "name": "model.layers.0.mlp.up_proj.weight"}
-
-
-def gaussian(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+BASES = ("top_k", "file", "random_k", "random")
+NAME = "model.layers.0.mlp.up_proj.weight"
+STREAM = {"seed": 3, "draw": 0, "name": NAME}
 
 
-def low_rank(M, N, r, seed=0):
-    return gaussian(M, r, seed=seed) @ gaussian(r, N, seed=seed + 1)
+def frame(M, k, seed=0):
+    return haar_frame(M, k, Generator().manual_seed(seed))
 
 
-def orthonormality_error(U):
-    return float((U.T @ U - torch.eye(U.shape[1])).abs().max()) if U.shape[1] else 0.0
+def columns(basis, U, **stream):
+    """All directions of a basis, in order."""
+    ordered = ordered_basis(basis, U, **{"k": U.shape[1], **STREAM} | stream)
+    return ordered.columns(0, len(ordered))
 
 
-MATRICES = {
-    "tall": gaussian(37, 11),
-    "very tall": gaussian(501, 3),
-    "wide": gaussian(13, 41),
-    "square": gaussian(17, 17),
-    "tall of low rank": low_rank(37, 11, 4),
-    "wide of low rank": low_rank(13, 41, 5),
-    "vector": gaussian(19, 1),
-    "transposed view": gaussian(23, 7).T,
-}
-
-
-@pytest.mark.parametrize("D", MATRICES.values(), ids=MATRICES)
-def test_factor_equals_the_dense_svd(D):
-    factors = factor(D)
-    left, sigma, _ = torch.linalg.svd(D.double(), full_matrices=False)
-    rank = int((sigma > RELATIVE_RANK_TOLERANCE * sigma[0]).sum())
-    assert factors.rank == rank == torch.linalg.matrix_rank(D.double(), rtol=1e-6)
-    torch.testing.assert_close(factors.sigma, sigma[:rank], rtol=1e-5, atol=1e-6)
-    assert orthonormality_error(factors.U) < 1e-5
-    for k in range(1, rank + 1):
-        projector, dense = factors.U[:, :k] @ factors.U[:, :k].T, left[:, :k] @ left[:, :k].T
-        torch.testing.assert_close(projector.double(), dense, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("D", MATRICES.values(), ids=MATRICES)
-def test_projector_is_symmetric_idempotent_and_of_rank_k(D):
-    U = factor(D).U.double()
-    for k in range(1, U.shape[1] + 1):
-        P = U[:, :k] @ U[:, :k].T
-        torch.testing.assert_close(P, P.T)
-        torch.testing.assert_close(P @ P, P, rtol=0, atol=1e-5)
-        assert float(P.trace()) == pytest.approx(k, abs=1e-4)
-    torch.testing.assert_close((P @ D.double()).float(), D, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(7, 5), (5, 7), (6, 1)])
-def test_zero_matrix_has_no_directions(shape):
-    factors = factor(torch.zeros(shape))
-    assert factors.rank == 0
-    assert factors.U.shape == (shape[0], 0)
-    for basis in BASES:
-        assert ordered_basis(basis, factors.U, **STREAM).shape == (shape[0], 0)
-
-
-@pytest.mark.parametrize("shape", [(150, 60), (60, 150), (97, 96)])
-def test_float32_noise_of_the_svd_is_not_counted_as_rank(shape):
-    assert factor(low_rank(*shape, 8) * 1e-4).rank == 8
-
-
-@pytest.mark.parametrize("noise", [1e-7, 1e-2])
-@pytest.mark.parametrize("shape", [(300, 80), (80, 300)])
-def test_realistic_spectra_stay_orthonormal(shape, noise):
-    """1e-7: a merged LoRA, where a squared-condition factorisation loses orthogonality; 1e-2: a trained update."""
-    D = low_rank(*shape, 8) + noise * gaussian(*shape, seed=9)
-    assert orthonormality_error(factor(D).U) < 1e-5
-
-
-def test_lost_orthogonality_is_mended_in_order():
-    U = factor(gaussian(29, 6)).U
-    skewed = U.clone()
-    skewed[:, 4] += 0.01 * U[:, 1]
-    mended = orthonormal(skewed)
-    torch.testing.assert_close(mended, U, rtol=0, atol=1e-5)
-    assert orthonormal(U) is U
-
-
-@given(
-    percent=st.integers(1, 100),
-    M=st.integers(1, 5000),
-    N=st.integers(1, 5000),
-    rank=st.integers(0, 5000),
-)
-def test_directions_are_exact_in_decimals(percent, M, N, rank):
-    exact = int((Decimal(percent) / 100 * min(M, N)).to_integral_value(ROUND_FLOOR))
-    assert directions(percent / 100, (M, N), rank) == min(rank, max(1, exact))
+@given(percent=st.integers(1, 100), size=st.integers(1, 5000), limit=st.integers(0, 5000))
+def test_directions_are_exact_in_decimals(percent, size, limit):
+    exact = int((Decimal(percent) / 100 * size).to_integral_value(ROUND_FLOOR))
+    assert directions(percent / 100, size, limit) == min(limit, max(1, exact))
 
 
 def test_directions_at_the_edges():
-    assert directions(0.29, (100, 300), 100) == 29
+    assert directions(0.29, 100, 100) == 29
     assert int(0.29 * 100) == 28  # what a float product would say
-    assert directions(0.01, (30, 50), 30) == 1
-    assert directions(1.0, (30, 50), 12) == 12
-    assert directions(0.5, (30, 50), 0) == 0
-    assert directions(0.25, (7, 9), 7) == 1
-    assert directions(0.25, (7, 9), 7, rounding="round") == 2
+    assert directions(0.01, 30, 30) == 1
+    assert directions(1.0, 30, 12) == 12
+    assert directions(0.5, 30, 0) == 0
+    assert directions(0.25, 7, 7) == 1
+    assert directions(0.25, 7, 7, rounding="round") == 2
 
 
 def test_low_rank_makes_fractions_coincide():
     fractions = (0.01, 0.25, 0.5, 0.75)
-    assert coinciding_fractions(fractions, (100, 200), 8) == (0.25, 0.5, 0.75)
-    assert coinciding_fractions(fractions, (100, 200), 50) == (0.5, 0.75)
-    assert coinciding_fractions(fractions, (100, 200), 99) == ()
+    assert coinciding_fractions(fractions, 100, 8) == (0.25, 0.5, 0.75)
+    assert coinciding_fractions(fractions, 100, 50) == (0.5, 0.75)
+    assert coinciding_fractions(fractions, 100, 99) == ()
     # A vector has one direction whatever the reference: its shape, not its rank, makes all fractions one.
-    assert coinciding_fractions(fractions, (100, 1), 1) == ()
+    assert coinciding_fractions(fractions, 1, 1) == ()
+    assert coinciding_fractions((0.1, 0.25), 6, 1) == ()
+    assert coinciding_fractions((0.1, 0.25), 6, 1, rounding="round") == (0.1, 0.25)
+
+
+@given(order=st.permutations(range(7)) | st.none(), cuts=st.lists(st.integers(0, 7), max_size=4).map(sorted))
+def test_an_ordered_basis_is_its_frame_rearranged(order, cuts):
+    U, C = gaussian(9, 7), gaussian(7, 5)
+    taken = slice(None) if order is None else torch.tensor(order)
+    ordered = OrderedBasis(U, None if order is None else taken)
+    assert len(ordered) == 7
+    for start, stop in zip([0, *cuts], [*cuts, 7], strict=True):
+        assert torch.equal(ordered.columns(start, stop), U[:, taken][:, start:stop])
+        assert torch.equal(ordered.rows(C, start, stop), C[taken][start:stop])
 
 
 @pytest.mark.parametrize("basis", BASES)
 def test_bases_are_orthonormal_and_reproducible(basis):
     U = factor(gaussian(31, 12)).U
-    first = ordered_basis(basis, U, **STREAM)
+    first = columns(basis, U)
     assert first.shape == U.shape
-    assert orthonormality_error(first) < 1e-5
-    assert torch.equal(first, ordered_basis(basis, U, **STREAM))
+    assert deviation(first) < 1e-5
+    torch.manual_seed(17)
+    torch.randn(5)
+    assert torch.equal(first, columns(basis, U))
 
 
-def test_top_k_is_the_reference():
+@pytest.mark.parametrize("basis", BASES)
+def test_bases_leave_the_global_generator_alone(basis):
+    before = torch.get_rng_state()
+    columns(basis, factor(gaussian(31, 12)).U)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("basis", ["top_k", "file"])
+def test_given_columns_stand_as_they_are(basis):
     U = factor(gaussian(31, 12)).U
-    assert torch.equal(ordered_basis("top_k", U, **STREAM), U)
+    assert torch.equal(columns(basis, U), U)
+    assert torch.equal(columns(basis, U, draw=4, k=2), U)
 
 
 def test_random_k_takes_every_singular_vector_once():
     U = factor(gaussian(31, 12)).U
-    hits = (U.T @ ordered_basis("random_k", U, **STREAM)).abs().round()
+    hits = (U.T @ columns("random_k", U)).abs().round()
     assert torch.equal(hits.sum(0), torch.ones(12))
     assert torch.equal(hits.sum(1), torch.ones(12))
     assert not torch.equal(hits, torch.eye(12))
+
+
+def test_random_k_takes_each_vector_as_often():
+    """Each of r in each place, within five standard errors."""
+    r, draws = 5, 2000
+    frames = [ordered_basis("random_k", torch.eye(r), k=r, seed=0, draw=draw, name=NAME) for draw in range(draws)]
+    counts = torch.stack([ordered.columns(0, r) for ordered in frames]).sum(0)
+    torch.testing.assert_close(counts, torch.full((r, r), draws / r), rtol=0, atol=5 * sqrt(draws / r * (1 - 1 / r)))
 
 
 @pytest.mark.parametrize("basis", ["random_k", "random"])
 @pytest.mark.parametrize("change", [{"seed": 4}, {"draw": 1}, {"name": "lm_head.weight"}])
 def test_another_seed_draw_or_name_is_another_basis(basis, change):
     U = factor(gaussian(31, 12)).U
-    assert not torch.allclose(ordered_basis(basis, U, **STREAM), ordered_basis(basis, U, **STREAM | change))
+    assert not torch.allclose(columns(basis, U), columns(basis, U, **change))
 
 
-@settings(deadline=None, max_examples=25)
-@given(M=st.integers(1, 40), r=st.integers(0, 40), seed=st.integers(0, 2**31))
-def test_random_frames_of_any_shape_are_orthonormal(M, r, seed):
-    frame = ordered_basis("random", torch.zeros(M, min(M, r)), seed=seed, draw=2, name="x")
-    assert orthonormality_error(frame) < 1e-5
+@pytest.mark.parametrize("basis", BASES)
+def test_no_directions_of_a_tensor_without_rank(basis):
+    assert columns(basis, torch.zeros(7, 0)).shape == (7, 0)
 
 
-def test_random_frames_are_haar():
-    """E[U U'] = k/M I; every entry has mean 0 (QR's own signs do not) and fourth moment 3 / (M (M + 2))."""
-    M, k, draws = 9, 4, 3000
-    frames = torch.stack(
-        [ordered_basis("random", torch.zeros(M, k), seed=0, draw=draw, name="x") for draw in range(draws)]
-    )
-    projectors = frames @ frames.transpose(1, 2)
-    torch.testing.assert_close(projectors.mean(0), k / M * torch.eye(M), rtol=0, atol=0.02)
-    torch.testing.assert_close(frames.mean(0), torch.zeros(M, k), rtol=0, atol=5 * (1 / M / draws) ** 0.5)
-    torch.testing.assert_close(frames.pow(4).mean(0), torch.full((M, k), 3 / (M * (M + 2))), rtol=0.2, atol=0)
+def test_random_depends_on_no_direction_of_the_reference():
+    assert torch.equal(columns("random", factor(gaussian(31, 12)).U), columns("random", torch.zeros(31, 12)))
 
 
-def test_sides():
-    assert project_from("left", "q_proj") == "left"
-    assert project_from("right", "o_proj") == "right"
-    assert {kind for kind in ("o_proj", "down_proj") if project_from("residual", kind) == "left"} == {
-        "o_proj",
-        "down_proj",
-    }
-    for kind in ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "embed_tokens", "lm_head"):
-        assert project_from("residual", kind) == "right"
-    for side in ("left", "right", "residual"):
-        assert project_from(side, "norm") == project_from(side, "bias") == "left"
+@settings(deadline=None, max_examples=60)
+@given(M=st.integers(1, 60), share=st.floats(0, 1), seed=st.integers(0, 2**31))
+@example(M=4, share=0.5, seed=4375)
+@example(M=6, share=0.5, seed=9459)
+def test_haar_frames_of_any_shape_are_orthonormal(M, share, seed):
+    k = round(share * M)
+    found = frame(M, k, seed)
+    assert found.shape == (M, k)
+    assert deviation(found) < 1e-5
+
+
+@pytest.mark.parametrize(("M", "k"), [(37, 11), (91, 20), (37, 30)])
+def test_haar_frames_lie_in_memory_direction_by_direction(M, k):
+    assert frame(M, k).T.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("M", "k", "fewer"),
+    # Products of 15, 21, 407, 1911 ... are no multiples of the sixteen numbers that torch draws at once.
+    [(5, 3, 1), (7, 3, 2), (37, 11, 10), (39, 30, 17), (91, 49, 21), (91, 45, 44), (64, 32, 31), (211, 1, 0)],
+)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_frame_of_fewer_columns_is_a_prefix(M, k, fewer, seed):
+    torch.testing.assert_close(frame(M, k, seed)[:, :fewer], frame(M, fewer, seed), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("M", "k"), [(9, 3), (7, 6), (70, 2)], ids=["small", "nearly square", "tall"])
+def test_random_frames_are_haar(M, k):
+    """Moments of a Haar frame Q, and of Q turned by a fixed rotation, within five standard errors.
+
+    E[QQ'] = k/M I; of every entry E[q] = 0 (QR's own signs do not), E[q^2] = 1/M, E[q^4] = 3 / (M (M + 2)); of entries
+    of a row E[q1^2 q2^2] = 1 / (M (M + 2)); of entries in no common row or column (M + 1) / ((M - 1) M (M + 2)).
+    """
+    draws = 6000
+    frames = torch.stack([columns("random", torch.zeros(M, k), draw=draw) for draw in range(draws)]).double()
+    rotation = torch.linalg.qr(gaussian(M, M, seed=5, dtype=torch.float64))[0]
+    for Q in (frames, rotation @ frames):
+        close((Q @ Q.transpose(1, 2)), k / M * torch.eye(M, dtype=torch.float64))
+        close(Q, 0)
+        close(Q**2, 1 / M)
+        close(Q**4, 3 / (M * (M + 2)))
+        close(Q[:, :, 0] ** 2 * Q[:, :, 1] ** 2, 1 / (M * (M + 2)))
+        close(Q[:, :-1, 0] ** 2 * Q[:, 1:, 1] ** 2, (M + 1) / ((M - 1) * M * (M + 2)))
+
+
+def close(samples, expected):
+    """Means over draws, five standard errors from what is expected at most."""
+    error = (samples.mean(0) - expected).abs() / (samples.std(0) / sqrt(len(samples)) + 1e-9)
+    assert float(error.max()) < 5
+
+
+@pytest.mark.parametrize("device", [None, torch.device("cpu")])
+def test_frames_are_made_on_the_device_from_numbers_of_the_cpu(device):
+    assert torch.equal(haar_frame(21, 4, Generator().manual_seed(0), device=device), frame(21, 4))
 
 
 def test_right_projection_is_by_right_singular_vectors():
     D, task, k = gaussian(14, 9), gaussian(14, 9, seed=1), 3
     U = factor(orient(D, "right")).U[:, :k]
     projected = orient(U @ (U.T @ orient(task, "right")), "right")
-    V = torch.linalg.svd(D.double())[2][:k].T
+    V = svd(D.T)[0][:, :k]
     torch.testing.assert_close(projected.double(), task.double() @ V @ V.T, rtol=0, atol=1e-5)
     assert orient(D, "left") is D

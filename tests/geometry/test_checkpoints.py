@@ -10,27 +10,11 @@ from safety_spaces.geometry import (
     as_matrix,
     check_differs,
     check_same_tensors,
-    kind,
-    layer,
     open_checkpoint,
     update,
 )
-
-EMBEDDING, QUERY, NORM = "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "model.norm.weight"
-
-
-def weights(seed=0, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    shapes = {EMBEDDING: (11, 5), QUERY: (7, 5), NORM: (5,)}
-    return {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
-
-
-def save(folder: Path, tensors, config=None):
-    folder.mkdir()
-    save_file(tensors, folder / "model.safetensors")
-    if config is not None:
-        (folder / "config.json").write_text(json.dumps(config))
-    return folder
+from safety_spaces.tensors import kind, layer
+from tests.geometry.folders import EMBEDDING, NORM, QUERY, is_mapped, opened, save, weights
 
 
 def save_sharded(folder: Path, tensors):
@@ -78,23 +62,78 @@ def test_tied_head_counts_once_or_twice(tmp_path, stored_head):
     folder = save(tmp_path / "model", tensors, {"tie_word_embeddings": True})
     assert "lm_head.weight" not in open_checkpoint(folder).names
     twice = open_checkpoint(folder, tied="twice")
-    assert len(twice.names) == 4
-    assert twice.shape("lm_head.weight") == (11, 5)
+    assert len(twice.names) == len(tensors | {"lm_head.weight": None})
+    assert twice.shape("lm_head.weight") == (29, 10)
     assert torch.equal(twice.tensor("lm_head.weight"), tensors[EMBEDDING])
 
 
 def test_untied_head_is_its_own_tensor(tmp_path):
-    tensors = weights() | {"lm_head.weight": torch.ones(11, 5)}
+    tensors = weights() | {"lm_head.weight": torch.ones(29, 10)}
     checkpoint = open_checkpoint(save(tmp_path / "model", tensors, {"tie_word_embeddings": False}))
-    assert torch.equal(checkpoint.tensor("lm_head.weight"), torch.ones(11, 5))
+    assert torch.equal(checkpoint.tensor("lm_head.weight"), torch.ones(29, 10))
 
 
-def test_update_is_second_minus_first(tmp_path):
-    first, second = weights(1, torch.bfloat16), weights(2, torch.bfloat16)
-    before, after = (open_checkpoint(save(tmp_path / name, values)) for name, values in (("a", first), ("b", second)))
-    # The difference is taken in float32: in bfloat16 it would be rounded.
-    assert torch.equal(update(before, after, QUERY), second[QUERY].float() - first[QUERY].float())
-    assert update(before, after, NORM).shape == (5, 1)
+STORED = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+
+
+@pytest.mark.parametrize("first", STORED)
+@pytest.mark.parametrize("second", STORED)
+@pytest.mark.parametrize("at_once", [1, 35, 2**22])
+def test_update_is_second_minus_first_in_float32_or_better(tmp_path, monkeypatch, first, second, at_once):
+    """In parts of a row, of three rows, and whole."""
+    monkeypatch.setattr("safety_spaces.geometry.checkpoints.SUBTRACTED_AT_ONCE", at_once)
+    stored = weights(1, first), weights(2, second)
+    before, after = (opened(tmp_path / folder, tensors) for folder, tensors in zip("ab", stored, strict=True))
+    precision = torch.float64 if torch.float64 in (first, second) else torch.float32
+    for name in before.names:
+        # In bfloat16 the difference would be rounded.
+        subtracted, minuend = (as_matrix(tensors[name].to(precision)) for tensors in stored)
+        assert torch.equal(update(before, after, name), minuend - subtracted)
+        assert update(before, after, name).dtype == precision
+    assert update(before, after, NORM).shape == (10, 1)
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (3, 0), (2, 3, 4)])
+def test_update_of_any_number_of_axes(tmp_path, shape):
+    before, after = (opened(tmp_path / folder, {"x": torch.full(shape, v)}) for folder, v in (("a", 1.0), ("b", 4.0)))
+    found = update(before, after, "x")
+    assert torch.equal(found, as_matrix(torch.full(shape, 3.0)))
+
+
+@pytest.mark.parametrize("damaged", ["first", "second"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", STORED)
+def test_update_names_the_folder_that_is_not_finite(tmp_path, damaged, bad, dtype):
+    stored = {"first": weights(1, dtype), "second": weights(2, dtype)}
+    stored[damaged][QUERY][2, 3] = bad
+    first, second = (opened(tmp_path / folder, tensors) for folder, tensors in stored.items())
+    assert update(first, second, NORM).isfinite().all()
+    with pytest.raises(UserError, match=f"{damaged}: expected finite weights, tensor {QUERY} holds NaN or infinity"):
+        update(first, second, QUERY)
+
+
+def test_update_that_overflows_is_an_error(tmp_path):
+    first, second = (
+        opened(tmp_path / folder, {"x": torch.full((3,), value)}) for folder, value in (("a", -3e38), ("b", 3e38))
+    )
+    with pytest.raises(UserError, match="b: expected finite weights, tensor x"):
+        update(first, second, "x")
+
+
+def test_an_infinity_in_both_files_is_an_error(tmp_path):
+    tensors = {"x": torch.tensor([1.0, float("inf")])}
+    first, second = (opened(tmp_path / folder, tensors) for folder in "ab")
+    with pytest.raises(UserError, match="a: expected finite weights, tensor x"):
+        update(first, second, "x")
+
+
+def test_tensors_are_mapped_as_stored(tmp_path):
+    """Only what is used is read: the file is part of the process's memory, not a copy of it."""
+    checkpoint = opened(tmp_path / "model", weights(dtype=torch.bfloat16))
+    values = checkpoint.mapped(QUERY)
+    assert values.dtype == torch.bfloat16
+    assert is_mapped(tmp_path / "model" / "model.safetensors")
+    assert torch.equal(values, weights(dtype=torch.bfloat16)[QUERY])
 
 
 def test_as_matrix_keeps_order():
@@ -146,8 +185,8 @@ def test_missing_tensors_are_named_on_either_side(tmp_path):
 
 def test_differing_shapes_are_named(tmp_path):
     first = open_checkpoint(save(tmp_path / "a", weights()))
-    second = open_checkpoint(save(tmp_path / "b", weights() | {QUERY: torch.ones(9, 5)}))
-    with pytest.raises(UserError, match=r"q_proj.weight differ \(\(9, 5\) against \(7, 5\)\)"):
+    second = open_checkpoint(save(tmp_path / "b", weights() | {QUERY: torch.ones(9, 10)}))
+    with pytest.raises(UserError, match=r"q_proj.weight differ \(\(9, 10\) against \(14, 10\)\)"):
         check_same_tensors(first, second)
 
 

@@ -1,3 +1,4 @@
+from dataclasses import astuple
 from itertools import pairwise
 
 import pytest
@@ -7,20 +8,17 @@ from hypothesis import strategies as st
 
 from safety_spaces.geometry import (
     Factors,
-    Moments,
     factor,
     modes,
-    moment_factors,
     mso_curve,
     ordered_basis,
-    second_moment,
+    update_cosine,
+    update_overlaps,
 )
+from tests.geometry import dense
+from tests.geometry.dense import gaussian
 
 ETAS = (0.01, *(tenths / 10 for tenths in range(1, 10)), 0.99)
-
-
-def gaussian(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def subspace(U):
@@ -32,24 +30,12 @@ def overlap(U, W):
     return result
 
 
-def dense_mso(V, W, eta):
-    """Equations 8 to 11 word for word, in float64."""
-    spans = []
-    for X in (V.double(), W.double()):
-        left, sigma, _ = torch.linalg.svd(X, full_matrices=False)
-        k = next(k for k in range(1, len(sigma) + 1) if sigma[:k].square().sum() >= eta * X.square().sum())
-        spans.append(left[:, :k])
-    Q_V, Q_W = spans
-    k_V, k_W = Q_V.shape[1], Q_W.shape[1]
-    return k_V, k_W, float((Q_V.T @ Q_W).square().sum()) / min(k_V, k_W), max(k_V, k_W) / len(V)
-
-
 @pytest.mark.parametrize(("n_V", "n_W"), [(9, 31), (40, 7), (33, 35)])
 def test_mso_equals_the_paper_word_for_word(n_V, n_W):
     V = gaussian(17, n_V)
     W = gaussian(17, n_W, seed=1) + 2 * V[:, :1]
     for result, eta in zip(mso_curve(factor(V), factor(W), ETAS), ETAS, strict=True):
-        k_V, k_W, mso, chance = dense_mso(V, W, eta)
+        k_V, k_W, mso, chance = dense.overlap(V, W, eta)
         assert (result.eta, result.k_first, result.k_second, result.dimension) == (eta, k_V, k_W, 17)
         assert result.mso == pytest.approx(mso, rel=1e-4)
         assert result.chance == chance
@@ -74,25 +60,38 @@ def test_mso_is_one_on_itself_and_nested_and_zero_on_orthogonal_spans():
     assert overlap(Q[:, :4], Q[:, 4:11]).mso == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(19, 43), (43, 19), (29, 29)])
+def test_an_update_overlaps_with_itself_at_every_eta(shape):
+    for result in mso_curve(factor(gaussian(*shape)), factor(gaussian(*shape)), ETAS):
+        assert result.mso == pytest.approx(1, rel=1e-5)
+
+
+def test_every_eta_of_a_curve_is_the_one_asked_for_alone():
+    first, second = factor(gaussian(19, 12)), factor(gaussian(19, 7, seed=1))
+    etas = (0.9, 0.1, 0.5, 0.5)
+    for found, eta in zip(mso_curve(first, second, etas), etas, strict=True):
+        (alone,) = mso_curve(first, second, [eta])
+        assert (found.eta, found.k_first, found.k_second, found.chance) == (eta, *astuple(alone)[1:3], alone.chance)
+        assert found.mso == pytest.approx(alone.mso, rel=1e-6)
+
+
 def test_mso_knows_spans_not_bases():
     Q, W = factor(gaussian(19, 5)).U, factor(gaussian(19, 7, seed=1)).U
     rotated = Q @ torch.linalg.qr(gaussian(5, 5, seed=2))[0]
     assert overlap(rotated, W).mso == pytest.approx(overlap(Q, W).mso, rel=1e-4)
 
 
-def test_random_spans_overlap_by_chance():
+@pytest.mark.parametrize(("d", "k_V", "k_W"), [(30, 4, 11), (13, 9, 2), (70, 8, 8)])
+@pytest.mark.parametrize("seed", [0, 5])
+def test_random_spans_overlap_by_chance(d, k_V, k_W, seed):
     """Equation 11, within four standard errors."""
-    d, k_V, k_W, draws = 30, 4, 11, 1500
-    found = torch.tensor(
-        [
-            overlap(
-                ordered_basis("random", torch.zeros(d, k_V), seed=0, draw=draw, name="V"),
-                ordered_basis("random", torch.zeros(d, k_W), seed=0, draw=draw, name="W"),
-            ).mso
-            for draw in range(draws)
-        ]
-    )
-    assert float(found.mean()) == pytest.approx(k_W / d, abs=4 * float(found.std()) / draws**0.5)
+
+    def random(k, draw, name):
+        return ordered_basis("random", torch.zeros(d, 0), k=k, seed=seed, draw=draw, name=name).columns(0, k)
+
+    draws = 1500
+    found = torch.tensor([overlap(random(k_V, draw, "V"), random(k_W, draw, "W")).mso for draw in range(draws)])
+    assert float(found.mean()) == pytest.approx(max(k_V, k_W) / d, abs=4 * float(found.std()) / draws**0.5)
 
 
 def test_zero_update_has_no_modes_and_no_overlap():
@@ -114,56 +113,35 @@ def test_modes_stop_at_the_rank():
     assert modes(torch.zeros(3), 0.5, 0) == 0
 
 
-def states():
-    return gaussian(47, 11) * torch.linspace(3, 0.1, 11) + 5 * gaussian(11, seed=1)
+def test_overlaps_of_pairs_are_the_cosine_and_the_curve_of_each():
+    D = {role: gaussian(17, 23, seed=seed) for seed, role in enumerate(("useful", "harmful", "reference"))}
+    D["harmful"] += D["useful"]
+    pairs = (("useful", "harmful"), ("harmful", "reference"))
+    found = list(update_overlaps(D, pairs, ETAS))
+    assert [(first, second) for first, second, *_ in found] == list(pairs)
+    for first, second, cosine, curve in found:
+        assert cosine == update_cosine(D[first], D[second])
+        assert curve == mso_curve(factor(D[first]), factor(D[second]), ETAS)
 
 
-def test_moments_equal_the_dense_ones():
-    X = states().double()
-    moments = Moments.empty(11).update(states())
-    assert moments.n == 47
-    torch.testing.assert_close(moments.mean, X.mean(0))
-    torch.testing.assert_close(moments.scatter, (X - X.mean(0)).T @ (X - X.mean(0)))
-    torch.testing.assert_close(second_moment(moments, centred=False), X.T @ X)
-    torch.testing.assert_close(second_moment(moments, centred=True), X.T.cov() * 46)
+def test_overlaps_are_factored_in_the_precision_asked_for(monkeypatch):
+    asked = []
+
+    def recorded(D, *, precision):
+        asked.append(precision)
+        return factor(D)
+
+    monkeypatch.setattr("safety_spaces.geometry.overlap.factor", recorded)
+    D = {role: gaussian(7, 9, seed=seed) for seed, role in enumerate(("useful", "harmful", "reference"))}
+    pairs = (("useful", "harmful"), ("useful", "reference"), ("harmful", "reference"))
+    list(update_overlaps(D, pairs, ETAS, precision="float32"))
+    # Once for each update, though each is in two pairs.
+    assert asked == ["float32"] * 3
 
 
-@given(cuts=st.lists(st.integers(0, 47), max_size=6).map(sorted))
-def test_shards_and_batches_equal_one_pass(cuts):
-    whole, batched, merged = Moments.empty(11).update(states()), Moments.empty(11), Moments.empty(11)
-    for start, stop in pairwise([0, *cuts, 47]):
-        batched = batched.update(states()[start:stop])
-        merged = merged.merge(Moments.empty(11).update(states()[start:stop]))
-    for found in (batched, merged):
-        assert found.n == whole.n
-        torch.testing.assert_close(found.mean, whole.mean, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(found.scatter, whole.scatter, rtol=1e-12, atol=1e-10)
-
-
-def test_merging_is_stable_far_from_the_origin():
-    """Where a sum of squares less n mean squared would lose every digit."""
-    X = states().double()
-    far = Moments.empty(11).update(X[:20] + 1e6).update(X[20:] + 1e6)
-    torch.testing.assert_close(far.scatter, Moments.empty(11).update(X).scatter, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("n", [5, 11, 47])
-@pytest.mark.parametrize("centred", [False, True])
-def test_moment_factors_equal_the_thin_svd_of_the_states(n, centred):
-    X = states()[:n].double()
-    factors = moment_factors(Moments.empty(11).update(X), centred=centred)
-    matrix = (X - X.mean(0) if centred else X).T
-    left, sigma, _ = torch.linalg.svd(matrix, full_matrices=False)
-    rank = min(11, n - centred)
-    assert factors.rank == rank
-    torch.testing.assert_close(factors.sigma, sigma[:rank], rtol=1e-8, atol=1e-10)
-    torch.testing.assert_close(factors.U @ factors.U.T, left[:, :rank] @ left[:, :rank].T, rtol=0, atol=1e-8)
-
-
-def test_activation_mso_equals_the_mso_of_the_state_matrices():
-    first, second = states(), gaussian(29, 11, seed=5) + 1
-    fast = mso_curve(*(moment_factors(Moments.empty(11).update(X), centred=False) for X in (first, second)), ETAS)
-    for result, eta in zip(fast, ETAS, strict=True):
-        k_V, k_W, mso, chance = dense_mso(first.T, second.T, eta)
-        assert (result.k_first, result.k_second, result.chance) == (k_V, k_W, chance)
-        assert result.mso == pytest.approx(mso, rel=1e-6)
+def test_update_cosine_is_signed():
+    D, E = gaussian(6, 11), gaussian(6, 11, seed=1)
+    expected = float((D.double() * E.double()).sum() / D.double().norm() / E.double().norm())
+    assert update_cosine(D, E) == pytest.approx(expected, rel=1e-5)
+    assert update_cosine(D, -D) == pytest.approx(-1, abs=1e-6)
+    assert update_cosine(D, torch.zeros(6, 11)) == 0

@@ -106,7 +106,6 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(finished, tmp_path):
     """Killed three times at moments drawn from how far it has come; then left alone."""
     folder = copy_run(finished, tmp_path / "run")
     shutil.rmtree(folder / "runs/pico/seed-2/cells")
-    shutil.rmtree(folder / "runs/pico/seed-2/factors")
     tables = {name: (folder / "results/pico" / name).read_bytes() for name in ("energy.csv", "projection.csv")}
     for name in tables:
         (folder / "results/pico" / name).unlink()

@@ -150,17 +150,30 @@ def test_the_report_says_which_command_writes_a_missing_table(run, capsys):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
-def test_a_full_disk_and_a_read_only_folder_are_one_line(run, capsys, monkeypatch, code):
-    """Tests may run as root, whom no permission stops: the rename fails as the system call would."""
+@pytest.mark.parametrize(
+    ("removed", "expected"), [('"metric"', "cannot be written (no)"), ("", "could not write model.embed_tokens.weight")]
+)
+def test_a_full_disk_and_a_read_only_folder_are_one_line(run, capsys, monkeypatch, code, removed, expected):
+    """Where the first score, or the first factor, is written. Tests may run as root, whom no permission stops: the
+    rename fails as the system call would."""
     for path in (run / "runs/pico/seed-2/cells").glob("*.json"):
-        path.unlink()
+        if removed in path.read_text():
+            path.unlink()
 
     def fail(self, target):
         raise OSError(code, "no")
 
     monkeypatch.setattr(Path, "replace", fail)
     message = refused("projection", run / "study.yaml", run, capsys)
-    assert "cannot be written (no)" in message
+    assert expected in message
+
+
+def test_a_basis_that_is_not_there_is_named(run, capsys):
+    own = {"basis": {"file": "nowhere.safetensors"}, "bases": ["file", "random"]}
+    study = write_study(run / "study.yaml", seeds=[2], projection={**PICO["projection"], **own})
+    message = refused("projection", study, run, capsys, "--geometry-only")
+    assert "projection.basis.file: expected a file at" in message
+    assert "nowhere.safetensors, found none" in message
 
 
 def test_a_judge_that_nobody_knows_is_named(tmp_path, run, capsys):

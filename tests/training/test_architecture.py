@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from safety_spaces.experiments.plan import architecture_parameters
+from safety_spaces.experiments.plan import architecture_shapes
 from safety_spaces.training.architecture import new_model
 from tests.pico_model import pico_architecture
 
@@ -19,15 +19,15 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES)
-def test_the_plan_counts_the_parameters_of_the_model(tokenizer, tmp_path, changes):
+def test_the_plan_knows_the_tensors_of_the_model(tokenizer, tmp_path, changes):
     shape = pico_architecture(tokenizer, **changes)
     model = new_model(shape, tokenizer, seed=0)
-    expected = architecture_parameters(shape)
-    assert sum(weight.numel() for weight in model.parameters()) == expected
+    expected = architecture_shapes(shape)
+    assert {name: tuple(weight.shape) for name, weight in model.named_parameters()} == expected
     model.save_pretrained(tmp_path)
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    assert sum(weight.numel() for weight in stored.values()) == expected
+    assert {name: tuple(weight.shape) for name, weight in stored.items()} == expected
     assert ("lm_head.weight" in stored) == (not shape.tied)
     assert {weight.dtype for weight in stored.values()} == {torch.float32}
 

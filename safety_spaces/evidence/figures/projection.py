@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from safety_spaces.evidence.figures.style import BASES, CHECKPOINTS, dress, house_style, legend, panels
 from safety_spaces.evidence.selection import Grid, baseline, energies, scores
+from safety_spaces.study import FIXED_BASES
 
 FRACTION = "SVD fraction"
 SCALES = {"utility": "utility (accuracy)", "harmfulness": "harmfulness (1 to 5)"}
@@ -57,7 +58,7 @@ def _draw_energy(axes: Axes, energy: pd.DataFrame, grid: Grid, *, task: str, out
         rows = energies(energy, grid, task=task, basis=basis)
         kept = 1 - rows.energy_kept if outside else rows.energy_kept
         _draw_line(axes, rows.assign(value=kept), basis=basis, shift=0.0)
-        if basis != "top_k":
+        if basis not in FIXED_BASES:
             expected = rows.groupby("fraction").energy_expected.mean()
             curve = 1 - expected if outside else expected
             axes.plot(curve.index, curve, ":", color=BASES[basis][0], label=f"{basis}, closed form")
@@ -66,7 +67,7 @@ def _draw_energy(axes: Axes, energy: pd.DataFrame, grid: Grid, *, task: str, out
 
 
 def _draw_scores(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str, scheme: str, metric: str) -> None:
-    for basis in reversed(grid.bases):  # top_k comes last and lies on top
+    for basis in reversed(grid.bases):  # the claim comes last and lies on top
         rows = scores(projection, grid, task=task, scheme=scheme, basis=basis, metric=metric)
         shift = DODGE * (grid.bases.index(basis) - (len(grid.bases) - 1) / 2)
         means = _draw_line(axes, rows, basis=basis, shift=shift)

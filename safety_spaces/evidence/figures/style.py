@@ -20,7 +20,7 @@ DOTS_PER_INCH = 150
 BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, GREY = (
     "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#6E6E6E",
 )  # fmt: skip
-BASES = {"top_k": (BLUE, "o"), "random_k": (ORANGE, "s"), "random": (GREY, "^")}
+BASES = {"file": (GREEN, "D"), "top_k": (BLUE, "o"), "random_k": (ORANGE, "s"), "random": (GREY, "^")}
 CHECKPOINTS = {"base": ("#000000", ":"), "reference": ("#000000", "--"), "fine-tuned": (VERMILLION, "--")}
 PAIRS = ((BLUE, "o"), (GREEN, "s"), (VERMILLION, "^"), (ORANGE, "D"), (PURPLE, "v"), (GREY, "P"))
 """Colours and markers of pairs, in the order in which the study names them."""

@@ -59,7 +59,7 @@ class Premise:
 
 @dataclass(frozen=True)
 class Graded:
-    """How many top_k models score strictly between reference and fine-tuned, so that the sweep is seen to rise."""
+    """How many models of the claim score strictly between reference and fine-tuned: the sweep is then seen to rise."""
 
     task: str
     scheme: str
@@ -114,7 +114,7 @@ def _measure(target: Target, table: dict[str, dict[str, Estimate]]) -> Premise:
 def _grade(
     projection: pd.DataFrame, grid: Grid, table: dict[str, dict[str, Estimate]], task: str, scheme: str, metric: str
 ) -> Graded:
-    rows = scores(projection, grid, task=task, scheme=scheme, basis="top_k", metric=metric)
+    rows = scores(projection, grid, task=task, scheme=scheme, basis=grid.claim, metric=metric)
     means = rows.groupby("fraction").value.mean().round(6)
     low, high = sorted(round(table[checkpoint][metric].value, 6) for checkpoint in ("reference", task))
     between = int(((means > low) & (means < high)).sum())

@@ -1,4 +1,6 @@
-"""What projecting the updates showed (Sections 3 and 4): energies, top_k against random, and what removal removes.
+"""What projecting the updates showed (Sections 3 and 4): energies, the claim against random, what removal removes.
+
+The claim is top_k, the leading directions of the reference update, or a user's own file.
 
 Contrasts are taken within a seed, averaged over fractions and draws, and held against the half-width of one score's
 95 % interval: a cautious measure of noise, since a contrast averages several scores of the same prompts.
@@ -11,17 +13,19 @@ import pandas as pd
 
 from safety_spaces.evidence.selection import Grid, baseline, energies, scores
 from safety_spaces.evidence.statistics import Contrast, contrast
+from safety_spaces.study import FIXED_BASES
 
 UNIFORM_TOLERANCE = 0.05  # what passes for "consistent across all three" in the paper's figures
 METRICS = ("utility", "harmfulness")
-BASES = ("top_k", "random")
+CONTROL = "random"
 
 
 @dataclass(frozen=True)
 class EnergyFinding:
-    """Energy kept of an update at the middle fraction, by basis, and the largest gap of top_k to random at any."""
+    """Energy kept of an update at the middle fraction, by basis, and the largest gap of claim to random at any."""
 
     task: str
+    claim: str
     fraction: float
     kept: dict[str, float]
     expected: dict[str, float]
@@ -29,15 +33,16 @@ class EnergyFinding:
 
     @property
     def uniform(self) -> bool:
-        """Whether top_k keeps what random keeps, at every fraction."""
+        """Whether the claim keeps what random keeps, at every fraction."""
         return abs(self.largest_gap) <= UNIFORM_TOLERANCE
 
 
 @dataclass(frozen=True)
 class ParallelFinding:
-    """How much more of the metric top_k delivers than random, in its units and as a share of the fine-tuning gap."""
+    """How much more of the metric the claim delivers than random, in its units and as a share of the gap."""
 
     task: str
+    claim: str
     metric: str
     gap: float
     advantage: Contrast
@@ -62,10 +67,11 @@ class Removed:
 class OrthogonalFinding:
     """Harmfulness removed from contaminated beside the utility it cost.
 
-    selectivity is the share of harmfulness removed minus the share of utility, by basis; excess is that of top_k minus
-    that of random. Where a seed's fine-tuning did not raise both metrics shares mean nothing: the three are then None.
+    selectivity is the share of harmfulness removed minus the share of utility, by basis; excess is that of the claim
+    minus that of random. Where a seed's fine-tuning did not raise both metrics shares mean nothing: the three are None.
     """
 
+    claim: str
     gaps: dict[str, Contrast]
     removed: tuple[Removed, ...] | None
     selectivity: dict[str, Contrast] | None
@@ -77,38 +83,43 @@ def find_energy(energy: pd.DataFrame, grid: Grid, *, task: str) -> EnergyFinding
     rows = {basis: energies(energy, grid, task=task, basis=basis) for basis in grid.bases}
     middle = grid.fractions[len(grid.fractions) // 2]
     at_middle = {basis: part[part.fraction == middle] for basis, part in rows.items()}
-    by_fraction = {basis: rows[basis].groupby("fraction").energy_kept.mean() for basis in BASES}
+    claimed, random = (rows[basis].groupby("fraction").energy_kept.mean() for basis in (grid.claim, CONTROL))
     return EnergyFinding(
         task=task,
+        claim=grid.claim,
         fraction=middle,
         kept={basis: float(part.energy_kept.mean()) for basis, part in at_middle.items()},
-        expected={basis: float(part.energy_expected.mean()) for basis, part in at_middle.items() if basis != "top_k"},
-        largest_gap=max((by_fraction["top_k"] - by_fraction["random"]).tolist(), key=abs),
+        expected={
+            basis: float(part.energy_expected.mean()) for basis, part in at_middle.items() if basis not in FIXED_BASES
+        },
+        largest_gap=max((claimed - random).tolist(), key=abs),
     )
 
 
 def find_parallel(projection: pd.DataFrame, grid: Grid, *, task: str, metric: str) -> ParallelFinding:
-    """top_k against random under parallel projection, mean over fractions."""
-    rows = {
-        basis: scores(projection, grid, task=task, scheme="parallel", basis=basis, metric=metric) for basis in BASES
-    }
-    by_seed = {basis: part.groupby("seed").value.mean() for basis, part in rows.items()}
+    """The claim against random under parallel projection, mean over fractions."""
+    rows = [
+        scores(projection, grid, task=task, scheme="parallel", basis=basis, metric=metric)
+        for basis in (grid.claim, CONTROL)
+    ]
+    claimed, random = (part.groupby("seed").value.mean() for part in rows)
     gap = float(_gap(projection, grid, task, metric).mean())
-    noise = _half_width(pd.concat(rows.values()))
-    return ParallelFinding(task, metric, gap, contrast(list(by_seed["top_k"] - by_seed["random"]), noise=noise))
+    advantage = contrast(list(claimed - random), noise=_half_width(pd.concat(rows)))
+    return ParallelFinding(task, grid.claim, metric, gap, advantage)
 
 
 def find_orthogonal(projection: pd.DataFrame, grid: Grid) -> OrthogonalFinding:
-    """Shares of the contaminated gap removed by top_k and by random; means over seeds and draws."""
+    """Shares of the contaminated gap removed by the claim and by random; means over seeds and draws."""
+    bases = (grid.claim, CONTROL)
     gaps = {metric: _gap(projection, grid, "contaminated", metric) for metric in METRICS}
     summary = {metric: contrast(list(gap)) for metric, gap in gaps.items()}
     if min(gap.lowest for gap in summary.values()) <= 0:
-        return OrthogonalFinding(summary, None, None, None)
+        return OrthogonalFinding(grid.claim, summary, None, None, None)
     shares, noises = {}, {}
     for metric, gap in gaps.items():
         rows = pd.concat(
             scores(projection, grid, task="contaminated", scheme="orthogonal", basis=basis, metric=metric)
-            for basis in BASES
+            for basis in bases
         )
         fine_tuned = baseline(projection, grid, checkpoint="contaminated", metric=metric).set_index("seed").value
         value = rows.groupby(["basis", "seed", "fraction"]).value.mean()
@@ -118,14 +129,15 @@ def find_orthogonal(projection: pd.DataFrame, grid: Grid) -> OrthogonalFinding:
     by_seed = (shares["harmfulness"] - shares["utility"]).groupby(["basis", "seed"]).mean()
     means = pd.DataFrame(shares).groupby(["basis", "fraction"]).mean().to_dict("index")
     return OrthogonalFinding(
+        claim=grid.claim,
         gaps=summary,
         removed=tuple(
             Removed(basis, fraction, *(float(means[basis, fraction][metric]) for metric in METRICS))
-            for basis in BASES
+            for basis in bases
             for fraction in grid.fractions
         ),
-        selectivity={basis: contrast(list(by_seed[basis]), noise=noise) for basis in BASES},
-        excess=contrast(list(by_seed["top_k"] - by_seed["random"]), noise=noise),
+        selectivity={basis: contrast(list(by_seed[basis]), noise=noise) for basis in bases},
+        excess=contrast(list(by_seed[grid.claim] - by_seed[CONTROL]), noise=noise),
     )
 
 

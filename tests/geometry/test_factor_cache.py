@@ -3,13 +3,15 @@ import torch
 from safetensors.torch import save_file
 
 from safety_spaces.errors import UserError
-from safety_spaces.geometry import cached_factor, factor
+from safety_spaces.geometry import cached_factor, factor, ordered_basis
+from tests.geometry.dense import gaussian
+from tests.geometry.folders import is_mapped
 
 NAME = "model.layers.0.mlp.up_proj.weight"
 
 
 def reference_U():
-    return factor(torch.randn(13, 5, generator=torch.Generator().manual_seed(0))).U
+    return factor(gaussian(13, 5)).U
 
 
 def never():
@@ -26,6 +28,32 @@ def test_second_call_reads_the_same_bytes_in_the_same_layout(tmp_path):
     assert first.stride() == second.stride()
     assert second[:, :3].T.is_contiguous()
     assert [path.name for path in folder.iterdir()] == [f"{NAME}.safetensors"]
+
+
+def test_a_kept_factor_is_mapped_and_serves_a_basis(tmp_path):
+    """A cell of k directions reads k columns of the file, not the file."""
+    path = tmp_path / f"{NAME}.safetensors"
+    cached_factor(tmp_path, NAME, reference_U)
+    assert not is_mapped(path)
+    U = cached_factor(tmp_path, NAME, never)
+    assert is_mapped(path)
+    for basis in ("top_k", "random_k"):
+        ordered, fresh = (ordered_basis(basis, frame, k=3, seed=0, draw=0, name=NAME) for frame in (U, reference_U()))
+        assert torch.equal(ordered.columns(1, 3), fresh.columns(1, 3))
+
+
+def test_a_mapped_factor_outlives_its_file(tmp_path):
+    cached_factor(tmp_path, NAME, reference_U)
+    U = cached_factor(tmp_path, NAME, never)
+    (tmp_path / f"{NAME}.safetensors").unlink()
+    cached_factor(tmp_path, NAME, lambda: gaussian(13, 5, seed=1))
+    assert torch.equal(U, reference_U())
+
+
+def test_another_folder_or_name_is_another_factor(tmp_path):
+    cached_factor(tmp_path / "a", NAME, reference_U)
+    for folder, name in (("b", NAME), ("a", "lm_head.weight")):
+        assert cached_factor(tmp_path / folder, name, lambda: torch.zeros(7, 0)).shape == (7, 0)
 
 
 def test_file_holds_no_more_than_the_factor(tmp_path):
@@ -67,7 +95,7 @@ def test_run_killed_while_writing_leaves_nothing_to_trust(tmp_path, monkeypatch)
     assert torch.equal(cached_factor(tmp_path, NAME, reference_U), reference_U())
 
 
-@pytest.mark.parametrize("at", ["pathlib.Path.replace", "safety_spaces.geometry.factors.save_file"])
+@pytest.mark.parametrize("at", ["pathlib.Path.replace", "safety_spaces.geometry.factor_cache.save_file"])
 def test_full_disk_is_explained(tmp_path, monkeypatch, at):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safety_spaces import store
+from safety_spaces import record
 from safety_spaces.errors import UserError
-from safety_spaces.store import Stage
+from safety_spaces.record import Stage
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 COLUMNS = ("task", "layers", "fraction", "centred", "value")
@@ -37,9 +37,9 @@ useful,all,0.5,true,0.666667
 def test_a_table_is_sorted_and_exact_in_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "projection.csv"
     for rows in (ROWS, ROWS[::-1], ROWS[2:] + ROWS[:2]):
-        store.write_table(path, COLUMNS, rows)
+        record.write_table(path, COLUMNS, rows)
         assert path.read_bytes() == TEXT.encode()
-    store.check_unedited(tmp_path, path.name)
+    record.check_unedited(tmp_path, path.name)
 
 
 # Python's csv quotes no lone carriage return; cells hold names, which have none.
@@ -50,7 +50,9 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=
 def test_tables_are_read_back(values: list[tuple[float, int, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.csv"
-        store.write_table(path, ("x", "n", "text"), [dict(zip(("x", "n", "text"), row, strict=True)) for row in values])
+        record.write_table(
+            path, ("x", "n", "text"), [dict(zip(("x", "n", "text"), row, strict=True)) for row in values]
+        )
         with path.open(newline="", encoding="utf-8") as file:
             rows = [(float(x), int(n), text) for x, n, text in list(csv.reader(file))[1:]]
     assert rows == [(float(f"{x:.6g}"), n, text) for x, n, text in sorted(values)]
@@ -69,31 +71,31 @@ def test_tables_are_read_back(values: list[tuple[float, int, str]]) -> None:
 )
 def test_a_row_that_is_not_one_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        store.write_table(tmp_path / "t.csv", ("a", "b"), [row])
+        record.write_table(tmp_path / "t.csv", ("a", "b"), [row])
     assert not list(tmp_path.iterdir())
 
 
 def test_an_edited_table_is_neither_lost_nor_read(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     message = r"t\.csv: not as run\.json records it, edited by hand: move it away or delete it, then run again"
-    store.write_table(path, ("a",), [{"a": 1}])
+    record.write_table(path, ("a",), [{"a": 1}])
     path.write_text("a\n2\n")
     with pytest.raises(UserError, match=message):
-        store.write_table(path, ("a",), [{"a": 3}])
+        record.write_table(path, ("a",), [{"a": 3}])
     with pytest.raises(UserError, match=message):
-        store.check_unedited(tmp_path, "t.csv")
+        record.check_unedited(tmp_path, "t.csv")
     assert path.read_text() == "a\n2\n"
     path.unlink()
     with pytest.raises(UserError, match=r"t\.csv: expected a table, found none; run the experiment that writes it"):
-        store.check_unedited(tmp_path, "t.csv")
-    store.write_table(path, ("a",), [{"a": 3}])
-    store.check_unedited(tmp_path, "t.csv")
+        record.check_unedited(tmp_path, "t.csv")
+    record.write_table(path, ("a",), [{"a": 3}])
+    record.check_unedited(tmp_path, "t.csv")
 
 
 def test_a_table_of_unknown_origin_is_kept(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a\n2\n")
     with pytest.raises(UserError, match="move it away"):
-        store.write_table(tmp_path / "t.csv", ("a",), [{"a": 3}])
+        record.write_table(tmp_path / "t.csv", ("a",), [{"a": 3}])
 
 
 @pytest.mark.parametrize("survived", range(3))
@@ -101,7 +103,7 @@ def test_a_kill_between_table_and_record_looks_like_no_edit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
 ) -> None:
     path = tmp_path / "t.csv"
-    store.write_table(path, ("a",), [{"a": 1}])
+    record.write_table(path, ("a",), [{"a": 1}])
     replace, renames = Path.replace, iter(range(9))
 
     def killed_later(self: Path, target: Path) -> Path:
@@ -112,53 +114,30 @@ def test_a_kill_between_table_and_record_looks_like_no_edit(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", killed_later)
         with pytest.raises(KeyboardInterrupt):
-            store.write_table(path, ("a",), [{"a": 2}])
-    store.check_unedited(tmp_path, "t.csv")
-    store.write_table(path, ("a",), [{"a": 3}])
+            record.write_table(path, ("a",), [{"a": 2}])
+    record.check_unedited(tmp_path, "t.csv")
+    record.write_table(path, ("a",), [{"a": 3}])
     assert path.read_text() == "a\n3\n"
 
 
 def test_stages_add_up_in_the_record(tmp_path: Path) -> None:
-    assert store.read_record(tmp_path) == {}
-    store.write_table(tmp_path / "t.csv", ("a",), [])
+    assert record.read_record(tmp_path) == {}
+    record.write_table(tmp_path / "t.csv", ("a",), [])
     first = {"seconds": 1.5, "peak_memory_bytes": 10, "sources": ["aa"]}
     second = {"seconds": 2.5, "peak_memory_bytes": 20, "sources": ["aa", "bb"]}
-    store.record_stage(tmp_path, "finetune", **first, device="cpu", rows={"useful": 3}, seeds=[0, 1])
-    store.record_stage(tmp_path, "projection", **second, device="cuda", rows={"harmful": 4})
-    record = store.read_record(tmp_path)
-    assert record["stages"] == {"finetune": first, "projection": second}
-    assert (record["device"], record["rows"], record["seeds"]) == ("cuda", {"useful": 3, "harmful": 4}, [0, 1])
-    store.check_unedited(tmp_path, "t.csv")
+    record.record_stage(tmp_path, "finetune", **first, device="cpu", rows={"useful": 3}, seeds=[0, 1])
+    record.record_stage(tmp_path, "projection", **second, device="cuda", rows={"harmful": 4})
+    found = record.read_record(tmp_path)
+    assert found["stages"] == {"finetune": first, "projection": second}
+    assert (found["device"], found["rows"], found["seeds"]) == ("cuda", {"useful": 3, "harmful": 4}, [0, 1])
+    record.check_unedited(tmp_path, "t.csv")
 
 
 def test_a_broken_record_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UserError, match=r"run\.json: expected a JSON object; restore it, or move it"):
-        store.record_stage(tmp_path, "finetune", seconds=1.0, peak_memory_bytes=1, sources=[])
+        record.record_stage(tmp_path, "finetune", seconds=1.0, peak_memory_bytes=1, sources=[])
     assert (tmp_path / "run.json").read_text() == "{"
-
-
-def test_source_digest_sees_what_makes_results_and_nothing_else(tmp_path: Path) -> None:
-    def fill(root: Path) -> list[Path]:
-        names = ["safety_spaces/geometry/bases.py", "scripts/projection.py", "exp-4-x/a.py", "pyproject.toml"]
-        files = [root / name for name in [*names, "configs/study.yaml", "configs/parent.yaml"]]
-        for file in files:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(file.name)
-        return files
-
-    files = fill(tmp_path / "a")
-    digest = store.source_digest(tmp_path / "a", files[-2:])
-    assert digest == store.source_digest(tmp_path / "b", fill(tmp_path / "b")[-2:])
-    for name in ("safety_spaces/__pycache__/a.pyc", "scripts/__pycache__/a.pyc", "tests/a.py", "configs/other.yaml"):
-        (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "a" / name).touch()
-        assert store.source_digest(tmp_path / "a", files[-2:]) == digest, name
-    for file in files:
-        before = file.read_text()
-        file.write_text("changed")
-        assert store.source_digest(tmp_path / "a", files[-2:]) != digest, file
-        file.write_text(before)
 
 
 def test_a_stage_measures_time_and_memory() -> None:

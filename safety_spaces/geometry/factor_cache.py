@@ -1,7 +1,8 @@
-"""The resumable store of factorisations: one file per tensor of a reference update.
+"""The resumable store of factorisations: one file per tensor of a reference update, holding U alone.
 
-The SVD of the reference is the dearest step of a projection study and the same for every task, so its U is kept.
-A file appears under its name only when it is whole; whatever else lies there is computed again, not trusted.
+The factorisation of the reference is the dearest step of a projection study and the same for every task and cell, so
+its U is kept. A file appears under its name only when it is whole; whatever else lies there is computed again, not
+trusted. What is read is mapped: a cell of k directions reads k columns.
 """
 
 import os
@@ -15,12 +16,12 @@ from torch import Tensor
 
 from safety_spaces.errors import UserError
 
-# Stored transposed: a prefix of columns of U, which is what every fraction takes, is then one piece of memory.
+# Stored transposed: a prefix of columns of U, which is what every fraction takes, is then one piece of the file.
 KEY = "U_transposed"
 
 
 def cached_factor(folder: Path, name: str, compute: Callable[[], Float[Tensor, "M r"]]) -> Float[Tensor, "M r"]:
-    """U of one tensor: read from folder, or computed and kept there; on the CPU either way, in the same layout.
+    """U of one tensor: mapped from folder, or computed and kept there; on the CPU either way, in the same layout.
 
     A folder belongs to one reference update and one side. Raises UserError when the file cannot be written.
     """
@@ -49,6 +50,8 @@ def _write(path: Path, name: str, stored: Float[Tensor, "r M"]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({KEY: stored}, partial, metadata={"tensor": name})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         partial.replace(path)
     except (SafetensorError, OSError) as error:
         partial.unlink(missing_ok=True)

@@ -1,0 +1,144 @@
+"""One part our way, in a process of its own: its seconds, its peak of anonymous memory, and the numbers it found.
+
+python benchmarks/our_way.py PART FOLDER DEVICE        one JSON object on stdout
+"""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import combinations
+from pathlib import Path
+
+import torch
+from cases import BASES, ETAS, FRACTIONS, SEED, STATE_ETAS
+from material import PAIRS, STATE_SETS, TASKS
+
+from safety_spaces.geometry import (
+    Updates,
+    moment_factors,
+    mso_curve,
+    open_checkpoint,
+    precision_on,
+    state_moments,
+    sweep,
+    update_overlaps,
+)
+
+SAMPLED_EVERY = 0.002
+RATE_SHAPE = (8192, 1536)
+
+
+def open_updates(folder: Path, device: str) -> Updates:
+    """Open the five checkpoints of a folder."""
+    opened = {role: open_checkpoint(folder / role) for role in ("base", "reference", *TASKS)}
+    tasks = {task: opened[task] for task in TASKS}
+    return Updates(opened["base"], opened["reference"], tasks, device=torch.device(device))
+
+
+def run_sweep(folder: Path, device: str) -> dict[str, float]:
+    """Every cell of every tensor; return the energies kept."""
+    updates, precision = open_updates(folder, device), precision_on(torch.device(device))[0]
+    cells = sweep(updates, bases=BASES, fractions=FRACTIONS, draws=1, seed=SEED, precision=precision)
+    return {
+        json.dumps([cell.energy.name, cell.task, cell.energy.basis, cell.energy.fraction]): cell.energy.energy_kept
+        for cell in cells
+        if cell.energy.energy_kept is not None
+    }
+
+
+def run_mso(folder: Path, device: str) -> dict[str, float]:
+    """Every pair of updates at every energy level; return the overlaps."""
+    updates, precision = open_updates(folder, device), precision_on(torch.device(device))[0]
+    names = [name for name in updates.names if len(updates.reference.shape(name)) > 1]
+    return {
+        json.dumps([name, first, second, overlap.eta]): overlap.mso
+        for name, D in updates.each(names, ("reference", "useful", "harmful"))
+        for first, second, _, curve in update_overlaps(D, PAIRS, ETAS, precision=precision)
+        for overlap in curve
+    }
+
+
+def run_activations(folder: Path, device: str) -> dict[str, float]:
+    """Every pair of prompt sets at every state and energy level, from their files; return the overlaps."""
+    overlaps = {}
+    for index in range(json.loads((folder / "states.json").read_text())):
+        moments = {
+            name: state_moments(folder / f"{name}.npy", index, device=torch.device(device)) for name in STATE_SETS
+        }
+        factors = {name: moment_factors(moment, centred=False) for name, moment in moments.items()}
+        for first, second in combinations(STATE_SETS, 2):
+            for overlap in mso_curve(factors[first], factors[second], STATE_ETAS):
+                overlaps[json.dumps([index, first, second, overlap.eta])] = overlap.mso
+    return overlaps
+
+
+RUNS: dict[str, Callable[[Path, str], dict[str, float]]] = {
+    "sweep": run_sweep,
+    "mso": run_mso,
+    "activations": run_activations,
+}
+
+
+def wait_for(device: str) -> None:
+    """Wait until the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def gemm_rate(device: str) -> float:
+    """Return float32 operations per second of a tall product, the best of five."""
+    M, n = RATE_SHAPE
+    tall, square = torch.randn(M, n, device=device), torch.randn(n, n, device=device)
+    seconds = []
+    for _ in range(5):
+        wait_for(device)
+        start = time.perf_counter()
+        tall @ square
+        wait_for(device)
+        seconds.append(time.perf_counter() - start)
+    return 2.0 * M * n * n / min(seconds)
+
+
+def anonymous_memory() -> int:
+    """Return the resident anonymous memory of this process in bytes (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+@contextmanager
+def sampled_peak() -> Iterator[list[int]]:
+    """Sample this process's anonymous memory while the block runs; the list's only element is the peak in bytes."""
+    peak, over = [anonymous_memory()], threading.Event()
+
+    def sample() -> None:
+        while not over.wait(SAMPLED_EVERY):
+            peak[0] = max(peak[0], anonymous_memory())
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        thread.join()
+
+
+def main(part: str, folder: str, device: str) -> None:
+    """Measure one part and print what was found."""
+    with sampled_peak() as peak:
+        start = time.perf_counter()
+        found = RUNS[part.partition("-")[0]](Path(folder), device)
+        wait_for(device)
+        seconds = time.perf_counter() - start
+    print(
+        json.dumps(
+            {"seconds": seconds, "peak_rss_bytes": peak[0], "gemm_flops_per_second": gemm_rate(device), "found": found}
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,175 @@
+from dataclasses import replace
+from math import sqrt
+
+import pytest
+import torch
+
+from safety_spaces.geometry import (
+    Frames,
+    TensorEnergy,
+    coefficients,
+    expected_energy,
+    factor,
+    kept,
+    ordered_basis,
+    parallel_parts,
+    squared_norm,
+    tensor_energies,
+    totals,
+)
+from tests.geometry.dense import energy, gaussian, low_rank
+
+BASES = ("top_k", "random_k", "random")
+NAME = "model.layers.2.mlp.up_proj.weight"
+SHAPES = {"tall": (23, 9, 9), "wide": (8, 21, 8), "square": (12, 12, 12), "low rank": (19, 11, 4), "vector": (10, 1, 1)}
+
+
+@pytest.fixture(params=SHAPES.values(), ids=SHAPES)
+def reference_and_task(request):
+    M, N, r = request.param
+    return factor(low_rank(M, N, r)).U, gaussian(M, N, seed=2)
+
+
+def energies(U, D, own=None, **options):
+    how = {"bases": BASES, "fractions": (0.25, 0.5), "draws": 3, "seed": 1} | options
+    return tensor_energies(NAME, Frames(U, own), {"useful": D}, **how)["useful"]
+
+
+@pytest.mark.parametrize("basis", ["random", "random_k"])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_closed_forms_hold_in_the_mean(basis, seed):
+    """Within four standard errors, of a task that lies in the span of the reference more than by chance."""
+    M, N, r, k, draws = 20, 15, 6, 2, 2000
+    U = factor(low_rank(M, N, r)).U
+    D = gaussian(M, N, seed=2) + 3 * U[:, :1] @ gaussian(1, N, seed=3)
+    rows = energies(U, D, bases=[basis], fractions=[0.14], draws=draws, seed=seed)
+    found = torch.tensor([row.energy for row in rows])
+    expected = expected_energy(
+        basis, k, (M, N), r, span_energy=squared_norm(coefficients(U, D)), update_energy=squared_norm(D)
+    )
+    assert expected == rows[0].expected
+    assert float(found.mean()) == pytest.approx(expected, abs=4 * float(found.std()) / sqrt(draws))
+
+
+def test_closed_forms_of_what_nothing_is_drawn_for_and_of_no_rank():
+    for basis in ("top_k", "file"):
+        assert expected_energy(basis, 2, (5, 4), 3, span_energy=1.0, update_energy=2.0) is None
+    assert expected_energy("random_k", 2, (5, 4), 3, span_energy=1.0, update_energy=2.0) == pytest.approx(2 / 3)
+    assert expected_energy("random_k", 0, (5, 4), 0, span_energy=0.0, update_energy=2.0) == 0
+    assert expected_energy("random", 2, (5, 4), 3, span_energy=1.0, update_energy=2.0) == pytest.approx(0.8)
+
+
+def test_tensor_energies_equal_the_long_way(reference_and_task):
+    U, D = reference_and_task
+    rows = energies(U, D)
+    assert len(rows) == (1 + 3 + 3) * 2
+    for row in rows:
+        frame = ordered_basis(row.basis, U, k=row.k, seed=1, draw=row.draw, name=NAME).columns(0, row.k)
+        dense = energy(frame, row.k, D)
+        assert row.k == min(U.shape[1], max(1, int(row.fraction * min(D.shape))))
+        assert row.energy == pytest.approx(dense, rel=1e-5)
+        assert row.energy_kept == pytest.approx(dense / squared_norm(D), rel=1e-5)
+        assert (row.layer, row.kind, row.rank, row.update) == (2, "up_proj", U.shape[1], squared_norm(D))
+        assert (row.expected is None) == (row.basis == "top_k")
+
+
+def test_energies_of_both_schemes_add_to_one(reference_and_task):
+    U, D = reference_and_task
+    for row in energies(U, D):
+        ordered = ordered_basis(row.basis, U, k=row.k, seed=1, draw=row.draw, name=NAME)
+        (parallel,) = parallel_parts(D, ordered, [row.k])
+        orthogonal = squared_norm(kept(D, parallel, "orthogonal"))
+        assert row.energy_kept + orthogonal / squared_norm(D) == pytest.approx(1, rel=1e-5)
+
+
+def test_tasks_of_one_call_equal_tasks_alone(reference_and_task):
+    U, D = reference_and_task
+    tasks = {"useful": D, "harmful": gaussian(*D.shape, seed=3)}
+    how = {"bases": BASES, "fractions": (0.25, 0.9), "draws": 2, "seed": 1}
+    together = tensor_energies(NAME, Frames(U), tasks, **how)
+    assert together == {task: tensor_energies(NAME, Frames(U), {task: D}, **how)[task] for task, D in tasks.items()}
+
+
+def test_rounding_decides_the_number_of_directions():
+    U, D = factor(gaussian(9, 7)).U, gaussian(9, 7, seed=1)
+    found = [{row.k for row in energies(U, D, fractions=[0.25], rounding=rounding)} for rounding in ("floor", "round")]
+    assert found == [{1}, {2}]
+
+
+@pytest.mark.parametrize("columns", [1, 4, 7])
+def test_controls_of_a_users_basis_have_as_many_directions(columns):
+    M, N = 13, 8
+    own, D = factor(gaussian(M, columns, seed=5)).U, gaussian(M, N, seed=2)
+    rows = energies(factor(gaussian(M, N)).U, D, own, bases=("file", *BASES), fractions=(0.5, 1.0), draws=2)
+    assert len(rows) == (1 + 1 + 2 + 2) * 2
+    for row in rows:
+        # A share of the user's columns, not of the tensor's shape.
+        assert row.k == (columns if row.fraction == 1 else max(1, columns // 2))
+        assert row.rank == (columns if row.basis == "file" else 8)
+        assert (row.expected is None) == (row.basis in ("file", "top_k"))
+        if row.basis == "file":
+            assert row.energy == pytest.approx(energy(own, row.k, D), rel=1e-5)
+        if row.basis == "random":
+            assert row.expected == pytest.approx(row.k / M * squared_norm(D))
+
+
+def test_a_reference_of_lower_rank_has_fewer_directions_than_a_users_basis():
+    own, D = factor(gaussian(13, 5, seed=5)).U, gaussian(13, 8, seed=2)
+    rows = energies(factor(low_rank(13, 8, 2)).U, D, own, bases=("file", *BASES), fractions=(1.0,), draws=1)
+    assert {row.basis: row.k for row in rows} == {"file": 5, "top_k": 2, "random_k": 2, "random": 5}
+
+
+def test_no_directions_in_a_users_basis_are_none_for_its_controls():
+    U, D = factor(gaussian(13, 8)).U, gaussian(13, 8, seed=2)
+    rows = energies(U, D, torch.zeros(13, 0), bases=("file", *BASES))
+    assert {(row.k, row.energy) for row in rows} == {(0, 0.0)}
+
+
+def test_zero_reference_keeps_nothing_and_zero_task_has_no_ratio():
+    D = gaussian(7, 5)
+    assert {(row.k, row.energy_kept) for row in energies(factor(torch.zeros(7, 5)).U, D)} == {(0, 0.0)}
+    still = energies(factor(D).U, torch.zeros(7, 5))
+    assert {(row.energy, row.energy_kept, row.energy_expected) for row in still} == {(0.0, None, None)}
+
+
+@pytest.mark.parametrize(("vectors", "share"), [("keep", 1), ("drop", 0)])
+def test_vectors_are_kept_or_dropped_by_policy(vectors, share):
+    U, D = factor(gaussian(8, 1)).U, gaussian(8, 1, seed=1)
+    for row in energies(U, D, vectors=vectors):
+        assert (row.k, row.energy_kept) == (share, share)
+        assert row.energy_expected == (None if row.basis == "top_k" else share)
+    matrix_U, matrix = factor(gaussian(8, 3)).U, gaussian(8, 3, seed=1)
+    assert energies(matrix_U, matrix, vectors=vectors) == energies(matrix_U, matrix)
+
+
+def row(name, kind, energy, update):
+    return TensorEnergy(name, 0, kind, "random", 0.5, 0, 4, 2, energy, update, energy / 2)
+
+
+def test_totals_sum_energies_before_the_ratio():
+    rows = [row("a", "q_proj", 1.0, 2.0), row("b", "q_proj", 3.0, 10.0), row("c", "embed_tokens", 8.0, 20.0)]
+    found = {total.name: total for total in totals([*rows, replace(rows[0], draw=1)]) if total.draw == 0}
+    assert set(found) == {"all", "all_but_embeddings", "kind:q_proj", "kind:embed_tokens"}
+    assert found["all"].energy_kept == 12 / 32
+    assert found["all"].energy_expected == 6 / 32
+    assert (found["all"].rank, found["all"].k, found["all"].layer) == (12, 6, None)
+    assert found["all_but_embeddings"].energy_kept == found["kind:q_proj"].energy_kept == 4 / 12
+    assert found["kind:embed_tokens"].energy_kept == 8 / 20
+
+
+@pytest.mark.parametrize("vectors", ["project", "keep", "drop"])
+def test_vectors_outside_the_projection_are_totalled_by_kind_alone(vectors):
+    rows = [row("a", "q_proj", 1.0, 2.0), row("b", "norm", 3.0, 6.0)]
+    found = {total.name: total for total in totals(rows, vectors=vectors)}
+    assert found["kind:norm"].update == 6
+    assert found["all"].update == found["all_but_embeddings"].update == (8 if vectors == "project" else 2)
+
+
+def test_totals_of_top_k_expect_nothing_and_ignore_order():
+    U, D = factor(gaussian(13, 6)).U, gaussian(13, 6, seed=1)
+    rows = [
+        replace(row, name=f"{number}", energy=row.energy * 10**number) for number in range(9) for row in energies(U, D)
+    ]
+    key = lambda total: (total.name, total.basis, total.fraction, total.draw)  # noqa: E731
+    assert sorted(totals(rows), key=key) == sorted(totals(rows[::-1]), key=key)
+    assert all((total.expected is None) == (total.basis == "top_k") for total in totals(rows))
