@@ -79,7 +79,8 @@ def factor_size(name: str, shape: tuple[int, ...], *, side: Side) -> int:
     """Return how many numbers the factor U of a tensor has, M min(M, N) with the projected side M, at full rank."""
     rows = shape[0] if shape else 1
     columns = math.prod(shape[1:])
-    return (columns if project_from(side, kind(name)) == "right" else rows) * min(rows, columns)
+    is_right = len(shape) > 1 and project_from(side, kind(name)) == "right"
+    return (columns if is_right else rows) * min(rows, columns)
 
 
 def architecture_shapes(architecture: Architecture) -> Shapes:

@@ -209,7 +209,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _half_written(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: half-written or unreadable ({error}); delete the folder and make the checkpoint again")
+    return UserError(f"{path}: half-written or unreadable ({error}); delete it and make it again")
 
 
 def _listed(names: list[str]) -> str:

@@ -99,8 +99,9 @@ def deviation(U: Float[Tensor, "M r"]) -> float:
 def orthonormalised(X: Float[Tensor, "M k"]) -> Float[Tensor, "M k"]:
     """Columns made orthonormal in order, so that every prefix keeps its span: the Q of QR with a positive diagonal.
 
-    QR is unique, and Q Haar for a Gaussian X, only with that sign. A Gaussian frame at least twice as tall as wide has
-    a condition below 6, where Cholesky of X'X is as exact as Householder's reflections and much faster.
+    X may be written over, to save a copy of the largest frame. QR is unique, and Q Haar for a Gaussian X, only with
+    that sign. A Gaussian frame at least twice as tall as wide has a condition below 6, where Cholesky of X'X is as
+    exact as Householder's reflections and much faster.
     """
     M, k = X.shape
     if 2 * k <= M:
@@ -111,8 +112,15 @@ def orthonormalised(X: Float[Tensor, "M k"]) -> Float[Tensor, "M k"]:
 
 
 def _cholesky_orthonormalised(X: Float[Tensor, "M k"]) -> Float[Tensor, "M k"]:
-    L = torch.linalg.cholesky(gram(X.T, precision=X.dtype))
-    solved: Tensor = torch.linalg.solve_triangular(L.to(X), X.T, upper=False)
+    L = torch.linalg.cholesky(gram(X.T, precision=X.dtype)).to(X)
+    for rows in torch.split(X, SUMMED_AT_ONCE):
+        rows.copy_(_solved(L, rows))
+    return X
+
+
+def _solved(L: Float[Tensor, "k k"], rows: Float[Tensor, "m k"]) -> Float[Tensor, "m k"]:
+    """rows L'^-1."""
+    solved: Tensor = torch.linalg.solve_triangular(L, rows.T, upper=False)
     return solved.T
 
 
@@ -130,11 +138,13 @@ def _tall(D: Float[Tensor, "M N"], W: Float64[Tensor, "N r"]) -> Float[Tensor, "
     U = (W.to(D.dtype).T @ D.T).T
     if is_orthonormal(U):
         return U
-    U = W.new_empty(W.shape[1], D.shape[0]).T
-    for rows, part in zip(torch.split(D, SUMMED_AT_ONCE), torch.split(U, SUMMED_AT_ONCE), strict=True):
-        part.copy_(rows.to(W) @ W)
-    # What is left of the error is that of W itself, below 1e-3: one Cholesky step mends it.
-    return (U if is_orthonormal(U) else _cholesky_orthonormalised(U)).to(D.dtype)
+    # In float64 what is left of the error is that of W, below 1e-3, and one Cholesky step mends it. By rows, and twice,
+    # so that no second copy of the largest tensor is held.
+    blocks = torch.split(D, SUMMED_AT_ONCE)
+    L = torch.linalg.cholesky(sum((rows.to(W) @ W).T @ (rows.to(W) @ W) for rows in blocks))
+    for rows, mended in zip(blocks, torch.split(U, SUMMED_AT_ONCE), strict=True):
+        mended.copy_(_solved(L, rows.to(W) @ W))
+    return U
 
 
 def _by_levels(D: Float[Tensor, "M N"]) -> Factors:

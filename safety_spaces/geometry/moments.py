@@ -74,6 +74,6 @@ def state_moments(path: Path, index: int, *, device: torch.device | None = None)
     states = np.load(path, mmap_mode="r")
     total = Moments.empty(states.shape[2], device=device)
     for start in range(0, len(states), STATES_AT_ONCE):
-        shard = np.ascontiguousarray(states[start : start + STATES_AT_ONCE, index])
+        shard = np.array(states[start : start + STATES_AT_ONCE, index])
         total = total.update(torch.from_numpy(shard))
     return total

@@ -59,7 +59,7 @@ def open_basis(path: Path, updates: Updates) -> OwnBasis:
         )
     for name in matrices.names:
         shape, height = matrices.shape(name), updates.shape(name)[0]
-        if len(shape) > 2 or shape[0] != height or (shape[1:] or (1,))[0] > height:
+        if len(shape) not in (1, 2) or shape[0] != height or (shape[1:] or (1,))[0] > height:
             raise UserError(
                 f"{path}: expected {name} to have {height} rows and at most as many columns, got {shape}; "
                 "correct the matrix or projection.basis.side"

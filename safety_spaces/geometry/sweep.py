@@ -6,6 +6,7 @@ of the largest tensor, so a study that wants merged checkpoints writes them tens
     W_A + P_k D,  W_A + (I - P_k) D
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,8 @@ def sweep(
     for name, D in updates.each(updates.names, (REFERENCE, *updates.tasks)):
         frames = Frames(factor(D.pop(REFERENCE), precision=precision).U)
         shape, W = updates.shape(name), updates.weights(name)
+        dtype = functools.reduce(torch.promote_types, (update.dtype for update in D.values()), W.dtype)
+        W, D = W.to(dtype), {task: update.to(dtype) for task, update in D.items()}
         ks = dict(zip(fractions, frames.directions(fractions, shape, rounding=rounding), strict=True))
         norms = {task: squared_norm(update) for task, update in D.items()}
         space = Workspace.like(W)

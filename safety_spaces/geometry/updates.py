@@ -52,7 +52,8 @@ class Updates:
 
     def turned(self, name: str, D: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """A matrix of one tensor with the projected side on the left; the same call turns it back."""
-        return orient(D, project_from(self._side, kind(name)))
+        is_vector = len(self.reference.shape(name)) < 2
+        return D if is_vector else orient(D, project_from(self._side, kind(name)))
 
     def shape(self, name: str) -> tuple[int, int]:
         """Rows and columns of one tensor as a matrix, the projected side first."""
@@ -82,7 +83,8 @@ class Updates:
         wanted = tuple(roles)
         read = read_ahead(names, lambda name: {role: self.plain(role, name) for role in wanted}, self._device)
         for name, plain in read:
-            yield name, {role: self.turned(name, D.to(self._device)) for role, D in plain.items()}
+            # Taken out, so that what the caller drops is dropped.
+            yield name, {role: self.turned(name, plain.pop(role).to(self._device)) for role in wanted}
 
 
 def read_ahead(

@@ -23,6 +23,12 @@ def merged_lora(M, N, r=8, *, seed=0, entries=1e-3):
     return (W.double() + BA).float() - W
 
 
+def decaying(M, N, r):
+    """Singular values that fall evenly, in their logarithm, to the edge of the rank."""
+    left, right = (torch.linalg.qr(gaussian(n, r, seed=n))[0] for n in (M, N))
+    return left * torch.logspace(0, -5.9, r) @ right.T
+
+
 def leaning(D, seed=0, share=0.5):
     """A task update of which a share follows D, whatever the scale of D."""
     task = gaussian(*D.shape, seed=seed)

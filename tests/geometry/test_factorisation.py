@@ -5,7 +5,18 @@ from hypothesis import strategies as st
 
 from safety_spaces.geometry import factor, is_orthonormal, mso_curve, precision_on
 from safety_spaces.geometry.factorisation import ORTHONORMALITY_TOLERANCE, gram, orthonormalised
-from tests.geometry.dense import deviation, energy, gaussian, leaning, low_rank, merged_lora, overlap, svd, trained
+from tests.geometry.dense import (
+    decaying,
+    deviation,
+    energy,
+    gaussian,
+    leaning,
+    low_rank,
+    merged_lora,
+    overlap,
+    svd,
+    trained,
+)
 
 PRECISIONS = ("float64", "float32")
 FRACTIONS = (0.01, 0.25, 0.5, 0.75, 0.99)
@@ -30,6 +41,8 @@ MATRICES = ILL_CONDITIONED | {
     "large": 1e6 * gaussian(190, 211),
     "trained, tall": trained(701, 293),
     "trained, wide": trained(293, 701),
+    "decaying to the edge of the rank, tall": decaying(307, 251, 199),
+    "decaying to the edge of the rank, wide": decaying(251, 307, 199),
     "merged LoRA, tall": merged_lora(601, 349),
     "merged LoRA, wide": merged_lora(349, 601),
     "low rank and 1e-7 noise": low_rank(401, 243, 8) + 1e-7 * gaussian(401, 243, seed=9),
@@ -68,7 +81,8 @@ def test_rank_and_singular_values_equal_those_of_the_dense_svd(D, precision):
 def test_vectors_are_orthonormal_and_lie_in_memory_direction_by_direction(D, precision):
     U = factor(D, precision=precision).U
     assert U.dtype == D.dtype
-    assert deviation(U) < ORTHONORMALITY_TOLERANCE
+    # A float64 product is left as it is up to the tolerance.
+    assert deviation(U) < {"float64": ORTHONORMALITY_TOLERANCE, "float32": 2e-6}[precision]
     assert U.T.is_contiguous()
 
 
@@ -165,7 +179,7 @@ def test_float64_product_alone_does_not_mend_the_worst():
 def test_orthonormalised_columns_keep_every_prefix_span_and_their_sense(shape):
     """Q of QR with a positive diagonal, on either side of twice as tall as wide."""
     X = gaussian(*shape)
-    Q = orthonormalised(X)
+    Q = orthonormalised(X.clone())
     assert deviation(Q) < 1e-5
     R = Q.T @ X
     torch.testing.assert_close(R.tril(-1), torch.zeros_like(R), rtol=0, atol=1e-5)

@@ -68,6 +68,7 @@ def test_activation_mso_equals_the_mso_of_the_state_matrices():
         assert result.mso == pytest.approx(mso, rel=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("at_once", [1, 20, 47, 1024])
 @pytest.mark.parametrize("index", [0, 2])
 def test_moments_of_a_layer_are_read_in_shards(tmp_path, monkeypatch, at_once, index):

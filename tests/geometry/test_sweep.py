@@ -7,15 +7,18 @@ from safety_spaces.errors import UserError
 from safety_spaces.geometry import (
     Frames,
     Updates,
+    coordinates,
     factor,
     kept,
+    merged,
     ordered_basis,
     parallel_parts,
     squared_norm,
     sweep,
     tensor_energies,
 )
-from tests.geometry.dense import energy, projector
+from safety_spaces.geometry.sweep import Workspace
+from tests.geometry.dense import energy, gaussian, projector
 from tests.geometry.folders import BIAS, NORM, QUERY, opened, weights
 
 BASES, FRACTIONS, DRAWS, SEED = ("top_k", "random_k", "random"), (0.01, 0.25, 0.5, 0.99), 2, 3
@@ -86,6 +89,18 @@ def test_a_cell_alone_has_the_weights_of_the_sweep(checkpoints, side):
         rounding = 4e-7 * float(W.abs().max())
         torch.testing.assert_close(W + kept(D, parallel, "parallel"), of.parallel, rtol=0, atol=rounding)
         torch.testing.assert_close(W + kept(D, parallel, "orthogonal"), of.orthogonal, rtol=0, atol=rounding)
+
+
+@pytest.mark.parametrize("shape", [(23, 9), (8, 21), (12, 12), (10, 1)])
+def test_weights_merged_in_a_users_basis_equal_the_dense_ones(shape):
+    W, D, ks = 0.02 * gaussian(*shape), 1e-4 * gaussian(*shape, seed=1), (0, 2, 2, 5)
+    frames = Frames(factor(gaussian(*shape, seed=2)).U, factor(gaussian(shape[0], 5, seed=3)).U)
+    how = {"bases": ("file", *BASES), "draws": DRAWS, "seed": SEED, "k": 5}
+    for of in coordinates(QUERY, frames, {"useful": D}, **how):
+        for k, both in zip(ks, merged(W, D, of, ks, Workspace.like(W)), strict=True):
+            inside = projector(of.ordered.columns(0, k), k) @ D.double()
+            for found, part in zip(both, (inside, D.double() - inside), strict=True):
+                torch.testing.assert_close(found.double(), W.double() + part, rtol=0, atol=4e-7 * float(W.abs().max()))
 
 
 @pytest.mark.parametrize("vectors", ["project", "keep", "drop"])
