@@ -168,7 +168,11 @@ def _is_finite(values: Float[Tensor, "..."]) -> bool:
 
 def as_matrix(values: Float[Tensor, "..."]) -> Float[Tensor, "M N"]:
     """See a tensor as a matrix: 2-D as it is, a vector as (n, 1), more dimensions as (first, rest)."""
-    return values if values.ndim == 2 else values.reshape(values.shape[0] if values.ndim else 1, -1)
+    return (
+        values
+        if values.ndim == 2
+        else values.reshape(values.shape[0] if values.ndim else 1, math.prod(values.shape[1:]))
+    )
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -21,6 +21,8 @@ LEVEL = 1e-3
 SUMMED_AT_ONCE = 2048
 """Columns of a Gram matrix's factor that are in float64 at a time."""
 SMALLEST_BLOCK = 256
+SMALLEST_TALL = 64
+"""Rows from which the condition of a Gaussian frame hardly varies."""
 
 FAST_FLOAT64 = frozenset({(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)})
 """Compute capabilities of CUDA with float64 at half the rate of float32; workstation cards have 1/32 of it or less."""
@@ -100,11 +102,11 @@ def orthonormalised(X: Float[Tensor, "M k"]) -> Float[Tensor, "M k"]:
     """Columns made orthonormal in order, so that every prefix keeps its span: the Q of QR with a positive diagonal.
 
     X may be written over, to save a copy of the largest frame. QR is unique, and Q Haar for a Gaussian X, only with
-    that sign. A Gaussian frame at least twice as tall as wide has a condition below 6, where Cholesky of X'X is as
-    exact as Householder's reflections and much faster.
+    that sign. A Gaussian frame twice as tall as wide, and not small, has a condition near 6 or below, where Cholesky of
+    X'X is as exact as Householder's reflections and much faster.
     """
     M, k = X.shape
-    if 2 * k <= M:
+    if M >= SMALLEST_TALL and 2 * k <= M:
         return _cholesky_orthonormalised(X)
     Q: Tensor
     Q, R = torch.linalg.qr(X)
@@ -164,6 +166,9 @@ def _by_levels(D: Float[Tensor, "M N"]) -> Factors:
             break
         level = left[:, :found]
         level = torch.linalg.qr(level - U @ (U.T @ level))[0]
+        # From the right: what is off in the level's left directions, a millionth of what it holds, would stay.
+        right = torch.linalg.qr(rest.T @ level)[0]
+        rest = rest - (rest @ right) @ right.T
         rest = rest - level @ (level.T @ rest)
         U, sigma = torch.cat([U, level], dim=1), torch.cat([sigma, values[:found]])
     return Factors(U.T.contiguous().T, sigma.double())

@@ -67,9 +67,10 @@ def test_tied_head_counts_once_or_twice(tmp_path, stored_head):
     assert torch.equal(twice.tensor("lm_head.weight"), tensors[EMBEDDING])
 
 
-def test_untied_head_is_its_own_tensor(tmp_path):
+@pytest.mark.parametrize("config", [{"tie_word_embeddings": False}, {}, None])
+def test_untied_head_is_its_own_tensor(tmp_path, config):
     tensors = weights() | {"lm_head.weight": torch.ones(29, 10)}
-    checkpoint = open_checkpoint(save(tmp_path / "model", tensors, {"tie_word_embeddings": False}))
+    checkpoint = open_checkpoint(save(tmp_path / "model", tensors, config))
     assert torch.equal(checkpoint.tensor("lm_head.weight"), torch.ones(29, 10))
 
 

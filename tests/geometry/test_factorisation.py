@@ -25,6 +25,7 @@ ILL_CONDITIONED = {
     "low rank and 1e-3 noise": low_rank(401, 243, 8) + 1e-3 * gaussian(401, 243, seed=9),
     "low rank and 1e-4 noise": low_rank(389, 251, 8) + 1e-4 * gaussian(389, 251, seed=9),
     "merged LoRA of noise above the rank": merged_lora(601, 349, entries=1e-4),
+    "very tall, of low rank and 1e-4 noise": low_rank(4099, 37, 4) + 1e-4 * gaussian(4099, 37, seed=9),
 }
 """Tall matrices of which a product D W / sigma in float32 is not orthonormal."""
 MATRICES = ILL_CONDITIONED | {
@@ -175,7 +176,7 @@ def test_float64_product_alone_does_not_mend_the_worst():
     assert deviation(factor(D).U) < 1e-12
 
 
-@pytest.mark.parametrize("shape", [(29, 6), (9, 7), (9, 1), (5, 0)])
+@pytest.mark.parametrize("shape", [(29, 6), (4099, 33), (9, 7), (9, 1), (5, 0)])
 def test_orthonormalised_columns_keep_every_prefix_span_and_their_sense(shape):
     """Q of QR with a positive diagonal, on either side of twice as tall as wide."""
     X = gaussian(*shape)
