@@ -71,7 +71,8 @@ def measure_energies(command: Command, seed: int, tasks: Sequence[str]) -> dict[
     settings = command.study.projection
     subspaces = Subspaces(command, seed, tasks)
     done = Cells(command.layout.cells(seed))
-    key = digest([energy_key(command, seed, task) for task in tasks])
+    # The sources too: a pass that goes on under other code would carry the mark of the new code alone.
+    key = digest([command.sources, *(energy_key(command, seed, task) for task in tasks)])
     names = subspaces.updates.names
     found = {name: tensor for name in names if (tensor := done.get(f"{key}-{name}")) is not None}
     missing = [name for name in names if name not in found]

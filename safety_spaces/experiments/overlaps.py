@@ -20,7 +20,7 @@ from safety_spaces.geometry.checkpoints import open_checkpoint
 from safety_spaces.geometry.moments import moment_factors, state_moments
 from safety_spaces.geometry.overlap import Overlap, mso_curve, update_overlaps
 from safety_spaces.geometry.updates import REFERENCE, Updates
-from safety_spaces.store import Cells
+from safety_spaces.store import Cells, digest
 from safety_spaces.tensors import kind, layer
 
 
@@ -31,6 +31,8 @@ def weight_overlaps(command: Command, seed: int, *, done: Cells, key: str) -> li
     """
     roles = sorted({role for pair in command.study.update_spaces.pairs for role in pair})
     updates = _updates(command, seed, [role for role in roles if role != REFERENCE])
+    # The sources too: a pass that goes on under other code would carry the mark of the new code alone.
+    key = digest([command.sources, key])
     names = [name for name in updates.names if len(updates.reference.shape(name)) > 1]
     found = {name: tensor for name in names if (tensor := done.get(f"{key}-{name}")) is not None}
     missing = [name for name in names if name not in found]

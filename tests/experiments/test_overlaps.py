@@ -1,3 +1,5 @@
+import json
+
 """Experiments 3 and 4 against plain code: dense SVDs and one forward pass per prompt."""
 
 from pathlib import Path
@@ -108,9 +110,8 @@ def test_tensors_compared_before_a_kill_are_not_compared_again(finished, tmp_pat
 
     folder = copy_run(finished, tmp_path / "run")
     cells = folder / f"runs/pico/seed-{SEED}/cells"
-    (whole,) = [
-        path for path in cells.glob("*.json") if path.with_name(f"{path.stem}-model.embed_tokens.weight.json").exists()
-    ]
+    rows = {path: json.loads(path.read_text()).get("rows") for path in cells.glob("*.json") if "-" not in path.stem}
+    (whole,) = (path for path, found in rows.items() if found and "cosine" in found[0])
     whole.unlink()
     monkeypatch.setattr(overlaps, "_tensor_overlaps", lambda *_: pytest.fail("compared again"))
     before = (folder / "results/pico/update_spaces.csv").read_bytes()
