@@ -8,11 +8,12 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import torch
 from cases import BASES, ETAS, FRACTIONS, SEED, STATE_ETAS
 from material import PAIRS, STATE_SETS, TASKS
@@ -28,8 +29,8 @@ from safety_spaces.geometry import (
     update_overlaps,
 )
 
-SAMPLED_EVERY = 0.002
-RATE_SHAPE = (8192, 1536)
+SAMPLED_EVERY = 0.01
+FIRST_LAYER = ".layers.0."
 
 
 def open_updates(folder: Path, device: str) -> Updates:
@@ -89,18 +90,34 @@ def wait_for(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def gemm_rate(device: str) -> float:
-    """Return float32 operations per second of a tall product, the median of five."""
-    M, n = RATE_SHAPE
-    tall, square = torch.randn(M, n, device=device), torch.randn(n, n, device=device)
-    seconds = []
-    for _ in range(5):
-        wait_for(device)
-        start = time.perf_counter()
-        tall @ square
-        wait_for(device)
-        seconds.append(time.perf_counter() - start)
-    return 2.0 * M * n * n / statistics.median(seconds)
+def gemm_rate(shapes: Iterable[tuple[int, int]], device: str) -> float:
+    """Return float32 operations per second of the products U C of these tensors, each the median of five."""
+    flops = seconds = 0.0
+    for M, N in shapes:
+        n = min(M, N)
+        U, C = torch.randn(M, n, device=device), torch.randn(n, N, device=device)
+        flops += 2.0 * M * n * N
+        seconds += statistics.median(seconds_of(lambda: U @ C, device) for _ in range(5))  # noqa: B023
+    return flops / seconds
+
+
+def seconds_of(call: Callable[[], object], device: str) -> float:
+    """Return the seconds of one call."""
+    wait_for(device)
+    start = time.perf_counter()
+    call()
+    wait_for(device)
+    return time.perf_counter() - start
+
+
+def product_shapes(part: str, folder: Path) -> list[tuple[int, int]]:
+    """Return the shapes of the matrices of one part: those of the first layer, or one set of states."""
+    if part.startswith("activations"):
+        prompts, _, hidden = np.load(folder / f"{STATE_SETS[0]}.npy", mmap_mode="r").shape
+        return [(hidden, prompts)]
+    reference = open_checkpoint(folder / "reference")
+    shapes = [reference.shape(name) for name in reference.names if FIRST_LAYER in name]
+    return [(shape[0], shape[1]) for shape in shapes if len(shape) > 1]
 
 
 def anonymous_memory() -> int:
@@ -134,11 +151,8 @@ def main(part: str, folder: str, device: str) -> None:
         found = RUNS[part.partition("-")[0]](Path(folder), device)
         wait_for(device)
         seconds = time.perf_counter() - start
-    print(
-        json.dumps(
-            {"seconds": seconds, "peak_rss_bytes": peak[0], "gemm_flops_per_second": gemm_rate(device), "found": found}
-        )
-    )
+    rate = gemm_rate(product_shapes(part, Path(folder)), device)
+    print(json.dumps({"seconds": seconds, "peak_rss_bytes": peak[0], "gemm_flops_per_second": rate, "found": found}))
 
 
 if __name__ == "__main__":

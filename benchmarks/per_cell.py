@@ -9,8 +9,7 @@ each kind is timed. In float64 they are what our numbers are compared with.
 import json
 import math
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from cases import BASES, ETAS, FRACTIONS, SCHEMES, SEED, STATE_ETAS
 from material import PAIRS, STATE_SETS, TASKS
-from our_way import open_updates, wait_for
+from our_way import open_updates, seconds_of
 from torch import Tensor
 
 from safety_spaces.geometry.bases import gaussian, stream
@@ -74,7 +73,7 @@ def plain_sweep(folder: Path, device: str) -> tuple[float, dict[str, float]]:
             return energy_kept(D, U, TIMED_FRACTION), W + parallel_part(D, U, TIMED_FRACTION)
 
         for basis in BASES:
-            seconds += timed(lambda: cell(noise if basis == "random" else reference), device)  # noqa: B023
+            seconds += seconds_of(lambda: cell(noise if basis == "random" else reference), device)  # noqa: B023
         if COMPARED_LAYER in name:
             exact |= dict(exact_energies(name, reference, noise, D))
     return seconds * len(FRACTIONS) * len(TASKS) * len(SCHEMES), exact
@@ -130,16 +129,7 @@ def plain_activations(folder: Path, device: str) -> tuple[float, dict[str, float
 
 def timed_overlap(first: Tensor, second: Tensor, device: str) -> float:
     """Seconds of one MSO that factors both its matrices."""
-    return timed(lambda: mso(left_vectors(first), left_vectors(second), TIMED_ETA), device)
-
-
-def timed(call: Callable[[], object], device: str) -> float:
-    """Seconds of one call."""
-    wait_for(device)
-    start = time.perf_counter()
-    call()
-    wait_for(device)
-    return time.perf_counter() - start
+    return seconds_of(lambda: mso(left_vectors(first), left_vectors(second), TIMED_ETA), device)
 
 
 PLAIN = {"sweep": plain_sweep, "mso": plain_mso, "activations": plain_activations}

@@ -2,23 +2,26 @@
 
 import pytest
 
-from safety_spaces.tensors import kind, project_from
+from safety_spaces.tensors import kind, layer, project_from
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "kind_of", "layer_of"),
     [
-        ("model.layers.3.self_attn.q_proj.weight", "q_proj"),
-        ("model.layers.3.self_attn.q_proj.bias", "bias"),
-        ("model.layers.3.post_attention_layernorm.weight", "norm"),
-        ("model.norm.weight", "norm"),
-        ("model.embed_tokens.weight", "embed_tokens"),
-        ("lm_head.weight", "lm_head"),
-        ("weight", "weight"),
+        ("model.embed_tokens.weight", "embed_tokens", None),
+        ("lm_head.weight", "lm_head", None),
+        ("model.norm.weight", "norm", None),
+        ("model.layers.3.self_attn.q_proj.weight", "q_proj", 3),
+        ("model.layers.12.self_attn.q_proj.bias", "bias", 12),
+        ("model.layers.0.self_attn.k_norm.weight", "norm", 0),
+        ("model.layers.7.post_attention_layernorm.weight", "norm", 7),
+        ("model.layers.2.mlp.experts.5.down_proj.weight", "down_proj", 2),
+        ("model.layers.4.linear_attn.A_log", "A_log", 4),
+        ("weight", "weight", None),
     ],
 )
-def test_the_kind_is_the_module_or_norm_or_bias(name: str, expected: str) -> None:
-    assert kind(name) == expected
+def test_names_are_parsed(name, kind_of, layer_of):
+    assert (kind(name), layer(name)) == (kind_of, layer_of)
 
 
 def test_a_matrix_is_projected_on_its_side_and_a_vector_on_the_left() -> None:

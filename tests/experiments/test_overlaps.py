@@ -1,7 +1,6 @@
-import json
-
 """Experiments 3 and 4 against plain code: dense SVDs and one forward pass per prompt."""
 
+import json
 from pathlib import Path
 
 import numpy as np

@@ -13,7 +13,6 @@ from safety_spaces.geometry import (
     open_checkpoint,
     update,
 )
-from safety_spaces.tensors import kind, layer
 from tests.geometry.folders import EMBEDDING, NORM, QUERY, is_mapped, opened, save, weights
 
 
@@ -143,25 +142,6 @@ def test_as_matrix_keeps_order():
     assert torch.equal(as_matrix(values[0]), values[0])
     assert as_matrix(values[0, 0]).shape == (4, 1)
     assert as_matrix(values[0, 0, 0]).shape == (1, 1)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind_of", "layer_of"),
-    [
-        ("model.embed_tokens.weight", "embed_tokens", None),
-        ("lm_head.weight", "lm_head", None),
-        ("model.norm.weight", "norm", None),
-        ("model.layers.3.self_attn.q_proj.weight", "q_proj", 3),
-        ("model.layers.12.self_attn.q_proj.bias", "bias", 12),
-        ("model.layers.0.self_attn.k_norm.weight", "norm", 0),
-        ("model.layers.7.post_attention_layernorm.weight", "norm", 7),
-        ("model.layers.2.mlp.experts.5.down_proj.weight", "down_proj", 2),
-        ("model.layers.4.linear_attn.A_log", "A_log", 4),
-        ("weight", "weight", None),
-    ],
-)
-def test_names_are_parsed(name, kind_of, layer_of):
-    assert (kind(name), layer(name)) == (kind_of, layer_of)
 
 
 def test_same_tensors_pass_and_equal_weights_do_not(tmp_path):
