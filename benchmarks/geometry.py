@@ -85,6 +85,12 @@ def read_rows(table: Path) -> list[Row]:
     ]
 
 
+def _is_replaced(row: Row, found: Row) -> bool:
+    """Whether a row is of the same place and stamp, or an empty one of the same place."""
+    keys = KEYS if row["note"] is None else REPORTED[:4]
+    return all(row[key] == found[key] for key in keys)
+
+
 def main() -> None:
     """Measure the parts that the table does not hold yet; print them and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,7 +112,7 @@ def main() -> None:
             numbers = measure(part, given.shapes, given.layers, given.device) if there else {}
             note = None if there else "not measured: no CUDA device could be had"
             found = {**dict.fromkeys(NUMBERS), **place, **numbers, "note": note}
-            rows = [row for row in rows if any(row[key] != place[key] for key in KEYS)] + [found]
+            rows = [row for row in rows if not _is_replaced(row, found)] + [found]
             write_table(given.table, COLUMNS, rows)
         print(json.dumps({name: found[name] for name in REPORTED}), flush=True)
 

@@ -44,3 +44,5 @@ def test_without_a_gpu_its_rows_are_empty_and_say_so(tmp_path):
     (row,) = bench(table, "--device", "cuda", "--part", "sweep")
     assert row["seconds"] is row["max_abs_difference"] is None
     assert "not measured: no CUDA device could be had" in table.read_text()
+    bench(table, "--device", "cuda", "--part", "sweep")
+    assert len(table.read_text().splitlines()) == 2
