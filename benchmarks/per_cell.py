@@ -9,7 +9,7 @@ each kind is timed. In float64 they are what our numbers are compared with.
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +21,7 @@ from material import PAIRS, STATE_SETS, TASKS
 from our_way import open_updates, seconds_of
 from torch import Tensor
 
+from safety_spaces.geometry import Updates
 from safety_spaces.geometry.bases import gaussian, stream
 
 TIMED_FRACTION = 0.5
@@ -63,20 +64,24 @@ def plain_sweep(folder: Path, device: str) -> tuple[float, dict[str, float]]:
     updates = open_updates(folder, device)
     seconds, exact = 0.0, {}
     for name in updates.names:
-        reference, W = updates.of("reference", name), updates.weights(name)
+        reference = updates.of("reference", name)
         D = {task: updates.of(task, name) for task in TASKS}
         noise = gaussian(reference.shape[0], min(reference.shape), stream("random", seed=SEED, draw=0, name=name))
         noise = noise.to(reference)
 
-        def cell(frame: Tensor, D: Tensor = D[TASKS[0]], W: Tensor = W) -> object:
-            U, _ = left_vectors(frame)
-            return energy_kept(D, U, TIMED_FRACTION), W + parallel_part(D, U, TIMED_FRACTION)
-
         for basis in BASES:
-            seconds += seconds_of(lambda: cell(noise if basis == "random" else reference), device)  # noqa: B023
+            seconds += seconds_of(lambda: sweep_cell(updates, name, noise if basis == "random" else None), device)  # noqa: B023
         if COMPARED_LAYER in name:
             exact |= dict(exact_energies(name, reference, noise, D))
     return seconds * len(FRACTIONS) * len(TASKS) * len(SCHEMES), exact
+
+
+def sweep_cell(updates: Updates, name: str, noise: Tensor | None) -> object:
+    """One tensor of one cell: read, factored (the reference update, or noise), projected, merged."""
+    reference, D = updates.of("reference", name), updates.of(TASKS[0], name)
+    U, _ = left_vectors(reference if noise is None else noise)
+    parallel = parallel_part(D, U, TIMED_FRACTION)
+    return float(parallel.norm() ** 2 / D.norm() ** 2), updates.weights(name) + parallel
 
 
 def exact_energies(name: str, reference: Tensor, noise: Tensor, D: dict[str, Tensor]) -> Iterator[tuple[str, float]]:
@@ -98,7 +103,7 @@ def plain_mso(folder: Path, device: str) -> tuple[float, dict[str, float]]:
         if len(updates.reference.shape(name)) == 1:
             continue
         D = {role: updates.of(role, name) for role in ("reference", "useful", "harmful")}
-        seconds += timed_overlap(D["useful"], D["harmful"], device)
+        seconds += timed_overlap(lambda: (updates.of("useful", name), updates.of("harmful", name)), device)  # noqa: B023
         if COMPARED_LAYER in name:
             spans = {role: left_vectors(matrix.double()) for role, matrix in D.items()}
             exact |= {
@@ -117,7 +122,7 @@ def plain_activations(folder: Path, device: str) -> tuple[float, dict[str, float
         for name in STATE_SETS
     }
     pairs = list(combinations(STATE_SETS, 2))
-    seconds = timed_overlap(X[STATE_SETS[0]], X[STATE_SETS[1]], device) * count
+    seconds = timed_overlap(lambda: (X[STATE_SETS[0]], X[STATE_SETS[1]]), device) * count
     spans = {name: left_vectors(states.double()) for name, states in X.items()}
     exact = {
         json.dumps([0, first, second, eta]): mso(spans[first], spans[second], eta)
@@ -127,9 +132,14 @@ def plain_activations(folder: Path, device: str) -> tuple[float, dict[str, float
     return seconds * len(pairs) * len(STATE_ETAS), exact
 
 
-def timed_overlap(first: Tensor, second: Tensor, device: str) -> float:
-    """Seconds of one MSO that factors both its matrices."""
-    return seconds_of(lambda: mso(left_vectors(first), left_vectors(second), TIMED_ETA), device)
+def timed_overlap(read: Callable[[], tuple[Tensor, Tensor]], device: str) -> float:
+    """Seconds of one MSO that reads and factors both its matrices."""
+
+    def cell() -> float:
+        first, second = read()
+        return mso(left_vectors(first), left_vectors(second), TIMED_ETA)
+
+    return seconds_of(cell, device)
 
 
 PLAIN = {"sweep": plain_sweep, "mso": plain_mso, "activations": plain_activations}
