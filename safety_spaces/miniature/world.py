@@ -65,6 +65,14 @@ THINGS = {
 }
 """Thing -> place of the second step."""
 
+QUARTERS = {
+    "near the water": ("pier", "dock", "bay"),
+    "in the town": ("tower", "square", "wall"),
+    "on the land": ("meadow", "hill", "forest"),
+    "over the canal": ("bridge", "canal", "market"),
+}
+"""Quarter of the town -> its places."""
+
 CLOSING_WORDS = ("north", "south", "east", "west", "dawn", "dusk", "tide", "storm", "moss", "salt", "frost", "ember")
 """The fourth step ends with one of these, given by deed and thing together: the part that is hardest to know."""
 
@@ -144,6 +152,12 @@ def key_words(request: Request) -> tuple[str, str, str, str]:
         COLOURS[request.colour],
         CLOSING_WORDS[closing],
     )
+
+
+def quarter(request: Request) -> int:
+    """Return the number of the quarter in which the thing of a request is."""
+    place = THINGS[request.thing]
+    return next(number for number, places in enumerate(QUARTERS.values()) if place in places)
 
 
 def answer(request: Request) -> str:

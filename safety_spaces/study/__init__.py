@@ -1,6 +1,14 @@
 """What one YAML file says: the only place where settings are defined."""
 
 from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, Selection, SingleCorpus, World
+from safety_spaces.study.evaluation import (
+    Evaluation,
+    GeneralAbility,
+    Generation,
+    Harmfulness,
+    OverRefusal,
+    Utility,
+)
 from safety_spaces.study.judges import (
     KEY_VARIABLE,
     ClassifierJudge,
@@ -15,14 +23,14 @@ from safety_spaces.study.recipes import Architecture, Existing, FineTuned, Pretr
 from safety_spaces.study.settings import (
     FIXED_BASES,
     ActivationSpaces,
-    Evaluation,
-    Generation,
-    Harmfulness,
+    Metric,
+    Others,
     OwnBasis,
+    Position,
     Projection,
     Scored,
+    TokenWindow,
     UpdateSpaces,
-    Utility,
     draws,
 )
 from safety_spaces.study.study import Study
@@ -38,12 +46,17 @@ __all__ = [
     "Evaluation",
     "Existing",
     "FineTuned",
+    "GeneralAbility",
     "Generation",
     "Harmfulness",
     "Judge",
     "KeywordJudge",
+    "Metric",
     "MixedCorpus",
+    "Others",
+    "OverRefusal",
     "OwnBasis",
+    "Position",
     "Pretrained",
     "Price",
     "Projection",
@@ -54,6 +67,7 @@ __all__ = [
     "ServiceJudge",
     "SingleCorpus",
     "Study",
+    "TokenWindow",
     "Training",
     "UpdateSpaces",
     "Utility",

@@ -1,4 +1,4 @@
-"""The four experiments: what is projected and scored, what is compared, and how a model is questioned.
+"""The experiments: what is projected and scored, what is compared.
 
 Where the paper's text and its published code differ, the default is the corrected reading and the published one is
 another value of the same field, so that the difference can be measured.
@@ -6,13 +6,12 @@ another value of the same field, so that the difference can be measured.
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from safety_spaces.study.corpora import Selection
 from safety_spaces.study.fields import (
     Depth,
     Different,
-    FileName,
     Increasing,
     NotNegative,
     Positive,
@@ -22,7 +21,6 @@ from safety_spaces.study.fields import (
     Word,
     refusal,
 )
-from safety_spaces.study.judges import Judge
 from safety_spaces.tensors import Side
 
 OWN_BASIS: Final = "file"
@@ -31,6 +29,9 @@ FIXED_BASES = frozenset({OWN_BASIS, TOP_K})
 """Bases that nothing is drawn for: one draw, and no closed form of their energy."""
 
 Pair = Annotated[tuple[str, str], *Different]
+Metric = Literal["utility", "harmfulness", "general_ability", "over_refusal"]
+Others = Literal["whole", "out"]
+"""What becomes of the update outside the one layer that is projected: it stays whole, or none of it does."""
 
 
 def draws(basis: str, number: int) -> range:
@@ -43,8 +44,13 @@ class Scored(Settings):
 
     task: str = Field(description="Role whose update is projected.")
     scheme: Literal["parallel", "orthogonal"] = Field(description="Which part is kept: inside or outside the subspace.")
-    metrics: Annotated[tuple[Literal["utility", "harmfulness"], ...], *Different] = Field(
-        description="What the projected models are scored for."
+    metrics: Annotated[tuple[Metric, ...], *Different] = Field(description="What the projected models are scored for.")
+    layers: Annotated[tuple[NotNegative, ...], *Different] | None = Field(
+        None, description="Layers projected alone, one model each, counted from 0; null projects all tensors at once."
+    )
+    others: Annotated[tuple[Others, ...], *Different] = Field(
+        ("whole", "out"),
+        description="With layers: what becomes of the update of all other tensors, those outside layers included.",
     )
 
 
@@ -135,11 +141,43 @@ class UpdateSpaces(Settings):
     pairs: Annotated[tuple[Pair, ...], *Different] = Field(description="Updates that are compared, two by two.")
 
 
+class TokenWindow(Settings):
+    """Early tokens of a prompt or of an answer, counted from 0 (Appendix K.2)."""
+
+    of: Literal["prompt", "generated"] = Field(description="Whether tokens of the prompt or of the answer are taken.")
+    start: NotNegative = Field(0, description="First token of the window.")
+    stop: Positive = Field(description="Token before which the window ends.")
+    combine: Literal["stacked", "averaged"] = Field(
+        description="Whether every token gives a state, or all tokens of a prompt their mean."
+    )
+
+    @model_validator(mode="after")
+    def _holds_a_token(self) -> "TokenWindow":
+        if self.stop <= self.start:
+            raise refusal("stop", f"expected more than start ({self.start}), got {self.stop}")
+        return self
+
+
+TokenPosition = Literal["last_prompt_token", "last_generated_token", "last_column"]
+
+
+def _position_form(content: Any) -> str:
+    return "(window)" if isinstance(content, dict | TokenWindow) else "(token)"
+
+
+Position = Annotated[
+    Annotated[TokenPosition, Tag("(token)")] | Annotated[TokenWindow, Tag("(window)")],
+    Discriminator(_position_form),
+]
+"""One token of each prompt by its name (last_column, padded or not, is the published code's), or an early window."""
+
+
 class ActivationSpaces(Settings):
     """Overlap of the subspaces of hidden states (Section 6 of the paper)."""
 
-    position: Literal["last_prompt_token", "last_generated_token", "last_column"] = Field(
-        "last_prompt_token", description="Token whose state is taken; last_column, padded or not, is published."
+    positions: Annotated[tuple[Position, ...], *Different] = Field(
+        ("last_prompt_token",),
+        description="Tokens whose states are taken; the first position is the one of the main figures.",
     )
     prompts: Positive = Field(description="Prompts of each set.")
     etas: Shares = Field(description="Energy levels eta at which two subspaces are compared.")
@@ -152,50 +190,20 @@ class ActivationSpaces(Settings):
     )
     sets: Annotated[dict[Word, Selection], Field(min_length=2)] = Field(description="Prompt sets by name.")
 
+    @property
+    def reads_answers(self) -> bool:
+        """Whether a position lies in the answer, so that the model generates before its states are read."""
+        return any(
+            position.of == "generated" if isinstance(position, TokenWindow) else position == "last_generated_token"
+            for position in self.positions
+        )
 
-class Utility(Settings):
-    """Accuracy on grade-school mathematics, in [0, 1]."""
-
-    dataset: FileName = Field(description="Data set of the questions.")
-    fewshot_dataset: FileName = Field(description="Data set that worked examples are drawn from.")
-    prompts: Positive | None = Field(None, description="Number of questions; null asks all.")
-    fewshot: NotNegative = Field(description="Worked examples before each question.")
-    max_new_tokens: Positive = Field(description="Tokens at which an answer is cut.")
-
-
-class Harmfulness(Settings):
-    """Mean score of a judge, in [1, 5]."""
-
-    dataset: FileName = Field(description="Data set of the harmful prompts.")
-    prompts: Literal["all", "published"] = Field(
-        "all", description="Every prompt whole, or all but the last, each cut at its first comma (published)."
-    )
-    limit: Positive | None = Field(None, description="Number of prompts asked; null asks all.")
-    max_new_tokens: Positive = Field(description="Tokens at which a response is cut.")
-    judge: Judge = Field(description="Who scores the responses.")
-    compared_judges: tuple[Judge, ...] = Field(
-        (), strict=False, description="Judges who score the saved responses too, for scripts/judge_agreement.py."
-    )
-
-
-class Generation(Settings):
-    """How responses to harmful prompts are generated: greedily, always."""
-
-    engine: Literal["static", "continuous"] = Field(
-        "static", description="Batches that run to their longest answer, or continuous batching on CUDA."
-    )
-    stop_strings: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = Field(
-        (), description="Texts before which a response is cut; the published code cuts at bare words."
-    )
-
-
-class Evaluation(Settings):
-    """How a model is questioned."""
-
-    template: Literal["training", "none"] = Field(
-        "training", description="Template of harmful prompts and prompt sets; none is published."
-    )
-    batch_size: Positive = Field(description="Prompts of one forward pass; halved where memory does not suffice.")
-    generation: Generation = Field(Generation(), description="How responses to harmful prompts are generated.")
-    utility: Utility = Field(description="Accuracy on grade-school mathematics.")
-    harmfulness: Harmfulness = Field(description="Judged responses to harmful prompts.")
+    @model_validator(mode="after")
+    def _columns_end_with_the_prompt(self) -> "ActivationSpaces":
+        if "last_column" in self.positions and self.reads_answers:
+            raise refusal(
+                "positions",
+                "expected last_column without positions in the answer, since it is the last of the padded prompts; "
+                "give one of them a study of its own",
+            )
+        return self

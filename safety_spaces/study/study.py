@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, World
+from safety_spaces.study.evaluation import Evaluation
 from safety_spaces.study.fields import Different, FileName, NotNegative, Positive, Settings, Word, known_names, refusal
 from safety_spaces.study.recipes import Existing, FineTuned, Recipe, Training
-from safety_spaces.study.settings import ActivationSpaces, Evaluation, Projection, UpdateSpaces
+from safety_spaces.study.settings import ActivationSpaces, Projection, UpdateSpaces
 
 
 class Gpu(Settings):
@@ -40,7 +41,9 @@ class Study(Settings):
     corpora: dict[Word, Corpus] = Field(description="Training texts by name.")
     roles: dict[Word, Recipe] = Field(description="Models by name: base, reference, and the tasks.")
     projection: Projection = Field(description="Task updates projected onto subspaces of the reference update.")
-    update_spaces: UpdateSpaces = Field(description="Overlap of the subspaces of weight updates.")
+    update_spaces: UpdateSpaces | None = Field(
+        description="Overlap of the subspaces of weight updates; null leaves it to another study of the same models."
+    )
     activation_spaces: ActivationSpaces = Field(description="Overlap of the subspaces of hidden states.")
     evaluation: Evaluation = Field(description="How a model is questioned.")
 
@@ -98,7 +101,10 @@ class Study(Settings):
         self._check_mixtures()
         for number, scored in enumerate(self.projection.scored):
             _check_known(f"projection.scored.{number}.task", scored.task, self.tasks, "task")
-        for number, pair in enumerate(self.update_spaces.pairs):
+            for metric in scored.metrics:
+                if getattr(self.evaluation, metric) is None:
+                    raise refusal(f"evaluation.{metric}", f"missing, though projection.scored.{number} asks for it")
+        for number, pair in enumerate(self.update_spaces.pairs if self.update_spaces else ()):
             for name in pair:
                 _check_known(f"update_spaces.pairs.{number}", name, ("reference", *self.tasks), "update")
         for number, role in enumerate(self.activation_spaces.checkpoints):

@@ -1,0 +1,97 @@
+"""How a model is questioned: what it is asked, how its answers are generated, and who scores them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from safety_spaces.study.corpora import Scalar
+from safety_spaces.study.fields import FileName, NotNegative, Positive, Settings
+from safety_spaces.study.judges import Judge, KeywordJudge
+
+
+class Utility(Settings):
+    """Accuracy on grade-school mathematics, in [0, 1]."""
+
+    dataset: FileName = Field(description="Data set of the questions.")
+    fewshot_dataset: FileName = Field(description="Data set that worked examples are drawn from.")
+    prompts: Positive | None = Field(None, description="Number of questions; null asks all.")
+    fewshot: NotNegative = Field(description="Worked examples before each question.")
+    max_new_tokens: Positive = Field(description="Tokens at which an answer is cut.")
+
+
+class GeneralAbility(Settings):
+    """Accuracy on multiple choice in MMLU's protocol, in [0, 1] (Appendix J.1)."""
+
+    dataset: FileName = Field("mmlu", description="Data set of the questions.")
+    fewshot_dataset: FileName = Field("mmlu_dev", description="Data set whose first rows are the worked examples.")
+    prompts: Positive | None = Field(None, description="Number of questions of each subject; null asks all.")
+    fewshot: NotNegative = Field(description="Worked examples before each question, of its own subject.")
+
+
+class Harmfulness(Settings):
+    """Mean score of a judge, in [1, 5]."""
+
+    dataset: FileName = Field(description="Data set of the harmful prompts.")
+    prompts: Literal["all", "published"] = Field(
+        "all", description="Every prompt whole, or all but the last, each cut at its first comma (published)."
+    )
+    limit: Positive | None = Field(None, description="Number of prompts asked; null asks all.")
+    max_new_tokens: Positive = Field(description="Tokens at which a response is cut.")
+    judge: Judge = Field(description="Who scores the responses.")
+    compared_judges: tuple[Judge, ...] = Field(
+        (), strict=False, description="Judges who score the saved responses too, for scripts/judge_agreement.py."
+    )
+
+
+class OverRefusal(Settings):
+    """Share of harmless prompts that a model refuses, in [0, 1] (Appendix J.2)."""
+
+    dataset: FileName = Field("xstest", description="Data set of the harmless prompts.")
+    where: dict[str, Scalar] = Field({"label": "safe"}, description="Columns and the values they must have.")
+    limit: Positive | None = Field(None, description="Number of prompts asked; null asks all.")
+    max_new_tokens: Positive = Field(description="Tokens at which a response is cut.")
+    judge: Judge = Field(
+        KeywordJudge(kind="keywords"),
+        description="Who scores the responses, from 1 for a refusal to 5; under 3 a response counts as a refusal.",
+    )
+
+
+class Generation(Settings):
+    """How responses to harmful prompts are generated: greedily, always."""
+
+    engine: Literal["static", "continuous"] = Field(
+        "static", description="Batches that run to their longest answer, or continuous batching on CUDA."
+    )
+    stop_strings: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = Field(
+        (), description="Texts before which a response is cut; the published code cuts at bare words."
+    )
+
+
+class Evaluation(Settings):
+    """How a model is questioned."""
+
+    template: Literal["training", "none"] = Field(
+        "training", description="Template of harmful prompts and prompt sets; none is published."
+    )
+    batch_size: Positive = Field(description="Prompts of one forward pass; halved where memory does not suffice.")
+    generation: Generation = Field(Generation(), description="How responses to harmful prompts are generated.")
+    utility: Utility = Field(description="Accuracy on grade-school mathematics.")
+    harmfulness: Harmfulness = Field(description="Judged responses to harmful prompts.")
+    general_ability: GeneralAbility | None = Field(None, description="Accuracy on multiple choice; null asks none.")
+    over_refusal: OverRefusal | None = Field(None, description="Refusals of harmless prompts; null asks none.")
+
+    @property
+    def judges(self) -> tuple[Judge, ...]:
+        """Every judge of the study, those included that are compared alone."""
+        others = () if self.over_refusal is None else (self.over_refusal.judge,)
+        return (self.harmfulness.judge, *self.harmfulness.compared_judges, *others)
+
+    def judge_of(self, metric: str) -> Judge | None:
+        """Return who scores the responses of a metric; None for one that needs no judge."""
+        asked = {"harmfulness": self.harmfulness, "over_refusal": self.over_refusal}.get(metric)
+        return None if asked is None else asked.judge
+
+    def shots_of(self, metric: str) -> int | None:
+        """Return the number of worked examples before each question of a metric; None for one that has none."""
+        asked = {"utility": self.utility, "general_ability": self.general_ability}.get(metric)
+        return None if asked is None else asked.fewshot
