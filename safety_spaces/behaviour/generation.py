@@ -9,6 +9,7 @@ that ends (transformers' paged attention) and is CUDA's.
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
+from itertools import takewhile
 from typing import Any, Literal, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from safety_spaces.behaviour.live import CausalModel
 from safety_spaces.behaviour.memory import halve_until_it_fits, in_batches
+from safety_spaces.behaviour.positions import Tokens
 from safety_spaces.errors import UserError
 
 Engine = Literal["static", "continuous"]
@@ -41,17 +43,68 @@ def generate(
     Raises:
         UserError: memory does not hold even one prompt, or the engine does not run on the device of the model.
     """
+    answers = _answers(
+        model,
+        tokenizer,
+        prompt_tokens(tokenizer, prompts),
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        engine=engine,
+        stop_strings=stop_strings,
+    )
+    return [_cut(tokenizer.decode(answer, skip_special_tokens=True), stop_strings) for answer in answers]
+
+
+def generate_tokens(
+    model: CausalModel,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    engine: Engine = "static",
+) -> list[Tokens]:
+    """Return the tokens of each prompt and of its greedy continuation, in the order of the prompts.
+
+    An answer ends before the first token that ends the text for the model, so neither that nor padding is in it; other
+    special tokens are. `batch_size` is halved where memory does not suffice.
+
+    Raises:
+        UserError: memory does not hold even one prompt, or the engine does not run on the device of the model.
+    """
+    asked = prompt_tokens(tokenizer, prompts)
+    answers = _answers(
+        model, tokenizer, asked, max_new_tokens=max_new_tokens, batch_size=batch_size, engine=engine, stop_strings=()
+    )
+    return [Tokens(prompt, answer) for prompt, answer in zip(asked, answers, strict=True)]
+
+
+def prompt_tokens(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """Return the tokens of each prompt, with the special tokens that the tokenizer adds."""
+    return [list(tokens) for tokens in tokenizer(list(prompts))["input_ids"]] if prompts else []
+
+
+def _answers(
+    model: CausalModel,
+    tokenizer: Any,
+    asked: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    engine: Engine,
+    stop_strings: Sequence[str],
+) -> list[list[int]]:
+    """Answer all prompts; each answer is cut before the token that ends the text, in the order of the prompts."""
     if engine == "continuous" and model.device.type not in CONTINUOUS_DEVICES:
         raise UserError(
             f"evaluation.generation.engine: expected static on {model.device.type}, got continuous, which needs CUDA; "
             "write engine: static"
         )
-    if not prompts:
+    if not asked:
         return []
-    asked: list[list[int]] = tokenizer(list(prompts))["input_ids"]
     # Prompts of like length stand together, and the longest come first: where memory runs out, it does so at once.
     order = sorted(range(len(asked)), key=lambda index: -len(asked[index]))
-    answer = _ENGINES[engine](
+    found = _ENGINES[engine](
         model,
         tokenizer,
         [asked[index] for index in order],
@@ -59,10 +112,17 @@ def generate(
         batch_size=batch_size,
         stop_strings=stop_strings,
     )
-    responses = [""] * len(asked)
-    for index, tokens in zip(order, answer, strict=True):
-        responses[index] = _cut(tokenizer.decode(tokens, skip_special_tokens=True), stop_strings)
-    return responses
+    ends = _ends_of_text(model)
+    answers: list[list[int]] = [[] for _ in asked]
+    for index, tokens in zip(order, found, strict=True):
+        answers[index] = list(takewhile(lambda token: token not in ends, tokens))
+    return answers
+
+
+def _ends_of_text(model: CausalModel) -> frozenset[int]:
+    """The tokens that end a text in the checkpoint's generation settings: one, several or none."""
+    ends = model.generation_config.eos_token_id
+    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
 
 
 def _cut(text: str, stop_strings: Sequence[str]) -> str:
@@ -201,7 +261,7 @@ def _tokens(outputs: Mapping[str, Any], request: str) -> list[int]:
     return tokens
 
 
-class _Answers(Protocol):
+class _Engine(Protocol):
     def __call__(
         self,
         model: CausalModel,
@@ -215,4 +275,4 @@ class _Answers(Protocol):
     ) -> list[list[int]]: ...
 
 
-_ENGINES: Mapping[Engine, _Answers] = {"static": _static, "continuous": _continuous}
+_ENGINES: Mapping[Engine, _Engine] = {"static": _static, "continuous": _continuous}

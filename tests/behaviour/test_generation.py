@@ -7,23 +7,17 @@ import torch
 from transformers.generation.continuous_batching import ContinuousBatchingManager
 
 from safety_spaces.behaviour import generation
-from safety_spaces.behaviour.generation import generate
+from safety_spaces.behaviour.generation import generate, generate_tokens
 from safety_spaces.behaviour.live import WeightEdit, edited_weights
 from safety_spaces.errors import UserError
+from tests.behaviour.plain import answer_of_one
 
 MAX_NEW_TOKENS = 13
 
 
-@torch.inference_mode()
 def generate_one(model, tokenizer, prompt):
-    """The slow twin: no cache, no padding, no batch, one argmax after another."""
-    start = ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
-    while ids.shape[1] - start.shape[1] < MAX_NEW_TOKENS:
-        token = model(input_ids=ids, use_cache=False).logits[0, -1].argmax()
-        if token == tokenizer.eos_token_id:
-            break
-        ids = torch.cat([ids, token.view(1, 1)], dim=1)
-    return tokenizer.decode(ids[0, start.shape[1] :], skip_special_tokens=True)
+    answer = answer_of_one(model, tokenizer, prompt, MAX_NEW_TOKENS, [tokenizer.eos_token_id])
+    return tokenizer.decode(answer, skip_special_tokens=True)
 
 
 @pytest.fixture(scope="module")
@@ -262,3 +256,30 @@ def test_padding_with_the_end_of_the_text_changes_nothing(model, tokenizer, prom
         assert generate(model, tokenizer, prompts, max_new_tokens=MAX_NEW_TOKENS, batch_size=11) == expected
     finally:
         tokenizer.pad_token = pad_token
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+@pytest.mark.parametrize("several", [False, True])
+def test_tokens_end_before_the_first_that_ends_the_text(
+    model, tokenizer, prompts, monkeypatch, engine, batch_size, several
+):
+    answers = [answer_of_one(model, tokenizer, prompt, MAX_NEW_TOKENS) for prompt in prompts]
+    ends = [answers[2][6], answers[5][0]] if several else [answers[2][6]]
+    expected = [answer_of_one(model, tokenizer, prompt, MAX_NEW_TOKENS, ends) for prompt in prompts]
+    lengths = {len(answer) for answer in expected}
+    assert len(lengths) > 1
+    assert (0 in lengths) == several
+    monkeypatch.setattr(model.generation_config, "eos_token_id", ends if several else ends[0])
+    found = generate_tokens(
+        model, tokenizer, prompts, max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size, engine=engine
+    )
+    assert [text.answer for text in found] == expected
+    assert [text.prompt for text in found] == tokenizer(prompts)["input_ids"]
+
+
+def test_texts_that_never_end_keep_every_token(model, tokenizer, prompts, monkeypatch):
+    expected = [answer_of_one(model, tokenizer, prompt, MAX_NEW_TOKENS) for prompt in prompts]
+    monkeypatch.setattr(model.generation_config, "eos_token_id", None)
+    found = generate_tokens(model, tokenizer, prompts, max_new_tokens=MAX_NEW_TOKENS, batch_size=4)
+    assert [text.answer for text in found] == expected
+    assert generate_tokens(model, tokenizer, [], max_new_tokens=3, batch_size=2) == []

@@ -1,21 +1,19 @@
 """Utility is lm-eval's gsm8k, response by response and number by number."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import lm_eval
 import pytest
 import torch
 import yaml
+from lm_eval.models.huggingface import HFLM
 
 from safety_spaces.behaviour.generation import generate
 from safety_spaces.behaviour.live import WeightEdit, edited_weights
 from safety_spaces.behaviour.utility import UtilityTask, gsm8k_task
 from safety_spaces.errors import UserError
+from tests.behaviour.command_line import command_line
 from tests.pico_model import pico_problems
 
 THEIRS = Path(lm_eval.__file__).parent / "tasks/gsm8k/gsm8k.yaml"
@@ -44,13 +42,13 @@ def task(*, test=PROBLEMS, number_of_shots=0):
 
 
 @pytest.fixture
-def ask(model, tokenizer):
+def ask(model, tokenizer, monkeypatch):
     """Ask the pico model; `responses` replaces what it says."""
 
     def ask(*, responses=None, limit=None, **settings):
         utility = UtilityTask(model, tokenizer, task(**settings), limit=limit, batch_size=4)
         if responses is not None:
-            utility._live.generate_until = lambda requests, **_: list(responses)
+            monkeypatch.setattr(HFLM, "generate_until", lambda self, requests, **_: list(responses))
         return utility()
 
     return ask
@@ -176,51 +174,8 @@ def test_the_task_is_that_of_lm_eval_but_for_what_the_study_says():
     }
 
 
-def command_line(folder, *, checkpoint, test, few_shot):
-    """Run lm-eval's command line on a saved checkpoint; return prompt, response and score of every problem."""
-    files = {"train": folder / "train.jsonl", "test": folder / "test.jsonl"}
-    for path, content in zip(files.values(), (few_shot, test), strict=True):
-        path.write_text("".join(json.dumps(row) + "\n" for row in content))
-    local = {
-        "include": str(THEIRS),
-        "task": "gsm8k_files",
-        "dataset_path": "json",
-        "dataset_name": None,
-        "dataset_kwargs": {"data_files": {split: str(path) for split, path in files.items()}},
-    }
-    (folder / "tasks").mkdir()
-    (folder / "tasks" / "gsm8k_files.yaml").write_text(yaml.safe_dump(local))
-    arguments = {
-        "--model": "hf",
-        "--model_args": f"pretrained={checkpoint},dtype=float32",
-        "--include_path": folder / "tasks",
-        "--tasks": "gsm8k_files",
-        "--num_fewshot": 1,
-        "--gen_kwargs": f"max_gen_toks={MAX_NEW_TOKENS}",
-        "--batch_size": 4,
-        "--device": "cpu",
-        "--output_path": folder / "output",
-    }
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
-    subprocess.run(
-        [sys.executable, "-m", "lm_eval", "--log_samples", *(str(word) for pair in arguments.items() for word in pair)],
-        env={**os.environ, **offline, "TOKENIZERS_PARALLELISM": "false"},
-        check=True,
-        capture_output=True,
-    )
-    (written,) = folder.glob("output/*/samples_gsm8k_files_*.jsonl")
-    samples = [json.loads(line) for line in written.read_text().splitlines()]
-    return [
-        (sample["arguments"]["gen_args_0"]["arg_0"], sample["resps"][0][0], sample["exact_match"])
-        for sample in sorted(samples, key=lambda sample: sample["doc_id"])
-        if sample["filter"] == "flexible-extract"
-    ]
-
-
 @pytest.mark.slow
 def test_every_response_and_score_is_that_of_the_command_line(ask, model, tokenizer, tmp_path):
-    model.save_pretrained(tmp_path / "checkpoint")
-    tokenizer.save_pretrained(tmp_path / "checkpoint")
     # The pico model is right by chance only: what it says to every other problem is made the right answer.
     test = [dict(row) for row in PROBLEMS]
     numbers = [re.findall(r"[0-9]+", answer.response) or ["[invalid]"] for answer in ask(number_of_shots=1)]
@@ -228,4 +183,15 @@ def test_every_response_and_score_is_that_of_the_command_line(ask, model, tokeni
         row["answer"] = f"So it is.\n#### {said[-1]}"
     own = [(answer.prompt, answer.response, answer.score) for answer in ask(test=test, number_of_shots=1)]
     assert {score for *_, score in own} == {0, 1}
-    assert own == command_line(tmp_path, checkpoint=tmp_path / "checkpoint", test=test, few_shot=EXAMPLES)
+    theirs = command_line(
+        tmp_path,
+        model=model,
+        tokenizer=tokenizer,
+        tasks={THEIRS: {"train": EXAMPLES, "test": test}},
+        options={"--num_fewshot": 1, "--gen_kwargs": f"max_gen_toks={MAX_NEW_TOKENS}"},
+    )
+    assert own == [
+        (sample["arguments"]["gen_args_0"]["arg_0"], sample["resps"][0][0], sample["exact_match"])
+        for sample in theirs[THEIRS]
+        if sample["filter"] == "flexible-extract"
+    ]
