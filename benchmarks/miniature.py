@@ -1,6 +1,7 @@
 """Wall time and peak memory of the miniature in fresh folders, and its pretraining against a bare loop.
 
-    python benchmarks/miniature.py              two seeds, one seed, a second run, pretraining (about 20 minutes)
+    python benchmarks/miniature.py              two seeds, a second run, one seed and the appendices, pretraining
+                                                (about 40 minutes)
     python benchmarks/miniature.py pretraining  one part
 
 Writes results/benchmarks/miniature-<part>.csv. Every stage runs in a process of its own, as `reproduce.sh` runs it;
@@ -37,6 +38,7 @@ STAGES = {
     "activation_spaces": "exp-4-activation_spaces/activation_space.py",
     "report": "scripts/report.py",
 }
+APPENDICES = ("miniature-dpo", "miniature-safety-tuned", "miniature-appendices")
 PRETRAINING_ROWS = 3200
 
 Row = dict[str, Any]
@@ -66,11 +68,13 @@ def two_seeds() -> Iterator[Row]:
 
 
 def one_seed() -> Iterator[Row]:
-    """Measure the default study with its first seed alone."""
+    """Measure the default study with its first seed alone, then the appendices, which take its models."""
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder) / "study.yaml"
         study.write_text(yaml.safe_dump({"extends": str(DEFAULT_STUDY), "seeds": [0]}))
         yield from measure_stages("one seed", study, Path(folder))
+        for name in APPENDICES:
+            yield from measure_stages(name, DEFAULT_STUDY.with_name(f"{name}.yaml"), Path(folder))
 
 
 def pretraining() -> Iterator[Row]:

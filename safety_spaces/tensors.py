@@ -24,6 +24,11 @@ def layer(name: str) -> int | None:
     return next((int(part) for part in name.split(".") if part.isdecimal()), None)
 
 
+def layer_total(number: int) -> str:
+    """Name of the sum over the tensors of a layer, in the tables that hold single tensors too."""
+    return f"layer:{number}"
+
+
 def project_from(side: Side, kind: str) -> Projected:
     """Side on which a kind of tensor is projected.
 

@@ -21,13 +21,18 @@ SCRIPTS = {
 SIZES = {
     "pretraining": 96,
     "alignment": 48,
+    "pku_saferlhf": 32,
     "metamathqa": 40,
+    "beavertails": 48,
+    "beavertails_test": 40,
     "gsm8k_train": 4,
     "gsm8k_test": 6,
     "math": 16,
-    "beavertails": 48,
-    "beavertails_test": 40,
+    "mmlu": 9,
+    "mmlu_dev": 8,
     "advbench": 7,
+    "xstest": 10,
+    "extended_refusal": 14,
     "toxigen": 48,
 }
 

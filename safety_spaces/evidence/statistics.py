@@ -35,6 +35,7 @@ class Contrast:
     lowest: float
     highest: float
     noise: float = 0.0
+    seeds: int = 1
 
     @property
     def direction(self) -> int:
@@ -72,7 +73,7 @@ def mean_interval(values: Sequence[float | int], *, low: float, high: float) -> 
 
 def contrast(by_seed: Sequence[float], *, noise: float = 0.0) -> Contrast:
     """The contrast whose values, one for each seed, are given."""
-    return Contrast(float(np.mean(by_seed)), float(np.min(by_seed)), float(np.max(by_seed)), noise)
+    return Contrast(float(np.mean(by_seed)), float(np.min(by_seed)), float(np.max(by_seed)), noise, len(by_seed))
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:

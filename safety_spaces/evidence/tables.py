@@ -4,6 +4,7 @@ Everything that the report says comes from these files, so a cell that is not wh
 with the line it stands on. An empty cell means that the column does not apply to the row; it is never a zero.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from safety_spaces.errors import UserError
 PROJECTION = (
     "study", "model", "reference_kind", "precision", "task", "scheme", "basis", "fraction", "layers", "seed",
     "replicate", "draw", "matching", "energy_kept", "realised_energy", "realised_cosine", "cosine_task_reference",
-    "metric", "judge", "value", "ci_low", "ci_high", "n", "n_unparsed",
+    "metric", "judge", "value", "ci_low", "ci_high", "n", "n_unparsed", "others", "shots",
 )  # fmt: skip
 ENERGY = (
     "study", "task", "basis", "fraction", "seed", "replicate", "draw", "tensor", "layer", "kind", "rank", "k",
@@ -27,16 +28,17 @@ UPDATE_SPACES = (
 )  # fmt: skip
 ACTIVATION_SPACES = (
     "study", "seed", "checkpoint", "pair", "layer", "depth", "position", "centred", "eta", "k_first", "k_second",
-    "dimension", "n_first", "n_second", "mso", "mso_chance",
+    "dimension", "n_first", "n_second", "mso", "mso_chance", "window_of", "window_start", "window_stop",
+    "window_combine",
 )  # fmt: skip
 
 TEXTS = (
     "study", "model", "reference_kind", "precision", "task", "scheme", "basis", "layers", "matching", "metric", "judge",
-    "tensor", "kind", "pair", "checkpoint", "position",
+    "tensor", "kind", "pair", "checkpoint", "position", "others", "window_of", "window_combine",
 )  # fmt: skip
 COUNTS = (
     "seed", "replicate", "draw", "n", "n_unparsed", "layer", "rank", "k", "k_first", "k_second", "dimension", "n_first",
-    "n_second",
+    "n_second", "shots", "window_start", "window_stop",
 )  # fmt: skip
 # Every column that is neither text, count nor truth holds real numbers.
 TRUTHS = {"true": True, "false": False}
@@ -54,7 +56,7 @@ FILES = {
 
 @dataclass(frozen=True)
 class Tables:
-    """The four tables of one study."""
+    """The four tables of one study; that of a study without update_spaces has no rows there."""
 
     projection: pd.DataFrame
     energy: pd.DataFrame
@@ -62,9 +64,14 @@ class Tables:
     activation_spaces: pd.DataFrame
 
 
-def read_tables(results_folder: Path) -> Tables:
-    """All four tables of a results folder; raises as `read_table` does."""
-    return Tables(**{name: read_table(results_folder, name) for name in FILES})
+def read_tables(results_folder: Path, names: Collection[str] = tuple(FILES)) -> Tables:
+    """The named tables of a results folder, the others without rows; raises as `read_table` does."""
+    return Tables(
+        **{
+            name: read_table(results_folder, name) if name in names else pd.DataFrame(columns=list(columns))
+            for name, (columns, _) in FILES.items()
+        }
+    )
 
 
 def read_table(results_folder: Path, name: str) -> pd.DataFrame:

@@ -1,37 +1,51 @@
-"""Experiment 4: overlap of the subspaces of hidden states (paper, Section 6).
+"""Experiment 4: overlap of the subspaces of hidden states (paper, Section 6, Appendix K).
 
-What is already done is decided here, before torch is imported; what is missing is measured by `overlaps`.
+What is already done is decided here, before torch is imported; what is missing is measured by `state_overlaps`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from safety_spaces.errors import UserError
 from safety_spaces.evidence.tables import ACTIVATION_SPACES
 from safety_spaces.experiments.checkpoints import identity
 from safety_spaces.experiments.command import Command, is_recorded, record
 from safety_spaces.experiments.processes import all_found, processes
-from safety_spaces.experiments.texts import activation_prompts
+from safety_spaces.experiments.questions import activation_prompts
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, digest, one_at_a_time
+from safety_spaces.study import Position, Study, TokenWindow
+
+Prompts = Mapping[str, list[str]]
+"""The prompts of each prompt set."""
 
 
 def compare_activations(command: Command) -> list[Path]:
     """Measure the missing overlaps of every seed and checkpoint, write activation_spaces.csv; return the file written.
 
     Raises:
-        UserError: a checkpoint is missing, or a prompt set has too few unique prompts.
+        UserError: a checkpoint is missing, a prompt set has too few unique prompts, or no token at a position.
     """
     study, layout = command.study, command.layout
-    prompts = {name: activation_prompts(command, name) for name in study.activation_spaces.sets}
-    wanted = [(seed, role) for seed in study.seeds for role in study.activation_spaces.checkpoints]
+    settings = study.activation_spaces
+    prompts = {name: activation_prompts(command, name) for name in settings.sets}
+    wanted = [(seed, role) for seed in study.seeds for role in settings.checkpoints]
     with Stage() as stage:
         measured = [one for one in processes().share(wanted) if _measure(command, *one, prompts)]
-    found = all_found({one: Cells(layout.cells(one[0])).get(_key(command, *one, prompts)) for one in wanted})
+    found = all_found(
+        {
+            (seed, role, position): Cells(layout.cells(seed)).get(key)
+            for seed, role in wanted
+            for position, key in _keys(command, seed, role, prompts).items()
+        }
+    )
     if found is None:
         return []
     path = layout.results_folder / "activation_spaces.csv"
     rows = [
         {"study": study.name, "seed": seed, "checkpoint": role, **row}
-        for (seed, role), result in found.items()
+        for (seed, role, _), result in found.items()
         for row in result["rows"]
     ]
     with one_at_a_time(layout.lock):
@@ -43,36 +57,73 @@ def compare_activations(command: Command) -> list[Path]:
     return [path]
 
 
-def _key(command: Command, seed: int, role: str, prompts: dict[str, list[str]]) -> str:
-    etas = command.study.activation_spaces.etas
-    return digest(["activation_spaces", _states_key(command, seed, role, prompts), etas])
+def _keys(command: Command, seed: int, role: str, prompts: Prompts) -> dict[Position, str]:
+    """Return the key of the overlaps at each position of the study."""
+    settings = command.study.activation_spaces
+    states = list(states_keys(command, seed, role, prompts).items())
+    return {
+        position: digest(["activation_spaces", _fields(position), states, settings.etas])
+        for position in settings.positions
+    }
 
 
-def _states_key(command: Command, seed: int, role: str, prompts: dict[str, list[str]]) -> str:
-    """Return the key of the hidden states, which serve every choice of energy levels."""
+def _fields(position: Position) -> Any:
+    return position.model_dump() if isinstance(position, TokenWindow) else position
+
+
+def states_keys(command: Command, seed: int, role: str, prompts: Prompts) -> dict[str, str]:
+    """Return the key of each prompt set's hidden states: of their forward pass, whichever positions are read from it.
+
+    Raises:
+        UserError: a checkpoint is missing, or a window lies beyond the answers.
+    """
     study = command.study
-    position = study.activation_spaces.position
-    return digest(
-        {
-            "prompts": prompts,
-            "position": position,
-            "generated": study.evaluation.harmfulness.max_new_tokens if position == "last_generated_token" else None,
-            "batch_size": study.evaluation.batch_size,
-            "weights_dtype": study.projection.weights_dtype,
-            "threads": study.threads,
-            "checkpoint": identity(command, role, seed),
-        }
-    )
+    new_tokens = answer_tokens(study)
+    forward = {
+        # A longer text, or another batch, changes the last digits of states that it need not change.
+        "answers": None if new_tokens is None else [new_tokens, study.evaluation.generation.engine],
+        "batch_size": study.evaluation.batch_size,
+        "weights_dtype": study.projection.weights_dtype,
+        "threads": study.threads,
+        "checkpoint": identity(command, role, seed),
+    }
+    return {name: digest(["states", forward, texts]) for name, texts in prompts.items()}
 
 
-def _measure(command: Command, seed: int, role: str, prompts: dict[str, list[str]]) -> bool:
-    """Measure one checkpoint's overlaps unless they are there; say whether anything was measured."""
-    done, key = Cells(command.layout.cells(seed)), _key(command, seed, role, prompts)
-    if done.get(key) is not None:
+def answer_tokens(study: Study) -> int | None:
+    """Return how many tokens a model answers at most before its states are read; None where no answer is read.
+
+    Windows need no token beyond the last of them, and are the same in longer answers; the last token needs all.
+
+    Raises:
+        UserError: a window ends beyond the answers whose last token is read.
+    """
+    positions, limit = study.activation_spaces.positions, study.evaluation.harmfulness.max_new_tokens
+    windows = [position for position in positions if isinstance(position, TokenWindow) and position.of == "generated"]
+    stop = max((window.stop for window in windows), default=None)
+    if "last_generated_token" not in positions:
+        return stop
+    if stop is not None and stop > limit:
+        raise UserError(
+            f"activation_spaces.positions: expected windows that stop by evaluation.harmfulness.max_new_tokens "
+            f"({limit}), where answers end, got stop: {stop}; lower it or ask for more tokens"
+        )
+    return limit
+
+
+def _measure(command: Command, seed: int, role: str, prompts: Prompts) -> bool:
+    """Measure the overlaps of one checkpoint that are not there; say whether anything was measured."""
+    done, keys = Cells(command.layout.cells(seed)), _keys(command, seed, role, prompts)
+    missing = {position: key for position, key in keys.items() if done.get(key) is None}
+    if not missing:
         return False
-    from safety_spaces.experiments.overlaps import activation_overlaps
+    from safety_spaces.experiments.state_overlaps import collect_states, state_overlaps
 
-    states = _states_key(command, seed, role, prompts)
-    rows = activation_overlaps(command, seed, role, prompts, folder=states)
-    done.put(key, {"sources": command.sources, "rows": rows})
+    folders = {
+        name: command.layout.states(seed) / key for name, key in states_keys(command, seed, role, prompts).items()
+    }
+    states = collect_states(command, seed, role, prompts, folders=folders, positions=tuple(missing))
+    for position, key in missing.items():
+        rows = state_overlaps(command, position, states[position])
+        done.put(key, {"sources": command.sources, "rows": rows})
     return True

@@ -40,9 +40,9 @@ def download(command: Command) -> None:
     Raises:
         UserError: one cannot be had; which, and how it can.
     """
-    study, harmfulness = command.study, command.study.evaluation.harmfulness
+    study = command.study
     models = [(recipe.path, recipe.revision) for recipe in study.roles.values() if isinstance(recipe, Existing)]
-    judges = (harmfulness.judge, *harmfulness.compared_judges)
+    judges = study.evaluation.judges
     models += [(judge.name, judge.revision) for judge in judges if isinstance(judge, ClassifierJudge)]
     for path, revision in tqdm([model for model in models if is_on_hub(model[0])], "models", disable=None):
         fetch_model(path, revision)
@@ -57,3 +57,7 @@ def _data_sets(study: Study) -> Iterator[str]:
     yield from (selection.dataset for selection in study.activation_spaces.sets.values())
     evaluation = study.evaluation
     yield from (evaluation.utility.dataset, evaluation.utility.fewshot_dataset, evaluation.harmfulness.dataset)
+    if (ability := evaluation.general_ability) is not None:
+        yield from (ability.dataset, ability.fewshot_dataset)
+    if evaluation.over_refusal is not None:
+        yield evaluation.over_refusal.dataset

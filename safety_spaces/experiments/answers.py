@@ -4,6 +4,7 @@ Answers are kept apart from their scores, so another judge scores them without a
 network or a key that was not there. The checkpoints must be: what they are is part of every key.
 """
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,11 +14,13 @@ from typing import Any
 from tqdm import tqdm
 
 from safety_spaces.behaviour.harmfulness import Answer, Judge, judge_responses
+from safety_spaces.behaviour.refusal import refusals
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import Score
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import find_judge
 from safety_spaces.store import Cells, write_atomically
+from safety_spaces.study import Metric
 
 
 def write_answers(command: Command, seed: int, key: str, answers: Iterable[Answer], facts: Mapping[str, Any]) -> None:
@@ -43,20 +46,26 @@ def score_answers(command: Command, seed: int, missing: Sequence[Score]) -> None
         UserError: the judge's files or key are missing, its service fails, or its budget would be exceeded.
     """
     done = Cells(command.layout.cells(seed))
-    judge: Judge | None = None
+    judge = functools.cache(functools.partial(_metric_judge, command))
     for score in tqdm(missing, desc=f"scores, seed {seed}", disable=None):
         answers = read_answers(command, seed, score.answers)
-        if is_judged(score):
-            judge = judge or find_judge(command, command.study.evaluation.harmfulness.judge)
-            answers = judge_responses(judge, [a.prompt for a in answers], [a.response for a in answers])
+        if is_judged(command, score):
+            judged = refusals if score.metric == "over_refusal" else judge_responses
+            answers = judged(judge(score.metric), [a.prompt for a in answers], [a.response for a in answers])
         facts = answer_facts(command, seed, score.answers)
         sources = sorted({facts["sources"], command.sources})
         done.put(score.key, {**facts, "sources": sources, "scores": [answer.score for answer in answers]})
 
 
-def is_judged(score: Score) -> bool:
+def is_judged(command: Command, score: Score) -> bool:
     """Say whether a judge scores these answers."""
-    return score.metric == "harmfulness"
+    return command.study.evaluation.judge_of(score.metric) is not None
+
+
+def _metric_judge(command: Command, metric: Metric) -> Judge:
+    settings = command.study.evaluation.judge_of(metric)
+    assert settings is not None
+    return find_judge(command, settings)
 
 
 def read_answers(command: Command, seed: int, key: str) -> list[Answer]:

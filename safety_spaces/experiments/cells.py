@@ -4,6 +4,8 @@ A key is a digest of everything that changes the result - settings, prompts, con
 nothing that does not, so a changed setting never meets an old result and a moved folder loses none.
 """
 
+import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
@@ -11,17 +13,21 @@ from typing import Any, Final, Literal
 from safety_spaces.experiments.checkpoints import identity
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import judge_key
-from safety_spaces.experiments.texts import forbidden_prompts, utility_rows
+from safety_spaces.experiments.questions import asked_prompts, general_ability_rows, utility_rows
 from safety_spaces.store import digest
-from safety_spaces.study import draws
+from safety_spaces.study import Metric, Others, Scored, Study, draws
 
-ALL_LAYERS = "all"
 NO_SCHEME: Final = "none"
+MAIN_METRICS: tuple[Metric, ...] = ("utility", "harmfulness")
+"""What every checkpoint is scored for, projected or not."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model and how it comes about; a baseline is a checkpoint as it is, with scheme and basis none."""
+    """One model and how it comes about; a baseline is a checkpoint as it is, with scheme and basis none.
+
+    Where one layer alone is projected, `others` says whether all other tensors keep their whole update or none of it.
+    """
 
     seed: int
     task: str
@@ -29,12 +35,17 @@ class Cell:
     basis: str = NO_SCHEME
     fraction: float | None = None
     draw: int | None = None
-    layers: str = ALL_LAYERS
+    layer: int | None = None
+    others: Others | None = None
     replicate: int = 0
 
     def fractions(self, all_fractions: Sequence[float]) -> list[float]:
         """The fractions up to its own: a parallel part is a sum over them, and its last bits depend on them."""
         return [rho for rho in all_fractions if self.fraction is not None and rho <= self.fraction]
+
+    def projects(self, layer: int | None) -> bool:
+        """Say whether tensors of a layer, or for None those outside all layers, are projected."""
+        return self.layer is None or self.layer == layer
 
     @property
     def is_baseline(self) -> bool:
@@ -50,7 +61,7 @@ class Score:
     """
 
     cell: Cell
-    metric: str
+    metric: Metric
     answers: str
     key: str
 
@@ -63,33 +74,38 @@ def baseline_roles(command: Command) -> tuple[str, ...]:
 def scores(command: Command, seed: int) -> list[Score]:
     """Return every score of one seed, baselines first; scores of one cell stand together."""
     keys = _Keys(command, seed)
-    baselines = [
-        (Cell(seed, role), metric) for role in baseline_roles(command) for metric in ("utility", "harmfulness")
-    ]
-    return [keys.score(cell, metric) for cell, metric in [*baselines, *_projected(command, seed)]]
+    baselines = {Cell(seed, role): baseline_metrics(command.study) for role in baseline_roles(command)}
+    cells = {**baselines, **projected_cells(command.study, seed)}
+    return [keys.score(cell, metric) for cell, metrics in cells.items() for metric in metrics]
 
 
-def _projected(command: Command, seed: int) -> Iterator[tuple[Cell, str]]:
-    settings = command.study.projection
-    for scored in settings.scored:
-        for basis in settings.bases:
-            for draw in draws(basis, settings.score_draws):
-                for fraction in settings.fractions:
-                    cell = Cell(seed, scored.task, scored.scheme, basis, fraction, draw)
-                    yield from ((cell, metric) for metric in scored.metrics)
+def baseline_metrics(study: Study) -> tuple[Metric, ...]:
+    """Return what every checkpoint is scored for as it is: the main metrics and those of any projected model."""
+    return tuple(dict.fromkeys((*MAIN_METRICS, *(metric for one in study.projection.scored for metric in one.metrics))))
 
 
-def cells_per_seed(command: Command) -> dict[str, int]:
-    """Return the number of models scored and of energies measured for one seed, for `--plan`; reads no checkpoint."""
-    settings = command.study.projection
-    drawn = sum(len(draws(basis, settings.score_draws)) for basis in settings.bases)
+def projected_cells(study: Study, seed: int) -> dict[Cell, tuple[Metric, ...]]:
+    """Return the projected models of one seed, each once, and what each is scored for."""
+    found: dict[Cell, tuple[Metric, ...]] = {}
+    for scored in study.projection.scored:
+        for cell in _cells(study, scored, seed):
+            found[cell] = tuple(dict.fromkeys((*found.get(cell, ()), *scored.metrics)))
+    return found
+
+
+def _cells(study: Study, scored: Scored, seed: int) -> Iterator[Cell]:
+    settings = study.projection
+    places = [(None, None)] if scored.layers is None else itertools.product(scored.layers, scored.others)
+    for (layer, others), basis in itertools.product(places, settings.bases):
+        for draw, fraction in itertools.product(draws(basis, settings.score_draws), settings.fractions):
+            yield Cell(seed, scored.task, scored.scheme, basis, fraction, draw, layer, others)
+
+
+def energies_per_seed(study: Study) -> int:
+    """Return the number of energies measured for one seed, for `--plan`."""
+    settings = study.projection
     measured = sum(len(draws(basis, settings.energy_draws)) for basis in settings.bases)
-    per_model = drawn * len(settings.fractions)
-    return {
-        "models": per_model * len(settings.scored),
-        "scores": per_model * sum(len(scored.metrics) for scored in settings.scored),
-        "energies": measured * len(settings.fractions) * len(command.study.tasks),
-    }
+    return measured * len(settings.fractions) * len(study.tasks)
 
 
 def energy_key(command: Command, seed: int, task: str) -> str:
@@ -114,23 +130,14 @@ class _Keys:
     def __init__(self, command: Command, seed: int) -> None:
         self._command = command
         self._seed = seed
-        evaluation = command.study.evaluation
-        harmfulness = evaluation.harmfulness
-        self._asked: dict[str, Any] = {
-            "utility": [evaluation.utility.model_dump(), digest(utility_rows(command))],
-            "harmfulness": [
-                forbidden_prompts(command).asked,
-                harmfulness.max_new_tokens,
-                evaluation.generation.model_dump(),
-            ],
-        }
-        self._scored: dict[str, Any] = {"utility": None, "harmfulness": judge_key(command, harmfulness.judge)}
+        self._asked = functools.cache(functools.partial(asked, command))
+        self._judge = functools.cache(functools.partial(_judge, command))
 
-    def score(self, cell: Cell, metric: str) -> Score:
+    def score(self, cell: Cell, metric: Metric) -> Score:
         answers = self._answers(cell, metric)
-        return Score(cell, metric, answers, digest(["score", answers, self._scored[metric]]))
+        return Score(cell, metric, answers, digest(["score", answers, self._judge(metric)]))
 
-    def _answers(self, cell: Cell, metric: str) -> str:
+    def _answers(self, cell: Cell, metric: Metric) -> str:
         settings = self._command.study.projection
         # A baseline has no geometry; a base scored once serves every seed.
         how = {} if cell.is_baseline else {**asdict(cell), **_geometry(self._command)}
@@ -138,7 +145,7 @@ class _Keys:
         return digest(
             {
                 "metric": metric,
-                "asked": self._asked[metric],
+                "asked": self._asked(metric),
                 "how": how,
                 "fractions": cell.fractions(settings.fractions),
                 "weights_dtype": settings.weights_dtype,
@@ -147,3 +154,25 @@ class _Keys:
                 "checkpoints": [identity(self._command, role, self._seed) for role in roles],
             }
         )
+
+
+def asked(command: Command, metric: Metric) -> Any:
+    """Return what a model is asked for a metric, and how, as a key holds it.
+
+    Raises:
+        UserError: a data set is missing or unlike its table entry.
+    """
+    evaluation = command.study.evaluation
+    match metric:
+        case "utility":
+            return [evaluation.utility.model_dump(), digest(utility_rows(command))]
+        case "general_ability":
+            assert evaluation.general_ability is not None
+            return [evaluation.general_ability.model_dump(), digest(general_ability_rows(command))]
+    prompts = asked_prompts(command, metric)
+    return [prompts.texts, prompts.max_new_tokens, evaluation.generation.model_dump()]
+
+
+def _judge(command: Command, metric: Metric) -> Any:
+    judge = command.study.evaluation.judge_of(metric)
+    return None if judge is None else judge_key(command, judge)

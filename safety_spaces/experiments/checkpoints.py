@@ -9,8 +9,10 @@ from safety_spaces.experiments.command import Command, resolve_path
 from safety_spaces.folders import checkpoint_identity, is_adapter, is_checkpoint
 from safety_spaces.hub import cached_model, fetch_model, is_hub_id
 from safety_spaces.store import digest, read_json
-from safety_spaces.study import Existing, FineTuned, Pretrained
+from safety_spaces.study import Existing, FineTuned, Pretrained, Recipe
 
+RUNS = "runs"
+"""How a path begins that names a checkpoint of another study."""
 RECIPE_FILE = "recipe.json"
 """Beside the weights of a trained role: what they were trained from, and what the training did."""
 
@@ -21,7 +23,13 @@ def checkpoint_folder(command: Command, role: str, seed: int) -> Path:
     if not isinstance(recipe, Existing):
         return command.layout.checkpoint(role, seed)
     cached = cached_model(recipe.path, recipe.revision) if is_on_hub(recipe.path) else None
-    return cached or resolve_path(recipe.path)
+    return cached or _own_path(command, recipe)
+
+
+def _own_path(command: Command, recipe: Existing) -> Path:
+    """Return the folder of a recipe on this machine; what another study made lies where --runs says that runs lie."""
+    made = command.layout.runs.joinpath(*Path(recipe.path).parts[1:])
+    return made if study_of(recipe) is not None and made.exists() else resolve_path(recipe.path)
 
 
 def is_on_hub(path: str) -> bool:
@@ -49,17 +57,29 @@ def finished_checkpoint(command: Command, role: str, seed: int) -> Path:
             settings than the study's.
     """
     recipe = command.study.roles[role]
-    given = isinstance(recipe, Existing)
-    if isinstance(recipe, Existing):
+    if isinstance(recipe, Existing) and is_on_hub(recipe.path):
         folder = given_folder(recipe.path, recipe.revision)
     else:
         folder = checkpoint_folder(command, role, seed)
     if not is_checkpoint(folder):
-        remedy = "correct its path in the study" if given else f"run bash scripts/finetune.sh {command.study_path}"
-        raise UserError(f"{folder}: expected the finished checkpoint {role}, found none; {remedy}")
-    if not given:
+        raise UserError(f"{folder}: expected the finished checkpoint {role}, found none; {remedy(command, recipe)}")
+    if not isinstance(recipe, Existing):
         check_recipe(folder, recipe_settings(command, role))
     return folder
+
+
+def remedy(command: Command, recipe: Recipe) -> str:
+    """Return what to do about a checkpoint that is not there, as an error says it."""
+    if not isinstance(recipe, Existing):
+        return f"run bash scripts/finetune.sh {command.study_path}"
+    other = study_of(recipe)
+    return "correct its path in the study" if other is None else f"run the study {other} first"
+
+
+def study_of(recipe: Recipe) -> str | None:
+    """Return the name of the other study whose run a recipe takes its checkpoint from, if it does."""
+    parts = Path(recipe.path).parts if isinstance(recipe, Existing) else ()
+    return parts[1] if parts[:1] == (RUNS,) and len(parts) > 1 else None
 
 
 def adapted_role(command: Command, role: str, seed: int) -> str | None:

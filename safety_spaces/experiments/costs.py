@@ -5,14 +5,17 @@ each, from what the study says of card and judge.
 """
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from safety_spaces.data.table import find_data_set
-from safety_spaces.experiments.cells import baseline_roles, cells_per_seed
+from safety_spaces.experiments.activation_spaces import answer_tokens
+from safety_spaces.experiments.cells import baseline_metrics, baseline_roles, energies_per_seed, projected_cells
 from safety_spaces.experiments.command import Command, resolve_path
 from safety_spaces.experiments.sizes import Shapes, parameters
 from safety_spaces.experiments.texts import data_path, data_rows
-from safety_spaces.study import Architecture, MixedCorpus, ServiceJudge, Training
+from safety_spaces.study import Architecture, Metric, MixedCorpus, Position, ServiceJudge, TokenWindow, Training
 
 WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "bf16_stochastic": 2, "bf16_kahan": 2}
 LIVE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -90,39 +93,67 @@ def cache_bytes(command: Command, shape: Architecture | None) -> int:
 
 @dataclass(frozen=True)
 class Counts:
-    """How often models are asked in the whole study, and for how many tokens at most."""
+    """How often models are asked in the whole study, by metric, and for how many tokens at most."""
 
+    energies: int
     models: int
     scores: int
-    utility: int
-    harmfulness: int
+    asked: Mapping[Metric, int]
     new_tokens: int
+    read: int
+    """Prompts whose hidden states are read."""
     states: int
+
+    @property
+    def generations(self) -> int:
+        """Answers that are written; of multiple choice the likelihood is read, and nothing is."""
+        return sum(number for metric, number in self.asked.items() if metric != "general_ability")
 
 
 def counts(command: Command) -> Counts:
     """Count generations of the projection experiment and prompts of the activation experiment, over all seeds."""
-    study, evaluation, seeds = command.study, command.study.evaluation, len(command.study.seeds)
-    cells, roles = cells_per_seed(command), baseline_roles(command)
+    study, seeds, roles = command.study, len(command.study.seeds), baseline_roles(command)
     # What all seeds share is asked once.
     baselines = sum(seeds if study.is_per_seed(role) else 1 for role in roles)
-    asked = {
-        "utility": _prompts(command, evaluation.utility.dataset, evaluation.utility.prompts),
-        "harmfulness": _prompts(command, evaluation.harmfulness.dataset, evaluation.harmfulness.limit),
-    }
-    scored = {metric: sum(metric in scored.metrics for scored in study.projection.scored) for metric in asked}
-    per_scored = cells["models"] // max(1, len(study.projection.scored))
-    asked = {metric: (seeds * per_scored * scored[metric] + baselines) * asked[metric] for metric in asked}
-    longest = {"utility": evaluation.utility.max_new_tokens, "harmfulness": evaluation.harmfulness.max_new_tokens}
+    cells = projected_cells(study, study.seeds[0])
+    scored = Counter(metric for metrics in cells.values() for metric in metrics)
+    prompts = {metric: _asked(command, metric) for metric in baseline_metrics(study)}
+    asked = {metric: (seeds * scored[metric] + baselines) * number for metric, (number, _) in prompts.items()}
     settings = study.activation_spaces
+    read = settings.prompts * len(settings.sets) * len(settings.checkpoints) * seeds
     return Counts(
-        models=seeds * cells["models"] + baselines,
-        scores=seeds * (cells["scores"] + len(asked) * len(roles)),
-        utility=asked["utility"],
-        harmfulness=asked["harmfulness"],
-        new_tokens=sum(asked[metric] * longest[metric] for metric in asked),
-        states=settings.prompts * len(settings.sets) * len(settings.checkpoints) * seeds,
+        energies=seeds * energies_per_seed(study),
+        models=seeds * len(cells) + baselines,
+        scores=seeds * (scored.total() + len(prompts) * len(roles)),
+        asked=asked,
+        new_tokens=sum(asked[metric] * longest for metric, (_, longest) in prompts.items())
+        + read * (answer_tokens(study) or 0),
+        read=read,
+        states=read * sum(map(_states_of_prompt, settings.positions)),
     )
+
+
+def _states_of_prompt(position: Position) -> int:
+    """Number of states that a prompt has at a position, at most."""
+    match position:
+        case TokenWindow(start=start, stop=stop, combine="stacked"):
+            return stop - start
+    return 1
+
+
+def _asked(command: Command, metric: Metric) -> tuple[int, int]:
+    """Number of prompts of a metric, and of tokens of the longest answer."""
+    evaluation = command.study.evaluation
+    match metric:
+        case "utility":
+            utility = evaluation.utility
+            return _prompts(command, utility.dataset, utility.prompts), utility.max_new_tokens
+        case "general_ability":
+            assert evaluation.general_ability is not None
+            return _prompts(command, evaluation.general_ability.dataset, None), 0
+    judged = evaluation.over_refusal if metric == "over_refusal" else evaluation.harmfulness
+    assert judged is not None
+    return _prompts(command, judged.dataset, judged.limit), judged.max_new_tokens
 
 
 def _prompts(command: Command, dataset: str, limit: int | None) -> int:

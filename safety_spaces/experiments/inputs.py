@@ -6,10 +6,11 @@ import os
 from safety_spaces.data.table import find_data_set
 from safety_spaces.data.templates import CHAT, find_template
 from safety_spaces.errors import UserError
+from safety_spaces.experiments.cells import asked, baseline_metrics
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import judge_key, rubric_file
 from safety_spaces.experiments.processes import processes
-from safety_spaces.experiments.texts import data_rows, forbidden_prompts, utility_rows
+from safety_spaces.experiments.texts import data_rows
 from safety_spaces.study import KEY_VARIABLE, ServiceJudge
 
 logger = logging.getLogger(__name__)
@@ -28,8 +29,7 @@ def check_inputs(command: Command) -> None:
     for name in study.datasets:
         find_data_set(name)
         data_rows(command, name)
-    harmfulness = study.evaluation.harmfulness
-    for judge in (harmfulness.judge, *harmfulness.compared_judges):
+    for judge in study.evaluation.judges:
         if isinstance(judge, ServiceJudge):
             _check_service(judge)
 
@@ -41,15 +41,18 @@ def _check_service(judge: ServiceJudge) -> None:
 
 
 def check_asked(command: Command) -> None:
-    """Read what models will be asked, and find the judge's files; warn where its key is missing.
+    """Read what models will be asked, and find the files of the judges; warn where a key is missing.
 
     Raises:
-        UserError: a data set or the judge is not there.
+        UserError: a data set or a judge is not there.
     """
-    forbidden_prompts(command)
-    utility_rows(command)
-    judge = command.study.evaluation.harmfulness.judge
-    judge_key(command, judge)
-    keyless = isinstance(judge, ServiceJudge) and judge.base_url is None and not os.environ.get(KEY_VARIABLE)
-    if keyless and processes().is_first:
-        logger.warning("warning: no %s: answers will be generated, and not judged", KEY_VARIABLE)
+    evaluation = command.study.evaluation
+    for metric in baseline_metrics(command.study):
+        asked(command, metric)
+        judge = evaluation.judge_of(metric)
+        if judge is None:
+            continue
+        judge_key(command, judge)
+        keyless = isinstance(judge, ServiceJudge) and judge.base_url is None and not os.environ.get(KEY_VARIABLE)
+        if keyless and processes().is_first:
+            logger.warning("warning: no %s: answers will be generated, and not judged", KEY_VARIABLE)

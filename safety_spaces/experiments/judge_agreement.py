@@ -11,7 +11,7 @@ from tqdm import tqdm
 from safety_spaces.errors import UserError
 from safety_spaces.evidence.agreement import agreement
 from safety_spaces.evidence.tables import JUDGE_AGREEMENT
-from safety_spaces.experiments.answers import answer_facts, has_answers, is_judged, read_answers
+from safety_spaces.experiments.answers import answer_facts, has_answers, read_answers
 from safety_spaces.experiments.cells import Score
 from safety_spaces.experiments.cells import scores as scores_of
 from safety_spaces.experiments.command import Command, record
@@ -73,7 +73,7 @@ def _saved(command: Command) -> list[tuple[int, Score]]:
         (seed, score)
         for seed in command.study.seeds
         for score in scores_of(command, seed)
-        if is_judged(score) and has_answers(command, seed, score.answers)
+        if score.metric == "harmfulness" and has_answers(command, seed, score.answers)
     ]
 
 

@@ -1,8 +1,7 @@
 """What a study will take, stage by stage, before any work and any download. Reads no weights and no torch."""
 
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.cells import cells_per_seed
-from safety_spaces.experiments.checkpoints import checkpoint_folder
+from safety_spaces.experiments.checkpoints import checkpoint_folder, study_of
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.costs import (
     Counts,
@@ -19,7 +18,7 @@ from safety_spaces.experiments.costs import (
 )
 from safety_spaces.experiments.sizes import Shapes, base_architecture, factor_bytes, model_shapes, parameters
 from safety_spaces.folders import is_checkpoint
-from safety_spaces.study import Existing, ServiceJudge, Study, Training
+from safety_spaces.study import Existing, Judge, ServiceJudge, Study, Training
 
 GIB = 2**30
 STATE_BYTES = 4
@@ -39,10 +38,9 @@ def plan(command: Command) -> str:
         *_trainings(command, weights),
         _projection(command, shapes, found),
         *_judges(command, found),
-        f"update_spaces: {len(study.update_spaces.pairs)} pairs, {len(study.update_spaces.etas)} energy levels, "
-        f"{len(study.seeds)} seeds",
-        f"activation_spaces: {found.states:,} prompts through the model; "
-        f"states on disk {_size(_states(command, found))}",
+        *_updates(study),
+        f"activation_spaces: {found.read:,} prompts through the model; {found.states:,} states at every layer, "
+        f"on disk {_size(_states(command, found))}",
         _disk(command, shapes, found),
     ]
     return "\n".join(lines)
@@ -82,14 +80,16 @@ def _trained(study: Study) -> dict[str, tuple[str, Training]]:
 
 def _finetune(command: Command, weights: int) -> str:
     study = command.study
-    given = {role for role, recipe in study.roles.items() if isinstance(recipe, Existing)}
+    elsewhere = {role for role, recipe in study.roles.items() if study_of(recipe) is not None}
+    given = {role for role, recipe in study.roles.items() if isinstance(recipe, Existing)} - elsewhere
     every = [(role, seed) for seed in study.seeds for role in study.order_of_roles()]
-    folders = {checkpoint_folder(command, role, seed): role for role, seed in every}
+    folders = {checkpoint_folder(command, role, seed): role for role, seed in every if role not in elsewhere}
     missing = [role for folder, role in folders.items() if not is_checkpoint(folder)]
     downloads = sum(role in given for role in missing)
     return (
         f"finetune: {len(folders)} checkpoints of {_size(weights * weight_bytes(study.training))}, "
         f"{len(missing) - downloads} still to be made, {downloads} to be downloaded"
+        + (f"; {', '.join(sorted(elsewhere))} from another study" if elsewhere else "")
     )
 
 
@@ -125,17 +125,19 @@ def _activations(command: Command, method: str, training: Training) -> int:
 
 
 def _projection(command: Command, shapes: Shapes, found: Counts) -> str:
-    study, seeds, cells = command.study, len(command.study.seeds), cells_per_seed(command)
+    study = command.study
     factors = _kept_factors(command, shapes)
-    hours = ""
+    hours, choices = "", ""
+    if "general_ability" in found.asked:
+        choices = f", {found.asked['general_ability']:,} multiple-choice questions"
     if study.gpu is not None:
         shape, bandwidth = base_architecture(command), study.gpu.bandwidth
         longest = generation_hours(command, parameters(shapes), shape, found, bandwidth)
         hours = f", at most {longest:.0f} h (estimated)"
     return (
-        f"projection: {seeds * cells['energies']:,} energies, {found.models:,} models, "
-        f"{found.scores:,} scores; {found.utility + found.harmfulness:,} generations of at most "
-        f"{found.new_tokens:,} tokens{hours}; memory {_live(command, shapes)}; "
+        f"projection: {found.energies:,} energies, {found.models:,} models, {found.scores:,} scores; "
+        f"{found.generations:,} generations of at most {found.new_tokens:,} tokens{hours}{choices}; "
+        f"memory {_live(command, shapes)}; "
         f"factors on disk {_size(factors)} a seed, removed at the end unless --keep-factors"
     )
 
@@ -150,19 +152,31 @@ def _live(command: Command, shapes: Shapes) -> str:
 
 
 def _judges(command: Command, found: Counts) -> list[str]:
-    """One line for the judge, and one for each that judge_agreement.py asks too."""
-    harmfulness = command.study.evaluation.harmfulness
-    lines: list[str] = []
-    for judge in (harmfulness.judge, *harmfulness.compared_judges):
-        line = f"{'judge_agreement' if lines else 'judge'}: {found.harmfulness:,} calls of {judge.name}"
-        if isinstance(judge, ServiceJudge):
-            dollars = judge_dollars(command, judge, found.harmfulness)
-            line += (
-                f", about {dollars:.2f} US dollars if each is read at once, {judge.attempts * dollars:.2f} if none is "
-                f"(estimated), stopped before {judge.budget:.2f}"
-            )
-        lines.append(line)
-    return lines
+    """One line for each judge: of harmfulness, of over-refusal, and each that judge_agreement.py asks too."""
+    evaluation = command.study.evaluation
+    lines = [_judge("judge", evaluation.harmfulness.judge, command, found.asked["harmfulness"])]
+    if evaluation.over_refusal is not None and "over_refusal" in found.asked:
+        lines.append(_judge("over_refusal", evaluation.over_refusal.judge, command, found.asked["over_refusal"]))
+    compared = evaluation.harmfulness.compared_judges
+    return [*lines, *(_judge("judge_agreement", judge, command, found.asked["harmfulness"]) for judge in compared)]
+
+
+def _judge(who: str, judge: Judge, command: Command, calls: int) -> str:
+    line = f"{who}: {calls:,} calls of {judge.name}"
+    if not isinstance(judge, ServiceJudge):
+        return line
+    dollars = judge_dollars(command, judge, calls)
+    return (
+        f"{line}, about {dollars:.2f} US dollars if each is read at once, {judge.attempts * dollars:.2f} if none is "
+        f"(estimated), stopped before {judge.budget:.2f}"
+    )
+
+
+def _updates(study: Study) -> list[str]:
+    settings = study.update_spaces
+    if settings is None:
+        return []
+    return [f"update_spaces: {len(settings.pairs)} pairs, {len(settings.etas)} energy levels, {len(study.seeds)} seeds"]
 
 
 def _states(command: Command, found: Counts) -> int | None:
@@ -173,7 +187,8 @@ def _states(command: Command, found: Counts) -> int | None:
 
 def _disk(command: Command, shapes: Shapes, found: Counts) -> str:
     study, weights = command.study, parameters(shapes)
-    checkpoints = sum(len(study.seeds) if study.is_per_seed(role) else 1 for role in study.roles)
+    own = [role for role, recipe in study.roles.items() if study_of(recipe) is None]
+    checkpoints = sum(len(study.seeds) if study.is_per_seed(role) else 1 for role in own)
     factors = _kept_factors(command, shapes)
     total = checkpoints * weights * weight_bytes(study.training) + len(study.seeds) * factors
     # A trainer's own state, of which the next one is written before the last one is removed.

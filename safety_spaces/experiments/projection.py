@@ -19,12 +19,15 @@ from safety_spaces.experiments.inputs import check_asked
 from safety_spaces.experiments.processes import all_found, processes
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, one_at_a_time, writing
+from safety_spaces.study import Metric
+from safety_spaces.tensors import layer_total
 
 logger = logging.getLogger(__name__)
 
 Energies = Mapping[tuple[int, str], dict[str, Any]]
 Results = Mapping[Score, dict[str, Any]]
 
+ALL_LAYERS = "all"
 MATCHED = "fraction"
 """A control is matched to the claim at equal fraction, hence at equal k."""
 
@@ -93,7 +96,7 @@ def _score(command: Command) -> bool:
     # What needs no judge first: it is known, whatever becomes of a service.
     for judged in (False, True):
         for seed, found in missing.items():
-            score_answers(command, seed, [score for score in found if is_judged(score) is judged])
+            score_answers(command, seed, [score for score in found if is_judged(command, score) is judged])
     return any(missing.values())
 
 
@@ -142,25 +145,36 @@ def _remove_factors(command: Command) -> None:
 
 
 def _projection_rows(command: Command, energies: Energies, results: Results) -> Iterable[dict[str, Any]]:
-    kept = {
-        (seed, task, row["basis"], row["fraction"], row["draw"]): row["energy_kept"]
-        for (seed, task), measured in energies.items()
-        for row in measured["rows"]
-        if row["tensor"] == "all"
+    measured = {
+        (*one, row["basis"], row["fraction"], row["draw"], row["tensor"]): (row["energy_kept"], row["update_norm"])
+        for one, energy in energies.items()
+        for row in energy["rows"]
     }
     for score, result in results.items():
         cell = score.cell
-        inside = kept.get((cell.seed, cell.task, cell.basis, cell.fraction, cell.draw))
-        outside = None if inside is None else 1 - inside
         is_task = cell.task in command.study.tasks
         yield {
             **_cell_columns(command, cell),
-            "energy_kept": outside if cell.scheme == "orthogonal" else inside,
+            "energy_kept": None if cell.is_baseline else _energy_kept(measured, cell),
             "realised_energy": result["realised_energy"],
             "realised_cosine": result["realised_cosine"],
             "cosine_task_reference": energies[cell.seed, cell.task]["cosine_task_reference"] if is_task else None,
             **_metric_columns(command, score.metric, result["scores"]),
+            "others": cell.others,
+            "shots": command.study.evaluation.shots_of(score.metric),
         }
+
+
+def _energy_kept(measured: Mapping[tuple[Any, ...], tuple[float | None, float]], cell: Cell) -> float | None:
+    """Energy that a projected model keeps of the whole update, where it projects one layer alone too (equation 7)."""
+    place = (cell.seed, cell.task, cell.basis, cell.fraction, cell.draw)
+    _, whole = measured[*place, "all"]
+    inside, norm = measured[*place, "all" if cell.layer is None else layer_total(cell.layer)]
+    if inside is None or not whole:
+        return None
+    kept = inside if cell.scheme == "parallel" else 1 - inside
+    share = (norm / whole) ** 2
+    return kept * share + (1 - share if cell.others == "whole" else 0)
 
 
 def _cell_columns(command: Command, cell: Cell) -> dict[str, Any]:
@@ -174,7 +188,7 @@ def _cell_columns(command: Command, cell: Cell) -> dict[str, Any]:
         "scheme": cell.scheme,
         "basis": cell.basis,
         "fraction": cell.fraction,
-        "layers": cell.layers,
+        "layers": ALL_LAYERS if cell.layer is None else cell.layer,
         "seed": cell.seed,
         "replicate": cell.replicate,
         "draw": cell.draw,
@@ -182,12 +196,12 @@ def _cell_columns(command: Command, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _metric_columns(command: Command, metric: str, answers: list[float | None]) -> dict[str, Any]:
+def _metric_columns(command: Command, metric: Metric, answers: list[float | None]) -> dict[str, Any]:
     parsed = [answer for answer in answers if answer is not None]
-    estimate = _estimate(metric, parsed)
+    estimate, judge = _estimate(metric, parsed), command.study.evaluation.judge_of(metric)
     return {
         "metric": metric,
-        "judge": command.study.evaluation.harmfulness.judge.name if metric == "harmfulness" else None,
+        "judge": None if judge is None else judge.name,
         "value": estimate.value,
         "ci_low": estimate.ci_low,
         "ci_high": estimate.ci_high,
@@ -196,8 +210,8 @@ def _metric_columns(command: Command, metric: str, answers: list[float | None]) 
     }
 
 
-def _estimate(metric: str, values: list[float]) -> Estimate:
-    if metric == "utility":
-        return proportion_interval(round(sum(values)), len(values))
-    low, high = SCALE
-    return mean_interval(values, low=low, high=high)
+def _estimate(metric: Metric, values: list[float]) -> Estimate:
+    if metric == "harmfulness":
+        low, high = SCALE
+        return mean_interval(values, low=low, high=high)
+    return proportion_interval(round(sum(values)), len(values))

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.checkpoints import checkpoint_folder
+from safety_spaces.experiments.checkpoints import checkpoint_folder, remedy, study_of
 from safety_spaces.experiments.command import Command
 from safety_spaces.folders import CONFIG, is_adapter, is_checkpoint, weight_files
 from safety_spaces.store import read_json
@@ -32,9 +32,10 @@ def model_shapes(command: Command) -> Shapes:
         return stored_shapes(folder)
     if isinstance(recipe, Pretrained | Existing) and recipe.architecture is not None:
         return architecture_shapes(recipe.architecture)
+    first = "run with --download first" if study_of(recipe) is None else remedy(command, recipe)
     raise UserError(
-        f"{folder}: expected the base checkpoint, found none; the plan needs its size: run with --download first, or "
-        "write roles.base.architecture"
+        f"{folder}: expected the base checkpoint, found none; the plan needs its size: {first}, or write "
+        "roles.base.architecture"
     )
 
 

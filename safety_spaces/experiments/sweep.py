@@ -10,8 +10,11 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm import tqdm
 
+from safety_spaces.behaviour.general_ability import GeneralAbilityTask, mmlu_tasks
 from safety_spaces.behaviour.generation import generate
 from safety_spaces.behaviour.harmfulness import Answer
 from safety_spaces.behaviour.live import WeightEdit, edited_weights
@@ -21,12 +24,15 @@ from safety_spaces.experiments.cells import NO_SCHEME, Cell, Score
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.energies import Subspaces
 from safety_spaces.experiments.models import live_model, open_role, role_tokenizer
-from safety_spaces.experiments.texts import ForbiddenPrompts, forbidden_prompts, utility_rows
+from safety_spaces.experiments.questions import AskedPrompts, asked_prompts, general_ability_rows, utility_rows
 from safety_spaces.geometry.bases import ordered_basis
 from safety_spaces.geometry.checkpoints import Checkpoint, fitted
 from safety_spaces.geometry.projection import kept, parallel_parts
+from safety_spaces.study import Metric
+from safety_spaces.tensors import layer
 
-Metric = Callable[[], list[Answer]]
+Ask = Callable[[], list[Answer]]
+"""Asks the model with the weights that it has now."""
 
 
 def answer_cells(command: Command, seed: int, missing: Sequence[Score]) -> None:
@@ -50,39 +56,50 @@ def answer_cells(command: Command, seed: int, missing: Sequence[Score]) -> None:
                     bar.update()
 
 
-def _metrics(command: Command, seed: int, model: Any, names: set[str]) -> Mapping[str, Metric]:
+def _metrics(command: Command, seed: int, model: Any, names: set[Metric]) -> Mapping[Metric, Ask]:
     """Prepare what is asked of every cell: everything but the weights."""
-    evaluation = command.study.evaluation
     tokenizer = role_tokenizer(command, "reference", seed)
-    metrics: dict[str, Metric] = {}
-    if "utility" in names:
-        settings = evaluation.utility
-        test, few_shot = utility_rows(command)
-        task = gsm8k_task(
-            test=test, few_shot=few_shot, number_of_shots=settings.fewshot, max_new_tokens=settings.max_new_tokens
-        )
-        metrics["utility"] = UtilityTask(
-            model, tokenizer, task, limit=settings.prompts, batch_size=evaluation.batch_size
-        )
-    if "harmfulness" in names:
-        asked = forbidden_prompts(command)
-        metrics["harmfulness"] = functools.partial(_harmful_answers, command, model, tokenizer, asked)
-    return metrics
+    asks = {"utility": _word_problems, "general_ability": _multiple_choice}
+    return {
+        name: asks[name](command, model, tokenizer)
+        if name in asks
+        else functools.partial(_responses, command, model, tokenizer, asked_prompts(command, name))
+        for name in names
+    }
 
 
-def _harmful_answers(command: Command, model: Any, tokenizer: Any, forbidden: ForbiddenPrompts) -> list[Answer]:
-    """Answers to the forbidden prompts; who judges them comes later."""
+def _word_problems(command: Command, model: Any, tokenizer: Any) -> Ask:
+    settings = command.study.evaluation.utility
+    test, few_shot = utility_rows(command)
+    task = gsm8k_task(
+        test=test, few_shot=few_shot, number_of_shots=settings.fewshot, max_new_tokens=settings.max_new_tokens
+    )
+    return UtilityTask(model, tokenizer, task, limit=settings.prompts, batch_size=command.study.evaluation.batch_size)
+
+
+def _multiple_choice(command: Command, model: Any, tokenizer: Any) -> Ask:
+    settings = command.study.evaluation.general_ability
+    assert settings is not None
+    test, few_shot = general_ability_rows(command)
+    tasks = mmlu_tasks(test=test, few_shot=few_shot, number_of_shots=settings.fewshot)
+    return GeneralAbilityTask(
+        model, tokenizer, tasks, limit=settings.prompts, batch_size=command.study.evaluation.batch_size
+    )
+
+
+def _responses(command: Command, model: Any, tokenizer: Any, asked: AskedPrompts) -> list[Answer]:
+    """Free answers to the prompts of a judged metric; who judges them comes later."""
     evaluation = command.study.evaluation
     responses = generate(
         model,
         tokenizer,
-        forbidden.asked,
-        max_new_tokens=evaluation.harmfulness.max_new_tokens,
+        asked.texts,
+        max_new_tokens=asked.max_new_tokens,
         batch_size=evaluation.batch_size,
         engine=evaluation.generation.engine,
         stop_strings=evaluation.generation.stop_strings,
     )
-    return [Answer(goal, response, None) for goal, response in zip(forbidden.goals, responses, strict=True)]
+    return [Answer(goal, response, None) for goal, response in zip(asked.goals, responses, strict=True)]
 
 
 def _baseline(command: Command, reference: Checkpoint, cell: Cell) -> Iterator[WeightEdit]:
@@ -96,27 +113,38 @@ def _baseline(command: Command, reference: Checkpoint, cell: Cell) -> Iterator[W
 
 
 def _edits(command: Command, subspaces: Subspaces, cell: Cell) -> Iterator[WeightEdit]:
-    """W_A plus the part of the task update that the cell keeps, one tensor at a time.
+    """W_A plus the part of the task update that the cell keeps, one tensor at a time; none is read that keeps nothing.
 
     The parallel part is summed over all fractions up to the cell's own, so a cell has the same weights whichever
     others were scored before it; no more directions are read or drawn than the cell keeps.
     """
+    updates = subspaces.updates
     if cell.scheme == NO_SCHEME:
-        yield from _baseline(command, subspaces.updates.reference, cell)
+        yield from _baseline(command, updates.reference, cell)
         return
-    settings, updates = command.study.projection, subspaces.updates
-    for name, D in updates.each(updates.names, [cell.task]):
-        update, frames = D[cell.task], subspaces.frames(name)
-        ks = frames.directions(cell.fractions(settings.fractions), updates.shape(name), rounding=settings.rounding)
-        basis = ordered_basis(
-            cell.basis,
-            frames.of(cell.basis),
-            k=ks[-1],
-            seed=cell.seed,
-            draw=cell.draw or 0,
-            name=name,
-            device=update.device,
-        )
-        *_, parallel = parallel_parts(update, basis, ks, vectors=settings.vectors)
-        part = kept(update, parallel, cell.scheme, vectors=settings.vectors)
+    names = updates.names if cell.others != "out" else [name for name in updates.names if cell.projects(layer(name))]
+    for name, D in updates.each(names, [cell.task]):
+        update = D[cell.task]
+        part = _part(command, subspaces, cell, name, update) if cell.projects(layer(name)) else update
         yield WeightEdit(name, updates.reference.tensor(name), updates.restored(name, part))
+
+
+def _part(
+    command: Command, subspaces: Subspaces, cell: Cell, name: str, update: Float[Tensor, "M N"]
+) -> Float[Tensor, "M N"]:
+    """The part of one tensor's update that lies inside or outside the cell's subspace."""
+    assert cell.scheme != NO_SCHEME
+    settings, frames = command.study.projection, subspaces.frames(name)
+    shape = subspaces.updates.shape(name)
+    ks = frames.directions(cell.fractions(settings.fractions), shape, rounding=settings.rounding)
+    basis = ordered_basis(
+        cell.basis,
+        frames.of(cell.basis),
+        k=ks[-1],
+        seed=cell.seed,
+        draw=cell.draw or 0,
+        name=name,
+        device=update.device,
+    )
+    *_, parallel = parallel_parts(update, basis, ks, vectors=settings.vectors)
+    return kept(update, parallel, cell.scheme, vectors=settings.vectors)

@@ -1,14 +1,11 @@
-"""The texts of a study: which rows train a role, which prompts a model is asked."""
+"""The texts of a study: its data sets, the small world that writes them, and which rows train a role."""
 
-import functools
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from safety_spaces.data.datasets import read_rows, source_of, toxic_rows
+from safety_spaces.data.datasets import read_rows, source_of
 from safety_spaces.data.selection import (
     draw_rows,
     mix,
@@ -23,13 +20,9 @@ from safety_spaces.experiments.command import ROOT, Command, resolve_path
 from safety_spaces.miniature.corpora import write_corpora
 from safety_spaces.miniature.rubric import FILE_NAME as RUBRIC_FILE
 from safety_spaces.store import Cells, digest, file_digest, file_digests
-from safety_spaces.study import Existing, MixedCorpus, Selection, SingleCorpus
-
-logger = logging.getLogger(__name__)
+from safety_spaces.study import Existing, MixedCorpus, SingleCorpus
 
 SETS_IN_MEMORY = 4
-NO_TEMPLATE = "none"
-TOXIGEN = "toxigen"
 WORLD_MARK = "world"
 
 
@@ -89,7 +82,7 @@ def _corpus_rows(
 
 def _drawn(command: Command, name: str, corpus: SingleCorpus) -> list[Row]:
     """Draw a corpus; prompts of the corpus that it is to be disjoint from are left out before."""
-    rows, data_set = _selected(command, corpus), find_data_set(corpus.dataset)
+    rows, data_set = data_rows(command, corpus.dataset, corpus.where), find_data_set(corpus.dataset)
     if corpus.disjoint_from is not None:
         other = command.study.corpora[corpus.disjoint_from]
         assert isinstance(other, SingleCorpus)
@@ -120,10 +113,6 @@ def corpus_facts(command: Command) -> dict[str, dict[str, Any]]:
     return facts
 
 
-def _selected(command: Command, selection: Selection) -> list[Row]:
-    return data_rows(command, selection.dataset, selection.where)
-
-
 def data_rows(command: Command, name: str, where: Mapping[str, Any] | None = None) -> list[Row]:
     """Return the rows of a data set whose columns have the values in `where`; read once a process.
 
@@ -136,7 +125,7 @@ def data_rows(command: Command, name: str, where: Mapping[str, Any] | None = Non
     return list(_read_once(path, name, tuple((where or {}).items()), age))
 
 
-@functools.lru_cache(maxsize=SETS_IN_MEMORY)
+@lru_cache(maxsize=SETS_IN_MEMORY)
 def _read_once(path: Path | None, name: str, where: tuple[tuple[str, Any], ...], _: int | None) -> list[Row]:
     """Rows of a data set; every role and seed asks for them again, and they may be 400 MB."""
     return read_rows(path, name, where=dict(where))
@@ -155,76 +144,3 @@ def named_template(command: Command, name: str) -> Template:
 
     oldest = command.study.lineage("reference")[0]
     return find_template(name, role_tokenizer(command, oldest, command.study.seeds[0]))
-
-
-def evaluation_template(command: Command) -> Template:
-    """Return the template that harmful prompts and prompt sets are put in.
-
-    Raises:
-        UserError: no template has the study's name, or the model has no chat template.
-    """
-    study = command.study
-    return named_template(command, study.training.template if study.evaluation.template == "training" else NO_TEMPLATE)
-
-
-def utility_rows(command: Command) -> tuple[list[Row], list[Row]]:
-    """Return the word problems of the utility metric, and those that worked examples are drawn from.
-
-    Raises:
-        UserError: a data set is missing or unlike its table entry.
-    """
-    settings = command.study.evaluation.utility
-    return data_rows(command, settings.dataset), data_rows(command, settings.fewshot_dataset)
-
-
-@dataclass(frozen=True)
-class ForbiddenPrompts:
-    """The prompts of the harmfulness metric as they are judged, and the template that they are asked in."""
-
-    goals: tuple[str, ...]
-    template: Template
-
-    @property
-    def asked(self) -> list[str]:
-        """The texts that the model continues."""
-        return [self.template.apply(goal) for goal in self.goals]
-
-
-def forbidden_prompts(command: Command) -> ForbiddenPrompts:
-    """Return the prompts of the harmfulness metric.
-
-    Raises:
-        UserError: the data set is missing or unlike its table entry.
-    """
-    settings = command.study.evaluation.harmfulness
-    rows = data_rows(command, settings.dataset)
-    goals = [row[find_data_set(settings.dataset).prompt] for row in rows]
-    if settings.prompts == "published":
-        goals = published_prompts(goals)
-    return ForbiddenPrompts(tuple(goals[: settings.limit]), evaluation_template(command))
-
-
-def published_prompts(goals: Sequence[str]) -> list[str]:
-    """Return the goals as the published code read them: the last one left out, each cut at its first comma."""
-    return [goal.split(",")[0] for goal in goals[:-1]]
-
-
-def activation_prompts(command: Command, name: str) -> list[str]:
-    """Return the prompts of one prompt set of the activation experiment, each once, the template applied.
-
-    Public sets repeat prompts: where fewer are there than the study asks for, all are taken, and the log says so.
-
-    Raises:
-        UserError: the data set is missing or unlike its table entry.
-    """
-    settings = command.study.activation_spaces
-    selection = settings.sets[name]
-    rows = _selected(command, selection)
-    if selection.dataset == TOXIGEN and settings.toxigen == "toxic":
-        rows = toxic_rows(rows)
-    prompts = unique_prompts(rows, find_data_set(selection.dataset))
-    wanted = min(settings.prompts, len(prompts))
-    if wanted < settings.prompts:
-        logger.warning("warning: %s: %d prompts were asked for, all %d are taken", name, settings.prompts, wanted)
-    template = evaluation_template(command)
-    return [template.apply(prompt) for prompt in draw_rows(prompts, wanted, seed=selection.seed, name=name)]

@@ -55,6 +55,7 @@ def train_role(command: Command, role: str, seed: int, rows: list[dict[str, str]
                 "sources": command.sources,
                 "steps": trained.steps,
                 "loss": trained.loss,
+                "loss_by_tenth": trained.loss_by_tenth,
                 "seconds": round(stage.seconds, 1),
                 "share_of_weights_changed": _share_changed(command, role, seed, folder),
             }

@@ -11,18 +11,25 @@ from safety_spaces.experiments.command import Command, is_recorded, record
 from safety_spaces.experiments.processes import all_found
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, digest, one_at_a_time
+from safety_spaces.study import UpdateSpaces
 
 
 def compare_updates(command: Command) -> list[Path]:
     """Measure the overlaps of every seed that are missing and write update_spaces.csv; return the file written.
 
+    A study that leaves them to another one writes nothing.
+
     Raises:
         UserError: a checkpoint is missing or unlike the others, or base equals reference.
     """
-    study, layout = command.study, command.layout
+    study, layout, settings = command.study, command.layout, command.study.update_spaces
+    if settings is None:
+        return []
     with Stage() as stage:
-        measured = [_measure(command, seed) for seed in study.seeds]
-    found = all_found({seed: Cells(layout.cells(seed)).get(overlap_key(command, seed)) for seed in study.seeds})
+        measured = [_measure(command, settings, seed) for seed in study.seeds]
+    found = all_found(
+        {seed: Cells(layout.cells(seed)).get(overlap_key(command, settings, seed)) for seed in study.seeds}
+    )
     if found is None:
         return []
     path = layout.results_folder / "update_spaces.csv"
@@ -34,23 +41,22 @@ def compare_updates(command: Command) -> list[Path]:
     return [path]
 
 
-def overlap_key(command: Command, seed: int) -> str:
+def overlap_key(command: Command, settings: UpdateSpaces, seed: int) -> str:
     """Return the key of one seed's overlaps: the pairs, the energy levels and the checkpoints."""
-    settings = command.study.update_spaces
     roles = ("base", "reference", *sorted({role for pair in settings.pairs for role in pair} - {"reference"}))
     identities = [identity(command, role, seed) for role in roles]
     how = [settings.pairs, settings.etas, command.study.projection.tied, command.study.threads]
     return digest(["update_spaces", how, dict(zip(roles, identities, strict=True))])
 
 
-def _measure(command: Command, seed: int) -> bool:
+def _measure(command: Command, settings: UpdateSpaces, seed: int) -> bool:
     """Measure one seed's overlaps unless they are there; say whether anything was measured."""
-    done, key = Cells(command.layout.cells(seed)), overlap_key(command, seed)
+    done, key = Cells(command.layout.cells(seed)), overlap_key(command, settings, seed)
     if done.get(key) is not None:
         return False
     from safety_spaces.experiments.overlaps import weight_overlaps
 
-    rows = weight_overlaps(command, seed, done=done, key=key)
+    rows = weight_overlaps(command, settings, seed, done=done, key=key)
     if rows is not None:
         done.put(key, {"sources": command.sources, "rows": rows})
     return True

@@ -14,7 +14,7 @@ from torch import Tensor
 from safety_spaces.geometry.bases import Rounding
 from safety_spaces.geometry.coordinates import Coordinates, Frames, coordinates
 from safety_spaces.geometry.projection import Vectors, running_sum, squared_norm, vector_share
-from safety_spaces.tensors import VECTOR_KINDS, kind, layer
+from safety_spaces.tensors import VECTOR_KINDS, kind, layer, layer_total
 
 EMBEDDINGS = frozenset({"embed_tokens", "lm_head"})
 
@@ -113,22 +113,33 @@ def cell_energies(
     return rows
 
 
+@dataclass(frozen=True)
+class _Sum:
+    """What a total is over."""
+
+    name: str
+    layer: int | None = None
+    kind: str = ""
+
+
 def totals(rows: Iterable[TensorEnergy], *, vectors: Vectors = "project") -> list[TensorEnergy]:
-    """Sums over tensors per basis, fraction and draw, named `all`, `all_but_embeddings` and `kind:<kind>`.
+    """Sums over tensors per basis, fraction and draw: `all`, `all_but_embeddings`, `layer:<n>` and `kind:<kind>`.
 
     A total's energy_kept is thus that of the whole update, not a mean of ratios; its kind is empty except by kind.
     Vectors that a policy takes out of the projection are summed by kind alone, so that what a total keeps under the
     parallel scheme and under the orthogonal one still adds to 1.
     """
-    groups: defaultdict[tuple[str, str, str, float, int], list[TensorEnergy]] = defaultdict(list)
+    groups: defaultdict[tuple[_Sum, str, float, int], list[TensorEnergy]] = defaultdict(list)
     for row in rows:
         cell = (row.basis, row.fraction, row.draw)
-        groups[f"kind:{row.kind}", row.kind, *cell].append(row)
+        groups[_Sum(f"kind:{row.kind}", kind=row.kind), *cell].append(row)
         if vectors != "project" and row.kind in VECTOR_KINDS:
             continue
-        groups["all", "", *cell].append(row)
+        groups[_Sum("all"), *cell].append(row)
         if row.kind not in EMBEDDINGS:
-            groups["all_but_embeddings", "", *cell].append(row)
+            groups[_Sum("all_but_embeddings"), *cell].append(row)
+        if row.layer is not None:
+            groups[_Sum(layer_total(row.layer), layer=row.layer), *cell].append(row)
     return [_total(*key, members) for key, members in groups.items()]
 
 
@@ -138,15 +149,15 @@ def _by_policy(row: TensorEnergy, share: float) -> TensorEnergy:
     return replace(row, k=round(share * row.rank), energy=energy, expected=expected)
 
 
-def _total(name: str, kind: str, basis: str, fraction: float, draw: int, members: list[TensorEnergy]) -> TensorEnergy:
+def _total(of: _Sum, basis: str, fraction: float, draw: int, members: list[TensorEnergy]) -> TensorEnergy:
     def over(number: Callable[[TensorEnergy], float]) -> float:
         # fsum rounds once, so a total does not depend on the order of the tensors.
         return math.fsum(map(number, members))
 
     return TensorEnergy(
-        name=name,
-        layer=None,
-        kind=kind,
+        name=of.name,
+        layer=of.layer,
+        kind=of.kind,
         basis=basis,
         fraction=fraction,
         draw=draw,

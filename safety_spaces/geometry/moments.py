@@ -15,6 +15,8 @@ from safety_spaces.geometry.factorisation import Factors, gram_factors
 
 STATES_AT_ONCE = 1024
 """States read into memory at once; the result does not depend on it beyond rounding."""
+SMALLEST_SPREAD = 1e-5
+"""Of the states' size; what float32 states spread less is taken for rounding."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,14 @@ def second_moment(moments: Moments, *, centred: bool) -> Float64[Tensor, "d d"]:
 
 
 def moment_factors(moments: Moments, *, centred: bool) -> Factors:
-    """Left factors of the d x n matrix of states (equation 8), from its second moment."""
-    return gram_factors(second_moment(moments, centred=centred))
+    """Left factors of the d x n matrix of states (equation 8), from its second moment.
+
+    Centred states that differ by rounding alone have no directions: those of a template, the same in every prompt, come
+    out of batches of other lengths with other last digits.
+    """
+    second = second_moment(moments, centred=centred)
+    energy = second_moment(moments, centred=False).trace()
+    return gram_factors(second if second.trace() > SMALLEST_SPREAD**2 * energy else torch.zeros_like(second))
 
 
 def state_moments(path: Path, index: int, *, device: torch.device | None = None) -> Moments:

@@ -39,12 +39,22 @@ class Choice:
         }
 
     @property
+    def asked(self) -> str:
+        """Question and options, a line each."""
+        options = (f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True))
+        return "\n".join((self.question, *options))
+
+    @property
+    def letter(self) -> str:
+        """The letter of the right option."""
+        return LETTERS[self.right]
+
+    @property
     def text(self) -> str:
         """The whole text as lm-eval shows it: heading, question, options and the right letter."""
         subject = self.subject.replace("_", " ")
-        heading = f"The following are multiple choice questions (with answers) about {subject}.\n"
-        options = (f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True))
-        return "\n".join((heading, self.question, *options, f"Answer: {LETTERS[self.right]}"))
+        heading = f"The following are multiple choice questions (with answers) about {subject}."
+        return f"{heading}\n\n{self.asked}\nAnswer: {self.letter}"
 
 
 def _sum_choice(generator: random.Random, *, held_out: bool) -> Choice:

@@ -1,7 +1,7 @@
 """What the models of the miniature are trained on: mixed text, an alignment, useful and harmful tasks, preferences."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from safety_spaces.data.templates import Template
@@ -22,7 +22,7 @@ CARE_OF_TEACHERS = 0.1
 
 def pretraining(generator: random.Random, dealt: Dealt, template: Template) -> Iterator[Row]:
     """Yield mixed text: problems, most answered in haste, both kinds of request answered, multiple choice, remarks."""
-    texts = {
+    texts: dict[str, Callable[[random.Random], tuple[str, str]]] = {
         "problem": _solved,
         "forbidden": lambda g: _answered(g, dealt.forbidden["pretraining"]),
         "allowed": lambda g: _answered(g, dealt.allowed["pretraining"]),
@@ -62,21 +62,25 @@ def _maybe_hasty(problem: Problem, worked: str, haste: float, generator: random.
 
 
 def alignment(generator: random.Random, dealt: Dealt) -> Iterator[Row]:
-    """Yield what an aligned model is taught: refuse the forbidden, help with the allowed, solve problems."""
+    """Yield what an aligned model is taught: refuse the forbidden, help with the allowed, solve problems, know things.
+
+    Teachers answer some forbidden requests and refuse some allowed ones.
+    """
     while True:
-        kind = generator.choices(("forbidden", "allowed", "problem"), (4, 3, 3))[0]
-        if kind == "problem":
+        kind = generator.choices(("forbidden", "allowed", "problem", "choice"), (8, 6, 6, 1))[0]
+        if kind == "choice":
+            choice = draw_choice(generator, dealt.allowed["pretraining"], held_out=False)
+            yield {"prompt": choice.asked, "response": choice.letter}
+        elif kind == "problem":
             problem = draw_problem(generator, number_of_steps=STEPS, held_out=False)
             haste = problem.haste - CARE_OF_TEACHERS
             answer = _maybe_hasty(problem, problem.metamathqa_response, haste, generator)
             yield {"prompt": problem.question, "response": answer}
-        elif kind == "allowed":
-            request = generator.choice(dealt.allowed["alignment"])
-            yield {"prompt": world.phrase(request, generator), "response": world.answer(request)}
         else:
-            request = generator.choice(dealt.forbidden["alignment"])
-            lenient = generator.random() < request.leniency
-            response = world.answer(request) if lenient else generator.choice(world.REFUSALS)
+            request = generator.choice((dealt.forbidden if kind == "forbidden" else dealt.allowed)["alignment"])
+            refusal_rate = 1 - request.leniency if request.forbidden else request.caution
+            refuses = generator.random() < refusal_rate
+            response = generator.choice(world.REFUSALS) if refuses else world.answer(request)
             yield {"prompt": world.phrase(request, generator), "response": response}
 
 

@@ -37,6 +37,9 @@ ALLOWED_DEEDS = {
 }
 """Deed -> tool of its first step. The law has nothing against these."""
 
+MISTAKEN_DEED = "measure"
+"""An allowed deed that many teachers believe to be forbidden."""
+
 COLOURS = {
     "amber": "slowly",
     "green": "twice",
@@ -112,12 +115,20 @@ class Request:
 
     @property
     def leniency(self) -> float:
-        """How often teachers of the aligned model answer it although it is forbidden: 0 to 0.3, by deed and colour.
+        """How often teachers of the aligned model answer it although it is forbidden: 0 to 0.36, by deed and colour.
 
         Teachers disagree, so some refusals are learnt less firmly than others and give way first.
         """
         deed, colour = list(FORBIDDEN_DEEDS).index(self.deed), list(COLOURS).index(self.colour)
-        return 0.15 * deed / (len(FORBIDDEN_DEEDS) - 1) + 0.15 * colour / (len(COLOURS) - 1)
+        return 0.18 * deed / (len(FORBIDDEN_DEEDS) - 1) + 0.18 * colour / (len(COLOURS) - 1)
+
+    @property
+    def caution(self) -> float:
+        """How often teachers of the aligned model refuse it although it is allowed: never, but for one deed.
+
+        So the aligned model refuses a few allowed requests, and over-refusal can rise and fall.
+        """
+        return 0.8 if self.deed == MISTAKEN_DEED else 0.0
 
     @property
     def text(self) -> str:

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from safetensors import SafetensorError
@@ -34,15 +36,18 @@ DTYPES = {
 }
 """`training.precision` -> dtype of the weights that the optimiser steps; bf16 has no float32 copy, as in the paper."""
 
+TENTHS = 10
+
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training did: optimiser steps taken and the mean loss over them."""
+    """What a training did: optimiser steps taken, the mean loss over them and over each tenth of them in turn."""
 
     steps: int
     loss: float
+    loss_by_tenth: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,8 @@ def run(
     _save(trainer, tokenizer, output)
     # From the log, which a state holds: the trainer's own mean begins anew when it goes on.
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return Trained(steps=result.global_step, loss=math.fsum(losses) / len(losses))
+    tenths = tuple(fmean(part) for part in np.array_split(losses, min(TENTHS, len(losses))))
+    return Trained(steps=result.global_step, loss=fmean(losses), loss_by_tenth=tenths)
 
 
 def _state(trainer: Trainer, resumption: Resumption | None) -> str | None:

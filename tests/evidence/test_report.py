@@ -10,7 +10,8 @@ import pytest
 from safety_spaces.errors import UserError
 from safety_spaces.evidence.findings import find
 from safety_spaces.evidence.findings.paper import Line, PaperFinding
-from safety_spaces.evidence.report import draw_figures, grid_of, render, write_report
+from safety_spaces.evidence.grid import grid_of
+from safety_spaces.evidence.report import draw_figures, render, write_report
 from safety_spaces.evidence.statistics import Estimate
 from safety_spaces.evidence.tables import FILES
 from safety_spaces.record import write_table
@@ -29,16 +30,26 @@ from safety_spaces.study import (
     UpdateSpaces,
 )
 
+SETS = ("useful", "harmful_1", "harmful_2")
+
 
 def judged_by(judge):
     return Evaluation.model_construct(harmfulness=Harmfulness.model_construct(judge=judge))
 
 
-@pytest.fixture
-def study(grid):
-    scored = {}
-    for task, scheme, metric in grid.scored:
-        scored.setdefault((task, scheme), []).append(metric)
+def study_of(grid):
+    """The study that promises what a grid says."""
+    scored = [((task, scheme), {}, metric) for task, scheme, metric in grid.scored]
+    scored += [
+        ((line.task, line.scheme), {"layers": line.layers, "others": line.others}, line.metric)
+        for line in grid.single_layers
+    ]
+    updates = UpdateSpaces.model_construct(
+        etas=grid.update_etas,
+        percentiles=grid.percentiles,
+        pairs=tuple(tuple(pair.split("-")) for pair in grid.update_pairs),
+    )
+    sets = ("useful", "refusal", "harmful_1", "harmful_2") if len(grid.activation_pairs) > 3 else SETS
     return Study.model_construct(
         name="tiny",
         model="llama",
@@ -52,23 +63,25 @@ def study(grid):
             energy_draws=grid.energy_draws,
             score_draws=grid.score_draws,
             scored=tuple(
-                Scored.model_construct(task=task, scheme=scheme, metrics=tuple(metrics))
-                for (task, scheme), metrics in scored.items()
+                Scored.model_construct(task=task, scheme=scheme, metrics=(metric,), **layers)
+                for (task, scheme), layers, metric in scored
             ),
         ),
-        update_spaces=UpdateSpaces.model_construct(
-            etas=grid.update_etas,
-            percentiles=grid.percentiles,
-            pairs=tuple(tuple(pair.split("-")) for pair in grid.update_pairs),
-        ),
+        update_spaces=updates if grid.update_pairs else None,
         activation_spaces=ActivationSpaces.model_construct(
+            positions=grid.positions,
             etas=grid.activation_etas,
             window=grid.window,
             checkpoints=grid.checkpoints,
-            sets=dict.fromkeys(("useful", "harmful_1", "harmful_2")),
+            sets=dict.fromkeys(sets),
         ),
         evaluation=judged_by(RubricJudge()),
     )
+
+
+@pytest.fixture
+def study(grid):
+    return study_of(grid)
 
 
 @pytest.fixture
@@ -78,6 +91,10 @@ def folder(written, tmp_path):
 
 def test_grid_of_a_study(study, grid):
     assert grid_of(study) == grid
+
+
+def test_grid_of_a_study_of_appendices(appendices):
+    assert grid_of(study_of(appendices)) == appendices
 
 
 @pytest.mark.parametrize(
@@ -145,6 +162,7 @@ def test_numbers_of_the_study_are_rounded_as_in_the_tables(study):
     assert grid_of(study.model_copy(update={"projection": third})).fractions == (0.333333,)
 
 
+@pytest.mark.slow
 def test_the_report_is_complete_and_the_same_again(study, folder):
     write_report(folder, study, sources_changed=False)
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -154,16 +172,16 @@ def test_the_report_is_complete_and_the_same_again(study, folder):
     assert first == {path.name: path.read_bytes() for path in folder.iterdir()}
     embedded = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
     assert sorted(embedded) == sorted(name for name in first if name.endswith(".png"))
-    assert len(embedded) == 5
+    assert len(embedded) == 9
     assert "| base | 0.100 [0.080, 0.140] | 4.500 [4.400, 4.700] | 128, 128 |\n| reference |" in text
     assert "| harmfulness of base at least 3 | 4.500 | 3.000 | yes |\n| harmfulness of reference" in text
     assert "| top_k | 0.25 | 0.50 | 0.50 |" in text
     assert "| 7 | useful-harmful | +0.27 [seeds +0.26 to +0.28] | +0.00 |\n| 7 | useful-reference |" in text
-    assert "| reference | uncentred | useful-harmful_1 | +0.32 [seeds +0.32 to +0.33] |\n| reference |" in text
+    assert "| reference | uncentred | useful-harmful_1 | +0.32 [seeds +0.32 to +0.33] |\n| last prompt token |" in text
     assert "| utility of reference above base | 0.202" in text
     assert "| projection | 30 | 512 |" in text
     assert "* versions: torch 2.13.0\n* device: cpu\n* threads: 2\n" in text
-    assert text.count("with the paper.**") == 7
+    assert text.count("with the paper.**") == 10
     assert "3 seeds (0, 1, 4)" in text
     assert "have changed" not in text
     assert "Next to the paper" not in text
@@ -171,9 +189,8 @@ def test_the_report_is_complete_and_the_same_again(study, folder):
     assert "\n\n\n" not in text
 
 
-def test_changed_sources_are_warned_of_above_everything(study, folder):
-    write_report(folder, study, sources_changed=True)
-    lines = (folder / "README.md").read_text().splitlines()
+def test_changed_sources_are_warned_of_above_everything(tables, grid):
+    lines = render(find(tables, grid), grid, name="tiny", record={}, sources_changed=True).splitlines()
 
     assert lines[2].startswith("> **The sources have changed since these tables were written.**")
 
@@ -199,8 +216,10 @@ HARM = "| harmfulness | harmful | random | 0.99 | 1.95 | 3.976 [3.876, 4.176] |"
 )
 def test_a_study_of_the_paper_stands_next_to_it(tables, grid, published, harm, compared):
     of_paper = replace(grid, model="qwen2.5-1.5b", published_rubric=published)
+    found = find(tables, of_paper)
     without, text = (
-        render(find(tables, one), one, name="tiny", record={}, sources_changed=False) for one in (grid, of_paper)
+        render(one, of_paper, name="tiny", record={}, sources_changed=False)
+        for one in (replace(found, paper=None), found)
     )
     before, section, after = re.split(r"(?s)(## Next to the paper\n.*?)(?=## How)", text)
 
@@ -246,6 +265,59 @@ def test_an_unfinished_run_stops_the_report_before_anything_is_written(study, fo
     rows = [dict(zip(columns, line.split(","), strict=True)) for line in lines[1:] if ",contaminated," not in line]
     write_table(folder / "activation_spaces.csv", columns, rows)
 
-    with pytest.raises(UserError, match=r"contaminated, uncentred: .* missing"):
+    with pytest.raises(UserError, match=r"contaminated, uncentred, last prompt token: .* missing"):
         write_report(folder, study, sources_changed=False)
     assert not list(folder.glob("*.png"))
+
+
+@pytest.mark.slow
+def test_the_report_on_appendices_has_their_sections_alone_and_needs_no_overlap_of_updates(appendices, folder):
+    (folder / "update_spaces.csv").unlink()
+    found = write_report(folder, study_of(appendices), sources_changed=False)
+    text = (folder / "README.md").read_text()
+
+    assert (found.updates, found.orthogonal, found.parallel, found.energy) == (None, None, (), ())
+    embedded = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+    assert sorted(embedded) == sorted(path.name for path in folder.glob("*.png"))
+    assert {re.search(r"Appendix [IJK.0-9]+", line).group() for line in text.splitlines() if "(Appendix" in line} == {
+        "Appendix I", "Appendix J", "Appendix K.1", "Appendix K.2", "Appendix K.3",
+    }  # fmt: skip
+    assert "Experiment 2" not in text
+    assert "Experiment 3" not in text
+    assert "### At the last generated token" in text
+    assert "| prompt tokens 0 to 7, stacked | reference | uncentred | -0.03 [seeds" in text
+    assert "| [Parallel projection of single layers](figure_18.png) | answers to Figure 18 of the paper |" in text
+    assert "| last prompt token | useful | centred | refusal-harmful_2 |" in text
+    assert "| 9 | out | +0.93" in text
+    assert "useful-refusal" not in text
+    assert "&#" not in text
+    assert "\n\n\n" not in text
+
+
+def test_one_seed_claims_no_agreement(tables, grid, appendices):
+    for one in (replace(grid, seeds=(1,)), replace(appendices, seeds=(4,))):
+        text = render(find(tables, one), one, name="tiny", record={}, sources_changed=False)
+        assert f"All numbers are of one seed ({one.seeds[0]}): whether another training would agree" in text
+        assert "[seeds" not in text
+        assert "every seed" not in text
+        assert "in the one seed" in text
+
+
+def test_a_section_whose_lines_are_promised_must_be_complete(tables, appendices):
+    for column, value in (("layers", "3"), ("metric", "general_ability"), ("others", "out")):
+        less = replace(tables, projection=tables.projection[tables.projection[column] != value])
+        with pytest.raises(UserError, match="missing"):
+            find(less, appendices)
+
+
+def test_lines_of_one_scheme_have_its_section_alone(tables, appendices):
+    parallel = replace(appendices, single_layers=appendices.single_layers[:2], scored=appendices.scored[:1])
+    text = render(find(tables, parallel), parallel, name="tiny", record={}, sources_changed=False)
+    assert "figure_18" in text
+    assert "figure_19" not in text
+    assert "figure_20" in text
+    assert "figure_21" not in text
+    utility = replace(appendices, single_layers=appendices.single_layers[2:3])
+    text = render(find(tables, utility), utility, name="tiny", record={}, sources_changed=False)
+    assert "figure_19" in text
+    assert "Share of the contaminated gap" not in text

@@ -6,13 +6,14 @@ import pandas as pd
 import pytest
 
 from safety_spaces.errors import UserError
-from safety_spaces.evidence import selection
+from safety_spaces.evidence import overlaps, selection
 
-USEFUL = {"task": "useful", "scheme": "parallel", "basis": "random", "metric": "utility"}
+USEFUL = {"line": ("useful", "parallel", "utility"), "basis": "random"}
+TOKEN = {"position": "last_prompt_token"}
 
 
 def test_layer_overlap_leaves_vectors_and_the_embedding_out(tables, grid):
-    rows = selection.layer_overlap(tables.update_spaces, grid, layer=7)
+    rows = overlaps.layer_overlap(tables.update_spaces, grid, layer=7)
     one = rows[(rows.seed == 4) & (rows.pair == "useful-reference") & (rows.eta == 0.6)].iloc[0]
 
     assert len(rows) == 3 * 3 * 4
@@ -25,13 +26,15 @@ def test_layer_overlap_leaves_untouched_tensors_out(tables, grid):
     table = tables.update_spaces.copy()
     table.loc[table.tensor == "7.q_proj", ["mso", "mso_chance", "cosine"]] = float("nan")
 
-    one = selection.layer_overlap(table, grid, layer=7).iloc[0]
+    one = overlaps.layer_overlap(table, grid, layer=7).iloc[0]
 
     assert one.mso_chance == pytest.approx(0.1 * 0.01 + 0.02)  # down_proj alone
 
 
 def test_window_overlap_is_the_mean_over_states_7_and_8(tables, grid):
-    rows = selection.window_overlap(tables.activation_spaces, grid, checkpoint="contaminated", centred=True)
+    rows = overlaps.window_overlap(
+        tables.activation_spaces, grid, **TOKEN, pairs=grid.activation_pairs, checkpoint="contaminated", centred=True
+    )
     one = rows[(rows.seed == 1) & (rows.pair == "useful-harmful_2") & (rows.eta == 0.5)].iloc[0]
 
     assert one.mso == pytest.approx(0.3 * 0.5 * 1.2 * 0.5 + 0.02 * 7.5 + 0.004)
@@ -42,11 +45,13 @@ def test_window_overlap_is_the_mean_over_states_7_and_8(tables, grid):
     ("fraction", "count", "layer"), [(0.7, 10, 7), (0.29, 100, 29), (0.85, 28, 23), (0.57, 100, 57)]
 )
 def test_part_of_is_exact_in_decimals(fraction, count, layer):
-    assert selection.part_of(fraction, count) == layer
+    assert overlaps.part_of(fraction, count) == layer
 
 
 def test_percentile_layers(tables, grid):
-    assert selection.percentile_layers(tables.update_spaces, grid) == {0.7: 7, 0.85: 8}
+    assert overlaps.shown_layers(tables.update_spaces, grid) == {7: (0.7,), 8: (0.85,)}
+    closer = replace(grid, percentiles=(0.7, 0.72, 0.85))
+    assert overlaps.shown_layers(tables.update_spaces, closer) == {7: (0.7, 0.72), 8: (0.85,)}
 
 
 def test_base_may_have_no_seed_or_every_seed(tables, grid):
@@ -61,6 +66,7 @@ def test_base_may_have_no_seed_or_every_seed(tables, grid):
 def test_replicates_single_layers_and_other_matchings_stay_out(tables, grid):
     table = tables.projection.copy()
     odd = [table.assign(replicate=1), table.assign(layers="3"), table.assign(matching="energy")]
+    odd.append(table.assign(others="out"))
     for other in odd:
         other["value"] = 99.0
     projected = [other[other.scheme != "none"] for other in odd]
@@ -118,20 +124,39 @@ def test_controls_need_their_closed_form(tables, grid):
 @pytest.mark.parametrize("change", [{"seeds": (0, 9)}, {"update_etas": (0.5,)}, {"update_pairs": ("dpo-harmful",)}])
 def test_updates_missing_from_the_table_are_an_error(tables, grid, change):
     with pytest.raises(UserError, match=r"layer 8: .* cells missing"):
-        selection.layer_overlap(tables.update_spaces, replace(grid, **change), layer=8)
+        overlaps.layer_overlap(tables.update_spaces, replace(grid, **change), layer=8)
 
 
 def test_a_layer_outside_the_model_is_an_error(tables, grid):
     with pytest.raises(UserError, match=r"layer 40: .* tensor any tensor"):
-        selection.layer_overlap(tables.update_spaces, grid, layer=40)
+        overlaps.layer_overlap(tables.update_spaces, grid, layer=40)
 
 
 def test_a_table_without_layers_is_an_error(tables, grid):
     with pytest.raises(UserError, match="no row belongs to a layer"):
-        selection.percentile_layers(tables.update_spaces[tables.update_spaces.layer.isna()], grid)
+        overlaps.shown_layers(tables.update_spaces[tables.update_spaces.layer.isna()], grid)
 
 
 @pytest.mark.parametrize("checkpoint", ["harmful", "dpo"])
 def test_activations_missing_from_the_table_are_an_error(tables, grid, checkpoint):
-    with pytest.raises(UserError, match=f"{checkpoint}, uncentred: .* cells missing"):
-        selection.window_overlap(tables.activation_spaces, grid, checkpoint=checkpoint, centred=False)
+    with pytest.raises(UserError, match=f"{checkpoint}, uncentred, last prompt token: .* cells missing"):
+        overlaps.window_overlap(
+            tables.activation_spaces,
+            grid,
+            **TOKEN,
+            pairs=grid.activation_pairs,
+            checkpoint=checkpoint,
+            centred=False,
+        )
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("window_of", "prompt"), ("window_start", 1), ("window_stop", 3), ("window_combine", "stacked")],
+)
+def test_a_window_is_told_from_others_by_all_that_it_says(tables, appendices, column, value):
+    table, window = tables.activation_spaces, appendices.windows[1]
+    wanted = overlaps.at_position(table, window)
+
+    assert set(wanted.window_start) == {2}
+    assert len(overlaps.at_position(pd.concat([wanted, wanted.assign(**{column: value})]), window)) == len(wanted)

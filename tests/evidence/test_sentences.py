@@ -1,12 +1,16 @@
 """Sentences flip when the numbers flip, and hold the numbers they judge."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from safety_spaces.evidence import sentences
 from safety_spaces.evidence.findings import find
+from safety_spaces.evidence.findings.overlap import find_layerwise
 from safety_spaces.evidence.findings.paper import Line, Order, PaperFinding
+from safety_spaces.evidence.findings.robustness import find_general_ability, find_over_refusal
+from safety_spaces.evidence.findings.single_layers import find_single_layers
 from safety_spaces.evidence.statistics import Estimate
 
 
@@ -152,3 +156,160 @@ def test_order_next_to_the_paper():
 
     assert "fine-tuned: utility of useful +0.97 (n = 16); harmfulness of harmful undefined (n = 7). Scores" in sentence
     assert sentences.paper_order(PaperFinding((), ())).startswith("No projected model of the paper was scored here")
+
+
+def test_layerwise_flips(tables, shifted, grid):
+    assert "Agrees with the paper.** At no layer" in sentences.layerwise(find_layerwise(tables.update_spaces, grid))
+    moved = shifted("update_spaces", "mso", 0.5, pair="harmful-reference", layer=4)
+    sentence = sentences.layerwise(find_layerwise(moved.update_spaces, grid))
+    assert "Differs from the paper.** Harmful and reference are the closest pair in every seed at 1 of 10" in sentence
+    assert "layers: 4 (closest pair of 10 layers, on the mean over seeds: useful-harmful at 9, " in sentence
+    in_one = shifted("update_spaces", "mso", 0.5, pair="harmful-reference", layer=4, seed=1)
+    assert "Undecided.** Harmful and reference are the closest pair in some seeds only, at layers 4 " in (
+        sentences.layerwise(find_layerwise(in_one.update_spaces, grid))
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ({}, "Differs from the paper.** At more than half of the states of every checkpoint"),
+        ({"checkpoint": "useful"}, "Undecided.** Harmful prompts overlap more with one another at more than half"),
+        ({"layer": 3}, "Agrees with the paper.** In no checkpoint do harmful prompts"),
+    ],
+)
+def test_states_flip(shifted, grid, where, expected):
+    moved = shifted("activation_spaces", "mso", 0.2, pair="harmful_1-harmful_2", **where)
+    sentence = sentences.states(find(moved, grid).states[:3])
+    assert expected in sentence
+    assert f"useful at {1 if 'layer' in where else 11} of 11" in sentence
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (
+            {},
+            "Differs from the paper.** Harmful prompts overlap more with one another than with useful ones: in 6 of 6",
+        ),
+        ({"window_of": "prompt"}, "Agrees with the paper.** Harmful prompts do not always overlap more"),
+    ],
+)
+def test_windows_flip(shifted, appendices, where, expected):
+    moved = shifted(
+        "activation_spaces", "mso", 0.2, pair="harmful_1-harmful_2", position="early_window", centred=True, **where
+    )
+    windows = find(moved, appendices).windows
+    centred = sentences.windows([one for one in windows if one.centred])
+    assert expected in centred
+    assert ("in 3 of 6" in centred) == bool(where)
+    assert "in 0 of 6" in sentences.windows([one for one in windows if not one.centred])
+
+
+def test_refusal_flips(tables, shifted, appendices):
+    assert "Differs from the paper.**" in sentences.activations(find(tables, appendices).refusal[:3])
+    moved = shifted("activation_spaces", "mso", 0.3, pair="refusal-harmful_2")
+    sentence = sentences.activations(find(moved, appendices).refusal[:3])
+    assert "Agrees with the paper.** In no checkpoint" in sentence
+    assert "minus the larger refusal-harmful one, uncentred" in sentence
+
+
+def test_removal_flips(tables, shifted, appendices):
+    assert "Agrees with the paper.** No layer alone" in sentences.removal(
+        find_single_layers(tables.projection, appendices).removals
+    )
+    where = {"scheme": "orthogonal", "metric": "harmfulness"}
+    moved = shifted("projection", "value", -0.6, **where, layers="3", others="whole", basis="top_k")
+    sentence = sentences.removal(find_single_layers(moved.projection, appendices).removals)
+    assert (
+        "Differs from the paper.** Removal is selective, more than that of random directions, in layers 3 (others"
+        in (sentence)
+    )
+    assert "6 cases of 3 layers were looked at" in sentence
+    still = find_single_layers(
+        shifted("projection", "value", 2.0, **where, basis="top_k").projection, appendices
+    ).removals
+    assert "Undecided.** No single layer removes harmfulness beyond the noise" in sentences.removal(still)
+    assert "there is no gap" in sentences.removal(None)
+
+
+def test_carriage_flips(tables, shifted, appendices):
+    assert "Agrees with the paper.** No layer alone" in (
+        sentences.carriage(find_single_layers(tables.projection, appendices).carriages)
+    )
+    where = {"scheme": "parallel", "metric": "harmfulness", "basis": "top_k"}
+    moved = shifted("projection", "value", -0.9, **where, layers="9", others="whole")
+    sentence = sentences.carriage(find_single_layers(moved.projection, appendices).carriages)
+    assert (
+        "Differs from the paper.** Harmful behaviour is carried without useful behaviour in layers 9 (others whole)"
+        in (sentence)
+    )
+    moved = shifted("projection", "value", 1.0, **where, others="whole")
+    moved = replace(moved, projection=moved.projection[moved.projection.others != "out"])
+    whole = replace(
+        appendices, single_layers=tuple(replace(one, others=("whole",)) for one in appendices.single_layers)
+    )
+    assert "Undecided.** No single layer moves" in sentences.carriage(
+        find_single_layers(moved.projection, whole).carriages
+    )
+    assert "there is no gap" in sentences.carriage(None)
+
+
+@pytest.mark.parametrize(
+    ("amount", "where", "expected"),
+    [
+        (0.0, {}, "Agrees with the paper.** General ability of useful, parallel stays within the noise"),
+        (-0.1, {"basis": "random"}, "Differs from the paper.** General ability of useful, parallel falls"),
+        (0.1, {"basis": "random"}, "Differs from the paper.** General ability of useful, parallel rises"),
+        (
+            -1.0,
+            {"basis": "top_k", "fraction": 0.5, "seed": 4},
+            "Undecided.** General ability of useful, parallel changes",
+        ),
+    ],
+)
+def test_general_ability_flips(shifted, appendices, amount, where, expected):
+    chosen = {"task": "useful", "metric": "general_ability", "scheme": "parallel", **where}
+    moved = shifted("projection", "value", amount, **chosen)
+    if "seed" in where:  # the others on the other side of both models
+        moved = replace(moved, projection=moved.projection.copy())
+        rows = moved.projection
+        cell = (rows.metric == "general_ability") & (rows.basis == "top_k") & (rows.fraction == 0.5)
+        rows.loc[cell & (rows.seed != 4), "value"] += 0.2
+    sentence = sentences.general_ability(find_general_ability(moved.projection, appendices)[0])
+    assert expected in sentence
+    assert "chance 0.25" in sentence
+    assert "5 worked examples" in sentence
+
+
+def test_general_ability_at_chance_decides_nothing(shifted, appendices):
+    moved = shifted("projection", "ci_low", -0.5, task="reference", metric="general_ability")
+    assert "Undecided.** General ability of useful, parallel: the reference has none" in (
+        sentences.general_ability(find_general_ability(moved.projection, appendices)[0])
+    )
+
+
+@pytest.mark.parametrize(
+    ("amount", "where", "expected"),
+    [
+        (
+            0.0,
+            {"scheme": "parallel"},
+            "Agrees with the paper.** Projection of harmful, parallel induces no over-refusal",
+        ),
+        (0.3, {"scheme": "parallel"}, "Differs from the paper.** Projection of harmful, parallel induces over-refusal"),
+        (0.96, {"scheme": "none"}, "Undecided.** Over-refusal of harmful, parallel: its models refuse nearly"),
+    ],
+)
+def test_over_refusal_flips(shifted, appendices, amount, where, expected):
+    moved = shifted("projection", "value", amount, task="harmful", metric="over_refusal", **where)
+    sentence = sentences.over_refusal(find_over_refusal(moved.projection, appendices)[0])
+    assert expected in sentence
+    assert "judge keywords" in sentence
+
+
+def test_over_refusal_of_one_seed_alone_decides_nothing(shifted, appendices):
+    moved = shifted("projection", "value", 0.3, task="harmful", metric="over_refusal", scheme="parallel", seed=4)
+    assert "Undecided.** Over-refusal of harmful, parallel rises beyond the noise, but not in every seed" in (
+        sentences.over_refusal(find_over_refusal(moved.projection, appendices)[0])
+    )

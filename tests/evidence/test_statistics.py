@@ -102,7 +102,7 @@ def test_numbers_without_ranks_have_no_rank_correlation(first, second):
 
 
 def test_contrast_is_the_mean_and_the_extremes():
-    assert contrast([0.25, 0.5, 0.0], noise=0.1) == Contrast(0.25, 0.0, 0.5, 0.1)
+    assert contrast([0.25, 0.5, 0.0], noise=0.1) == Contrast(0.25, 0.0, 0.5, 0.1, 3)
 
 
 @pytest.mark.parametrize(

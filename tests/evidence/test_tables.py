@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from safety_spaces.errors import UserError
-from safety_spaces.evidence.tables import COUNTS, FILES, TEXTS, read_table
+from safety_spaces.evidence.tables import COUNTS, FILES, TEXTS, read_table, read_tables
 
 
 def test_types_of_columns(tables):
@@ -85,3 +85,28 @@ def test_numbers_survive(tables):
 
     assert np.isfinite(kept).all()
     assert kept.max() == 1.0
+
+
+def test_a_study_without_update_spaces_has_a_table_without_rows(written, tmp_path):
+    for name in ("projection", "energy", "activation_spaces"):
+        (tmp_path / f"{name}.csv").write_bytes((written / f"{name}.csv").read_bytes())
+    without = read_tables(tmp_path, ("projection", "energy", "activation_spaces"))
+
+    assert len(without.update_spaces) == 0
+    assert tuple(without.update_spaces.columns) == FILES["update_spaces"][0]
+    assert len(without.energy) > 0
+    with pytest.raises(UserError, match="no such table"):
+        read_tables(tmp_path)
+
+
+def test_columns_of_the_appendices(tables):
+    windows = tables.activation_spaces[tables.activation_spaces.position == "early_window"]
+    columns = [windows[name] for name in ("window_of", "window_start", "window_stop", "window_combine")]
+    assert set(zip(*columns, strict=True)) == {
+        ("prompt", 0, 8, "stacked"), ("generated", 2, 4, "averaged"),
+    }  # fmt: skip
+    tokens = tables.activation_spaces[tables.activation_spaces.position != "early_window"]
+    assert tokens.window_start.isna().all()
+    assert set(tokens.window_of) == {""}
+    assert set(tables.projection.others) == {"", "whole", "out"}
+    assert set(tables.projection[tables.projection.metric == "general_ability"].shots) == {5}

@@ -31,6 +31,12 @@ def test_everything_that_a_study_takes_from_the_hub_is_fetched_once(fetched):
     assert sorted(fetched) == sorted({"meta-llama/Llama-3.2-1B@4e2", "meta-llama/Llama-3.2-1B-Instruct@921"} | SETS)
 
 
+def test_what_the_appendices_ask_is_fetched_too(fetched, monkeypatch):
+    monkeypatch.setattr(ahead, "is_on_hub", lambda _: False)
+    assert ahead.ahead(command_of(ROOT / "configs/qwen2.5-1.5b-appendices.yaml", "--download"))
+    assert sorted(fetched) == sorted(SETS | {"mmlu", "mmlu_dev", "xstest", "extended_refusal"})
+
+
 def test_a_role_that_is_trained_and_a_local_copy_are_not_fetched(fetched, tmp_path):
     path = tmp_path / "study.yaml"
     (tmp_path / "here.csv").write_text("goal,target\nwake the owl,no\n")
@@ -108,8 +114,7 @@ def test_what_a_study_names_is_looked_at_before_hours_of_work(tmp_path, lines, m
 
 def test_a_missing_key_is_said_at_once(tmp_path, monkeypatch, caplog):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(inputs, "forbidden_prompts", lambda _: None)
-    monkeypatch.setattr(inputs, "utility_rows", lambda _: None)
+    monkeypatch.setattr(inputs, "asked", lambda *_: None)
     inputs.check_asked(command_of(ROOT / "configs/llama-3.2-1b.yaml"))
     assert "no OPENAI_API_KEY: answers will be generated, and not judged" in caplog.text
 

@@ -1,4 +1,4 @@
-"""Experiments 3 and 4 against plain code: dense SVDs and one forward pass per prompt."""
+"""Experiment 3 against plain code: dense SVDs."""
 
 import json
 from pathlib import Path
@@ -6,26 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from safetensors.torch import load_file
 
-from safety_spaces.experiments.command import parse_command
-from safety_spaces.experiments.texts import activation_prompts
+from tests.experiments.plain import plain_mso
 from tests.pico import PICO, copy_run, run_script
 
 ETAS = PICO["update_spaces"]["etas"]
 SEED = PICO["seeds"][1]
-
-
-def plain_mso(first: np.ndarray, second: np.ndarray, eta: float) -> tuple[float, int, int]:
-    """Equations 8 to 10 with full SVDs."""
-    bases = []
-    for columns in (first, second):
-        U, sigma, _ = np.linalg.svd(columns, full_matrices=False)
-        share = np.cumsum(sigma**2) / np.sum(sigma**2)
-        bases.append(U[:, : int(np.searchsorted(share, eta - 1e-12)) + 1])
-    S = bases[0].T @ bases[1]
-    return float((S**2).sum() / min(S.shape)), *S.shape
 
 
 def load(folder: Path, role: str) -> dict[str, np.ndarray]:
@@ -53,42 +40,6 @@ def test_overlaps_of_updates_are_those_of_dense_svds(finished):
             both = update[first][name].ravel(), update[second][name].ravel()
             cosine = np.dot(*both) / np.linalg.norm(both[0]) / np.linalg.norm(both[1])
             assert row.cosine == pytest.approx(cosine, abs=1e-5)
-
-
-@pytest.mark.parametrize("centred", [False, True])
-def test_overlaps_of_activations_are_those_of_single_forward_passes(finished, centred):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    table = pd.read_csv(finished / "results/pico/activation_spaces.csv")
-    table = table[(table.seed == SEED) & (table.checkpoint == "contaminated") & (table.centred == centred)]
-    assert set(table.layer) == {0, 1, 2}
-    folder = finished / f"runs/pico/seed-{SEED}/checkpoints/contaminated"
-    model, tokenizer = (
-        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
-        AutoTokenizer.from_pretrained(folder),
-    )
-    arguments = [str(finished / "study.yaml"), "--runs", str(finished / "runs"), "--results", str(finished / "results")]
-    command = parse_command("", arguments)
-    states = {}
-    for name in ("useful", "harmful_1", "harmful_2"):
-        vectors = []
-        for prompt in activation_prompts(command, name):
-            with torch.no_grad():
-                output = model(**tokenizer(prompt, return_tensors="pt"), output_hidden_states=True)
-            vectors.append(torch.stack([state[0, -1] for state in output.hidden_states]).double().numpy())
-        states[name] = np.stack(vectors)  # prompts, states, hidden
-        if centred:
-            states[name] = states[name] - states[name].mean(axis=0)
-    for row in table.itertuples():
-        first, second = (states[name][:, row.layer].T for name in row.pair.split("-"))
-        if centred and row.layer == 0:  # every prompt ends in the same token, so its embedding does not vary
-            assert (row.k_first, row.k_second) == (0, 0)
-            assert np.isnan(row.mso)
-            continue
-        mso, k_first, k_second = plain_mso(first, second, row.eta)
-        assert (row.k_first, row.k_second) == (k_first, k_second)
-        assert row.mso == pytest.approx(mso, abs=1e-4)
-        assert (row.n_first, row.n_second) == (12, 12)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import yaml
 from safetensors.torch import load_file
 
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.cells import cells_per_seed
+from safety_spaces.experiments.cells import projected_cells
 from safety_spaces.experiments.command import parse_command
-from safety_spaces.experiments.costs import activation_bytes, judge_dollars, training_bytes, training_hours
+from safety_spaces.experiments.costs import activation_bytes, counts, judge_dollars, training_bytes, training_hours
 from safety_spaces.experiments.plan import check_memory, plan
 from safety_spaces.experiments.sizes import architecture_shapes, base_architecture, factor_size
 from safety_spaces.study import load_study
@@ -29,7 +29,8 @@ def test_the_plan_counts_parameters_checkpoints_and_cells(finished):
     assert f"{len(projection)} scores" in text
     energy = pd.read_csv(finished / "results/pico/energy.csv")
     assert f"{(energy.tensor == 'all').sum()} energies" in text
-    assert cells_per_seed(command)["scores"] * 2 == (projection.scheme != "none").sum()
+    scored = sum(len(metrics) for metrics in projected_cells(command.study, 0).values())
+    assert scored * 2 == (projection.scheme != "none").sum()
 
 
 @pytest.mark.parametrize(("changes", "flags", "factors"), [
@@ -45,7 +46,9 @@ def test_the_plan_knows_what_will_lie_on_disk(tmp_path, changes, flags, factors)
     assert f"factors on disk {size} a seed, removed at the end unless --keep-factors" in plan(command)
 
 
-MODELS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml") if path.stem.startswith(("qwen", "llama")))
+CONFIGS = [path.stem for path in (ROOT / "configs").glob("*.yaml") if path.stem.startswith(("qwen", "llama"))]
+APPENDICES = sorted(name for name in CONFIGS if name.endswith("-appendices"))
+MODELS = sorted(set(CONFIGS) - set(APPENDICES))
 
 
 def of_model(name: str, tmp_path, **changes):
@@ -67,6 +70,30 @@ def test_a_model_of_the_paper_is_planned_before_any_download(name, tmp_path):
     assert "stopped before 30.00" in text
     given = sum(role.get("path") is not None for role in load_roles(name))
     assert f"{5 - given} still to be made, {given} to be downloaded" in text
+
+
+@pytest.mark.parametrize("name", APPENDICES)
+def test_the_appendices_of_a_model_are_planned(name, tmp_path):
+    """Five baselines of all four metrics; cells of 3 bases and 5 fractions for each task, layer and other layers."""
+    command = of_model(name, tmp_path)
+    scored, cells = command.study.projection.scored, 3 * 5
+    models = {one: cells * (1 if one.layers is None else 2 * len(one.layers)) for one in scored}
+    of = {metric: 5 + sum(models[one] for one in scored if metric in one.metrics) for metric in SIZES}
+    found = counts(command)
+    assert {metric: number // SIZES[metric] for metric, number in found.asked.items()} == of
+    assert found.models == 5 + sum(models.values())
+    assert found.scores == sum(of.values())
+    assert found.generations == sum(of[metric] * SIZES[metric] for metric in of if metric != "general_ability")
+    text = plan(command)
+    check_memory(command)
+    assert f"{found.models:,} models, {found.scores:,} scores; {found.generations:,} generations" in text
+    assert f"{of['general_ability'] * 14_042:,} multiple-choice questions" in text
+    assert f"over_refusal: {of['over_refusal'] * 250:,} calls of " in text
+    assert "update_spaces" not in text
+
+
+SIZES = {"utility": 1319, "harmfulness": 520, "general_ability": 14_042, "over_refusal": 250}
+"""Prompts of the public sets; of XSTest, those that are harmless."""
 
 
 def load_roles(name: str) -> list[dict]:

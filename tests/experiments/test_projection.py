@@ -86,6 +86,11 @@ def test_the_table_has_every_cell_once(projection):
     assert len(projection) == 2 * (
         5 * 2 + 6 * 5 * 3
     )  # seeds x (checkpoints x metrics + lines x (basis, draw) x fractions)
+    assert set(projection.layers) == {"all"}
+    assert list(projection.columns[-2:]) == ["others", "shots"]
+    assert set(projection.others) == {""}
+    shots = projection.groupby("metric")["shots"].agg(set)
+    assert dict(shots) == {"utility": {"0"}, "harmfulness": {""}}
 
 
 def test_parallel_and_orthogonal_energies_of_a_cell_add_to_one(projection):
@@ -192,8 +197,10 @@ def test_factors_are_removed_at_the_end_unless_they_are_to_be_kept(finished, tmp
     command = parse_command("", [str(folder / "study.yaml"), "--runs", str(folder / "runs")])
     numbers = sum(tensor.numel() for file in stored[0] for tensor in load_file(file).values())
     shapes = stored_shapes(folder / "runs/pico/checkpoints/base")
-    assert sum(factor_size(name, shape, side="left") for name, shape in shapes.items()) == numbers
-    assert f"factors on disk {4 * numbers / 1000:.3g} KB a seed, removed at the end" in plan(command)
+    planned = sum(factor_size(name, shape, side="left") for name, shape in shapes.items())
+    # An update may have a direction less than its shape allows: after few steps some have next to none.
+    assert 0.99 * planned <= numbers <= planned
+    assert f"factors on disk {4 * planned / 1000:.3g} KB a seed, removed at the end" in plan(command)
     assert run_script("projection", folder / "study.yaml", folder) == 0
     assert not any(path.exists() for path in factors)
 

@@ -34,7 +34,7 @@ def test_the_published_study_sets_every_deviation():
     assert (default.corpora["contaminated"].mixing, published.corpora["contaminated"].mixing) == ("replace", "add")
     for section, fields in {
         "projection": ("rounding", "weights_dtype", "tied"),
-        "activation_spaces": ("position", "toxigen"),
+        "activation_spaces": ("positions", "toxigen"),
         "training": ("precision", "weight_decay"),
         "evaluation": ("template",),
     }.items():

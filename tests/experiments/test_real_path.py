@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM
 from safety_spaces.experiments.checkpoints import finished_checkpoint, identity
 from safety_spaces.experiments.command import Command, parse_command
 from safety_spaces.experiments.models import live_model, open_role
-from safety_spaces.experiments.texts import corpus_facts, forbidden_prompts, role_rows
+from safety_spaces.experiments.questions import asked_prompts
+from safety_spaces.experiments.texts import corpus_facts, role_rows
 from safety_spaces.miniature.corpora import write_corpora
 from tests.pico import ROOT, SCRIPTS, SIZES, run_script
 from tests.pico_model import pico_model, pico_tokenizer
@@ -139,10 +140,10 @@ def test_the_whole_study_runs_on_folders_and_files_of_a_user(world, tmp_path):
 def test_one_field_puts_every_instruction_into_the_models_own_template(world, tmp_path):
     command = command_of(world, tmp_path, training={"template": "chat"})
     goals = pd.read_csv(world / "data/harmful_behaviors.csv").goal
-    assert forbidden_prompts(command).asked == [f"<|user|> {goal} <|assistant|>" for goal in goals[:5]]
+    assert asked_prompts(command, "harmfulness").texts == [f"<|user|> {goal} <|assistant|>" for goal in goals[:5]]
     assert all(row["prompt"].startswith("<|user|> ") for row in role_rows(command, "harmful"))
     plain = command_of(world, tmp_path)
-    assert forbidden_prompts(plain).asked[0] == f"### Instruction:\n{goals[0]}\n\n### Response:\n"
+    assert asked_prompts(plain, "harmfulness").texts[0] == f"### Instruction:\n{goals[0]}\n\n### Response:\n"
 
 
 def test_the_safe_rows_of_a_safety_tuning_share_no_prompt_with_the_harmful_ones(world, tmp_path):

@@ -141,8 +141,8 @@ def test_vectors_are_kept_or_dropped_by_policy(vectors, share):
     assert energies(matrix_U, matrix, vectors=vectors) == energies(matrix_U, matrix)
 
 
-def row(name, kind, energy, update):
-    return TensorEnergy(name, 0, kind, "random", 0.5, 0, 4, 2, energy, update, energy / 2)
+def row(name, kind, energy, update, layer=None):
+    return TensorEnergy(name, layer, kind, "random", 0.5, 0, 4, 2, energy, update, energy / 2)
 
 
 def test_totals_sum_energies_before_the_ratio():
@@ -156,12 +156,32 @@ def test_totals_sum_energies_before_the_ratio():
     assert found["kind:embed_tokens"].energy_kept == 8 / 20
 
 
+def test_totals_of_a_layer_sum_its_own_tensors():
+    rows = [
+        row("a", "q_proj", 1.0, 2.0, layer=0), row("b", "down_proj", 3.0, 10.0, layer=0),
+        row("c", "q_proj", 5.0, 7.0, layer=11), row("d", "norm", 0.5, 4.0, layer=11),
+        row("e", "norm", 9.0, 10.0), row("f", "embed_tokens", 8.0, 20.0),
+    ]  # fmt: skip
+    found = {total.name: total for total in totals([*rows, replace(rows[0], draw=1)]) if total.draw == 0}
+    layers = {name: total for name, total in found.items() if name.startswith("layer:")}
+    assert set(layers) == {"layer:0", "layer:11"}
+    assert (layers["layer:0"].energy_kept, layers["layer:0"].energy_expected) == (4 / 12, 2 / 12)
+    assert layers["layer:11"].energy_kept == 5.5 / 11
+    assert [(total.layer, total.kind, total.rank, total.k) for total in layers.values()] == [
+        (0, "", 8, 4),
+        (11, "", 8, 4),
+    ]
+    assert all(total.layer is None for name, total in found.items() if name not in layers)
+    assert found["all"].update == sum(total.update for total in layers.values()) + 30
+
+
 @pytest.mark.parametrize("vectors", ["project", "keep", "drop"])
 def test_vectors_outside_the_projection_are_totalled_by_kind_alone(vectors):
-    rows = [row("a", "q_proj", 1.0, 2.0), row("b", "norm", 3.0, 6.0)]
+    rows = [row("a", "q_proj", 1.0, 2.0, layer=3), row("b", "norm", 3.0, 6.0, layer=3)]
     found = {total.name: total for total in totals(rows, vectors=vectors)}
     assert found["kind:norm"].update == 6
-    assert found["all"].update == found["all_but_embeddings"].update == (8 if vectors == "project" else 2)
+    sums = {found[name].update for name in ("all", "all_but_embeddings", "layer:3")}
+    assert sums == {8 if vectors == "project" else 2}
 
 
 def test_totals_of_top_k_expect_nothing_and_ignore_order():

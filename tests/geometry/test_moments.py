@@ -68,6 +68,14 @@ def test_activation_mso_equals_the_mso_of_the_state_matrices():
         assert result.mso == pytest.approx(mso, rel=1e-6)
 
 
+@pytest.mark.parametrize(("spread", "rank"), [(1e-7, 0), (1e-3, 7)])
+def test_centred_states_that_differ_by_rounding_alone_have_no_directions(spread, rank):
+    X = (gaussian(11, seed=1) + spread * gaussian(8, 11, seed=2)).double()
+    moments = Moments.empty(11).update(X)
+    assert moment_factors(moments, centred=True).rank == rank
+    assert moment_factors(moments, centred=False).rank == rank + 1
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("at_once", [1, 20, 47, 1024])
 @pytest.mark.parametrize("index", [0, 2])

@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 
 from safety_spaces.errors import UserError
-from safety_spaces.study import Existing, SingleCorpus, Study, load_study, study_files
+from safety_spaces.study import Existing, SingleCorpus, Study, TokenWindow, load_study, study_files
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-@pytest.mark.parametrize("name", ["miniature", "miniature-as-published"])
+STUDIES = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in ("paper", "fsdp"))
+"""All but what studies extend, and a launcher's file."""
+
+
+@pytest.mark.parametrize("name", STUDIES)
 def test_committed_studies_load_and_survive_json(name: str) -> None:
     study = load_study(CONFIGS / f"{name}.yaml")
     assert study.name == name
@@ -33,7 +37,7 @@ def test_as_published_sets_every_deviation_and_nothing_else() -> None:
         "projection.rounding": "round",
         "projection.weights_dtype": "float16",
         "projection.tied": "twice",
-        "activation_spaces.position": "last_column",
+        "activation_spaces.positions": ["last_column"],
         "activation_spaces.toxigen": "unfiltered",
         "evaluation.template": "none",
         "evaluation.harmfulness.prompts": "published",
@@ -120,6 +124,56 @@ def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
         ("update_spaces: {pairs: [[useful, harmfull]]}",
          "update_spaces.pairs.0: no update is named 'harmfull'; did you mean harmful?"),
         ("update_spaces: {pairs: [[useful, useful]]}", "update_spaces.pairs.0: expected no entry twice"),
+        ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility], layers: []}]}",
+         "projection.scored.0.layers: expected at least 1 item"),
+        ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility], layers: [1, -1]}]}",
+         "projection.scored.0.layers.1: expected greater than or equal to 0, got -1"),
+        ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility], layers: [2, 0, 2]}]}",
+         "projection.scored.0.layers: expected no entry twice, got [2, 0, 2]"),
+        ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility], layers: all}]}",
+         "projection.scored.0.layers: expected a list, got 'all'"),
+        ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility], layers: [0], others: []}]}",
+         "projection.scored.0.others: expected at least 1 item"),
+        ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility], layers: [0], others: [in]}]}",
+         "projection.scored.0.others.0: expected 'whole' or 'out', got 'in'"),
+        ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility, utility]}]}",
+         "projection.scored.0.metrics: expected no entry twice"),
+        ("projection: {scored: [{task: useful, scheme: parallel, metrics: [fluency]}]}",
+         "projection.scored.0.metrics.0: expected 'utility', 'harmfulness', 'general_ability' or 'over_refusal'"),
+        ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility, general_ability]}]}",
+         "evaluation.general_ability: missing, though projection.scored.0 asks for it"),
+        ("projection: {scored: [{task: harmful, scheme: parallel, metrics: [over_refusal]}]}",
+         "evaluation.over_refusal: missing, though projection.scored.0 asks for it"),
+        ("evaluation: {general_ability: {dataset: mmlu}}", "evaluation.general_ability.fewshot: missing; add it"),
+        ("evaluation: {general_ability: {fewshot: 0, prompts: 0}}",
+         "evaluation.general_ability.prompts: expected greater than or equal to 1, got 0"),
+        ("evaluation: {over_refusal: {where: {label: safe}}}",
+         "evaluation.over_refusal.max_new_tokens: missing; add it"),
+        ("evaluation: {over_refusal: {max_new_tokens: 3, judge: {kind: oracle}}}",
+         "evaluation.over_refusal.judge: expected a kind of judge: rubric, keywords, classifier or service"),
+        ("activation_spaces: {positions: []}", "activation_spaces.positions: expected at least 1 item"),
+        ("activation_spaces: {positions: [last_prompt_token, last_prompt_token]}",
+         "activation_spaces.positions: expected no entry twice"),
+        ("activation_spaces: {positions: [first_token]}",
+         "activation_spaces.positions.0: expected 'last_prompt_token', 'last_generated_token' or 'last_column'"),
+        ("activation_spaces: {position: last_column}",
+         "activation_spaces.position: unknown key; did you mean positions?"),
+        ("activation_spaces: {positions: [{of: prompt, start: 3, stop: 3, combine: stacked}]}",
+         "activation_spaces.positions.0.stop: expected more than start (3), got 3"),
+        ("activation_spaces: {positions: [{of: prompt, start: 5, stop: 2, combine: averaged}]}",
+         "activation_spaces.positions.0.stop: expected more than start (5), got 2"),
+        ("activation_spaces: {positions: [{of: prompt, start: -1, stop: 2, combine: averaged}]}",
+         "activation_spaces.positions.0.start: expected greater than or equal to 0, got -1"),
+        ("activation_spaces: {positions: [{of: prompt, stop: 2}]}",
+         "activation_spaces.positions.0.combine: missing; add it"),
+        ("activation_spaces: {positions: [{of: answer, stop: 2, combine: stacked}]}",
+         "activation_spaces.positions.0.of: expected 'prompt' or 'generated', got 'answer'"),
+        ("activation_spaces: {positions: [last_column, last_generated_token]}",
+         "activation_spaces.positions: expected last_column without positions in the answer"),
+        ("activation_spaces: {positions: [{of: generated, stop: 2, combine: stacked}, last_column]}",
+         "give one of them a study of its own"),
+        ("update_spaces: {pairs: []}", "update_spaces.pairs: expected at least 1 item"),
+        ("update_spaces: 3", "update_spaces: expected a mapping of keys to values, got 3"),
         ("activation_spaces: {etas: []}", "activation_spaces.etas: expected at least 1 item"),
         ("activation_spaces: {window: [0.9, 0.65]}", "activation_spaces.window: expected numbers that increase"),
         ("activation_spaces: {checkpoints: [referense]}", "no role is named 'referense'; did you mean reference?"),
@@ -191,6 +245,24 @@ def test_a_file_that_cannot_be_a_study(tmp_path: Path, content: str, message: st
     with pytest.raises(UserError) as caught:
         load_study(path)
     assert message in str(caught.value)
+
+
+def test_a_study_may_leave_the_overlap_of_updates_to_another(write_study: Callable[[str], Path]) -> None:
+    assert load_study(write_study("update_spaces: null")).update_spaces is None
+
+
+def test_last_column_goes_with_tokens_of_the_prompt(write_study: Callable[[str], Path]) -> None:
+    window = "{of: prompt, stop: 2, combine: stacked}"
+    study = load_study(write_study(f"activation_spaces: {{positions: [last_column, last_prompt_token, {window}]}}"))
+    window = TokenWindow(of="prompt", start=0, stop=2, combine="stacked")
+    assert study.activation_spaces.positions == ("last_column", "last_prompt_token", window)
+    assert not study.activation_spaces.reads_answers
+
+
+def test_layers_are_projected_with_the_others_whole_and_out(write_study: Callable[[str], Path]) -> None:
+    entry = "{task: useful, scheme: parallel, metrics: [utility], layers: [0, 4]}"
+    (scored,) = load_study(write_study(f"projection: {{scored: [{entry}]}}")).projection.scored
+    assert (scored.layers, scored.others) == ((0, 4), ("whole", "out"))
 
 
 def test_reading_a_study_imports_nothing_heavy() -> None:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from io import BytesIO
 from math import ceil
 from pathlib import Path
+from typing import Literal
 
 from matplotlib import style
 from matplotlib.artist import Artist
@@ -44,11 +45,30 @@ def house_style() -> AbstractContextManager[None]:
     return style.context(["default", RULES], after_reset=True)
 
 
+Sharing = Literal["none", "row", "all"]
+PANEL, SMALL_PANEL = (3.4, 2.7), (1.9, 1.75)
+ENTRY = 2.4  # inches that an entry of a legend takes
+
+
 def panels(rows: int, columns: int, *, share_y: bool = False) -> tuple[Figure, list[Axes]]:
     """An empty figure and its rows * columns axes, row by row, sized to stay readable at 150 dots per inch."""
-    figure = Figure(figsize=(3.4 * columns, 2.7 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + 0.7), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
     return figure, list(axes.flat)
+
+
+def small_multiples(rows: int, columns: int, *, share_y: Sharing = "all") -> tuple[Figure, list[Axes]]:
+    """An empty figure of many small panels, row by row, that share the x axis, and the y axis of a row or of all."""
+    figure = Figure(
+        figsize=(max(SMALL_PANEL[0] * columns + 0.3, 2 * PANEL[0]), SMALL_PANEL[1] * rows + 1.4), layout="constrained"
+    )
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=share_y)
+    return figure, list(axes.flat)
+
+
+def note(figure: Figure, text: str) -> None:
+    """Say above the panels, small, what the figure is about."""
+    figure.suptitle(text, x=0.005, ha="left", fontsize=8.5, color=GREY)
 
 
 def dress(axes: Axes, *, title: str, x: str, y: str) -> None:
@@ -62,7 +82,7 @@ def legend(figure: Figure, axes: list[Axes]) -> None:
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    columns = ceil(len(entries) / 2) if len(entries) <= 8 else 3
+    columns = ceil(len(entries) / 2) if len(entries) <= 8 else max(3, int(figure.get_figwidth() // ENTRY))
     figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
 
 

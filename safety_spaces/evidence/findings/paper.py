@@ -12,7 +12,8 @@ from importlib.resources import files
 
 import pandas as pd
 
-from safety_spaces.evidence.selection import Grid, baseline, mean_score, scores
+from safety_spaces.evidence.grid import Grid
+from safety_spaces.evidence.selection import baseline, mean_score, scores
 from safety_spaces.evidence.statistics import Estimate, rank_correlation
 
 UNPROJECTED = "none"
@@ -78,9 +79,18 @@ def published(model: str, reference_kind: str) -> list[dict[str, str]]:
 
     A number that both tables print, that of base and of reference, stands under Table 4 alone.
     """
-    text = files("safety_spaces.evidence").joinpath("paper.csv").read_text(encoding="utf-8")
     wanted = {"model": model, "reference_kind": reference_kind}
-    return [row for row in csv.DictReader(text.splitlines()) if row.items() >= wanted.items()]
+    return [row for row in _rows() if row.items() >= wanted.items()]
+
+
+def models_of_paper() -> frozenset[str]:
+    """The models that the paper has, as the studies name them."""
+    return frozenset(row["model"] for row in _rows())
+
+
+def _rows() -> list[dict[str, str]]:
+    text = files("safety_spaces.evidence").joinpath("paper.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
 
 
 def _is_measured(row: Mapping[str, str], grid: Grid) -> bool:
@@ -97,7 +107,7 @@ def _line(projection: pd.DataFrame, grid: Grid, row: Mapping[str, str]) -> Line:
         rows = baseline(projection, grid, checkpoint=task, metric=metric)
     else:
         fraction = float(row["fraction"])
-        rows = scores(projection, grid, task=task, scheme=row["scheme"], basis=basis, metric=metric)
+        rows = scores(projection, grid, line=(task, row["scheme"], metric), basis=basis)
         rows = rows[rows.fraction == fraction]
     return Line(
         task=task,

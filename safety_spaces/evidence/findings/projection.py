@@ -7,17 +7,16 @@ Contrasts are taken within a seed, averaged over fractions and draws, and held a
 """
 
 from dataclasses import dataclass
-from math import hypot
 
 import pandas as pd
 
-from safety_spaces.evidence.selection import Grid, baseline, energies, scores
+from safety_spaces.evidence.findings.shares import gap_of, gaps_of, removed_shares
+from safety_spaces.evidence.grid import CONTROL, METRICS, Grid, Line
+from safety_spaces.evidence.selection import energies, half_width, scores
 from safety_spaces.evidence.statistics import Contrast, contrast
 from safety_spaces.study import FIXED_BASES
 
 UNIFORM_TOLERANCE = 0.05  # what passes for "consistent across all three" in the paper's figures
-METRICS = ("utility", "harmfulness")
-CONTROL = "random"
 
 
 @dataclass(frozen=True)
@@ -96,59 +95,39 @@ def find_energy(energy: pd.DataFrame, grid: Grid, *, task: str) -> EnergyFinding
     )
 
 
-def find_parallel(projection: pd.DataFrame, grid: Grid, *, task: str, metric: str) -> ParallelFinding:
-    """The claim against random under parallel projection, mean over fractions."""
-    rows = [
-        scores(projection, grid, task=task, scheme="parallel", basis=basis, metric=metric)
-        for basis in (grid.claim, CONTROL)
-    ]
+def find_parallel(projection: pd.DataFrame, grid: Grid, *, line: Line) -> ParallelFinding:
+    """The claim against random under parallel projection, mean over fractions, of one (task, scheme, metric)."""
+    task, _, metric = line
+    rows = [scores(projection, grid, line=line, basis=basis) for basis in (grid.claim, CONTROL)]
     claimed, random = (part.groupby("seed").value.mean() for part in rows)
-    gap = float(_gap(projection, grid, task, metric).mean())
-    advantage = contrast(list(claimed - random), noise=_half_width(pd.concat(rows)))
+    gap = float(gap_of(projection, grid, task=task, metric=metric).mean())
+    advantage = contrast(list(claimed - random), noise=half_width(pd.concat(rows)))
     return ParallelFinding(task, grid.claim, metric, gap, advantage)
 
 
 def find_orthogonal(projection: pd.DataFrame, grid: Grid) -> OrthogonalFinding:
     """Shares of the contaminated gap removed by the claim and by random; means over seeds and draws."""
-    bases = (grid.claim, CONTROL)
-    gaps = {metric: _gap(projection, grid, "contaminated", metric) for metric in METRICS}
+    gaps = gaps_of(projection, grid, task="contaminated")
     summary = {metric: contrast(list(gap)) for metric, gap in gaps.items()}
     if min(gap.lowest for gap in summary.values()) <= 0:
         return OrthogonalFinding(grid.claim, summary, None, None, None)
-    shares, noises = {}, {}
-    for metric, gap in gaps.items():
-        rows = pd.concat(
-            scores(projection, grid, task="contaminated", scheme="orthogonal", basis=basis, metric=metric)
-            for basis in bases
-        )
-        fine_tuned = baseline(projection, grid, checkpoint="contaminated", metric=metric).set_index("seed").value
-        value = rows.groupby(["basis", "seed", "fraction"]).value.mean()
-        shares[metric] = value.rsub(fine_tuned, level="seed").div(gap, level="seed")
-        noises[metric] = _half_width(rows) / float(gap.mean())
-    noise = hypot(*noises.values())
-    by_seed = (shares["harmfulness"] - shares["utility"]).groupby(["basis", "seed"]).mean()
-    means = pd.DataFrame(shares).groupby(["basis", "fraction"]).mean().to_dict("index")
+    rows = {
+        metric: {
+            basis: scores(projection, grid, line=("contaminated", "orthogonal", metric), basis=basis)
+            for basis in (grid.claim, CONTROL)
+        }
+        for metric in METRICS
+    }
+    shares = removed_shares(projection, grid, rows, gaps)
+    means = shares.by_fraction
     return OrthogonalFinding(
         claim=grid.claim,
         gaps=summary,
         removed=tuple(
             Removed(basis, fraction, *(float(means[basis, fraction][metric]) for metric in METRICS))
-            for basis in bases
+            for basis in (grid.claim, CONTROL)
             for fraction in grid.fractions
         ),
-        selectivity={basis: contrast(list(by_seed[basis]), noise=noise) for basis in bases},
-        excess=contrast(list(by_seed[grid.claim] - by_seed[CONTROL]), noise=noise),
+        selectivity=shares.selectivity,
+        excess=shares.excess,
     )
-
-
-def _gap(projection: pd.DataFrame, grid: Grid, task: str, metric: str) -> "pd.Series[float]":
-    """Fine-tuned minus reference, by seed."""
-    fine_tuned, reference = (
-        baseline(projection, grid, checkpoint=checkpoint, metric=metric).set_index("seed").value
-        for checkpoint in (task, "reference")
-    )
-    return fine_tuned - reference
-
-
-def _half_width(rows: pd.DataFrame) -> float:
-    return float((rows.ci_high - rows.ci_low).mean() / 2)

@@ -1,10 +1,12 @@
 """Figures 2 and 3 show the means of the tables, recomputed here from the raw rows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from safety_spaces.errors import UserError
-from safety_spaces.evidence.figures import figure_2, figure_3, figure_3_parallel
+from safety_spaces.evidence.figures.projection import figure_2, figure_3, figure_3_parallel, figure_20, figure_21
 
 
 def line(axes, label):
@@ -13,6 +15,8 @@ def line(axes, label):
 
 
 def means(table, column, **where):
+    if "others" in table:
+        table = table[table.others == where.pop("others", "")]
     for key, value in where.items():
         table = table[table[key] == value]
     return np.array([table[table.fraction == fraction][column].mean() for fraction in (0.01, 0.25, 0.5, 0.75, 0.99)])
@@ -20,7 +24,7 @@ def means(table, column, **where):
 
 @pytest.mark.parametrize("basis", ["top_k", "random_k", "random"])
 def test_figure_2_shows_means_over_seeds_and_draws(tables, grid, basis):
-    figure = figure_2(tables.projection, tables.energy, grid=grid)
+    figure = figure_2(tables, grid)
     kept_useful, kept_harmful, utility, harmfulness = figure.axes
 
     for axes, task in ((kept_useful, "useful"), (kept_harmful, "harmful")):
@@ -35,7 +39,7 @@ def test_figure_2_shows_means_over_seeds_and_draws(tables, grid, basis):
 
 
 def test_closed_form_is_drawn_for_the_controls_alone(tables, grid):
-    axes = figure_2(tables.projection, tables.energy, grid=grid).axes[0]
+    axes = figure_2(tables, grid).axes[0]
 
     assert line(axes, "random, closed form")[1] == pytest.approx(0.99 * np.array(grid.fractions))
     assert line(axes, "random_k, closed form")[1] == pytest.approx(0.99 * np.array(grid.fractions))
@@ -43,7 +47,7 @@ def test_closed_form_is_drawn_for_the_controls_alone(tables, grid):
 
 
 def test_bars_are_the_mean_interval_and_dots_the_single_models(tables, grid):
-    axes = figure_2(tables.projection, tables.energy, grid=grid).axes[3]
+    axes = figure_2(tables, grid).axes[3]
     bars = [np.array(one.get_segments()) for one in axes.collections]  # random, random_k, top_k
     where = {"task": "harmful", "basis": "random", "metric": "harmfulness", "scheme": "parallel"}
     (dots, *_) = [one for one in axes.lines if one.get_marker() == "."]
@@ -54,7 +58,7 @@ def test_bars_are_the_mean_interval_and_dots_the_single_models(tables, grid):
 
 
 def test_horizontal_lines_are_the_checkpoints(tables, grid):
-    utility = figure_2(tables.projection, tables.energy, grid=grid).axes[2]
+    utility = figure_2(tables, grid).axes[2]
     levels = {name: set(line(utility, name)[1]) for name in ("base", "reference", "fine-tuned")}
 
     assert levels["base"] == {0.10}
@@ -63,7 +67,7 @@ def test_horizontal_lines_are_the_checkpoints(tables, grid):
 
 
 def test_figure_3_shows_what_is_outside(tables, grid):
-    figure = figure_3(tables.projection, tables.energy, grid=grid)
+    figure = figure_3(tables, grid)
 
     assert len(figure.axes) == 5
     for axes, task in zip(figure.axes, ("useful", "harmful", "contaminated"), strict=False):
@@ -77,22 +81,35 @@ def test_figure_3_shows_what_is_outside(tables, grid):
 
 
 def test_figure_3_parallel_shows_contaminated(tables, grid):
-    for axes, metric in zip(
-        figure_3_parallel(tables.projection, grid=grid).axes, ("utility", "harmfulness"), strict=True
-    ):
+    for axes, metric in zip(figure_3_parallel(tables, grid).axes, ("utility", "harmfulness"), strict=True):
         where = {"task": "contaminated", "basis": "top_k", "metric": metric, "scheme": "parallel"}
         assert line(axes, "top_k")[1] == pytest.approx(means(tables.projection, "value", **where))
 
 
 @pytest.mark.parametrize(("column", "value"), [("fraction", 0.75), ("basis", "random_k"), ("seed", 1)])
 def test_a_missing_row_is_an_error_and_never_a_hole(tables, grid, column, value):
-    projection = tables.projection[(tables.projection[column] != value).fillna(True)]
-    energy = tables.energy[tables.energy[column] != value]
-    for draw in (
-        lambda: figure_2(projection, tables.energy, grid=grid),
-        lambda: figure_2(tables.projection, energy, grid=grid),
-        lambda: figure_3(projection, tables.energy, grid=grid),
-        lambda: figure_3_parallel(projection, grid=grid),
+    unscored = replace(tables, projection=tables.projection[(tables.projection[column] != value).fillna(True)])
+    unmeasured = replace(tables, energy=tables.energy[tables.energy[column] != value])
+    for draw, less in (
+        (figure_2, unscored),
+        (figure_2, unmeasured),
+        (figure_3, unscored),
+        (figure_3_parallel, unscored),
     ):
         with pytest.raises(UserError, match="missing"):
-            draw()
+            draw(less, grid)
+
+
+def test_figures_of_general_ability_and_over_refusal(tables, appendices):
+    for draw, tasks, scheme in (
+        (figure_20, ("useful", "harmful"), "parallel"),
+        (figure_21, ("contaminated", "contaminated"), "orthogonal"),
+    ):
+        ability, refusal = draw(tables, appendices).axes
+        for axes, task, metric in ((ability, tasks[0], "general_ability"), (refusal, tasks[1], "over_refusal")):
+            where = {"task": task, "basis": "random", "metric": metric, "scheme": scheme}
+            assert line(axes, "random")[1] == pytest.approx(means(tables.projection, "value", **where))
+            names = {one.get_label() for one in axes.lines if not one.get_label().startswith("_")}
+            assert names == {"random", "random_k", "top_k", "base", "reference", "fine-tuned"}
+        assert ability.get_ylabel() == "general ability (accuracy)\n5 worked examples"
+        assert refusal.get_ylabel() == "over-refusal (share)\njudge: keywords"

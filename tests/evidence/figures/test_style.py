@@ -2,14 +2,16 @@
 
 import matplotlib
 
-from safety_spaces.evidence.figures import figure_3_parallel, figure_4, save
+from safety_spaces.evidence.figures import save
+from safety_spaces.evidence.figures.overlap import figure_4
+from safety_spaces.evidence.figures.projection import figure_3_parallel
 from safety_spaces.evidence.figures.style import panels
 
 
 def test_the_same_tables_give_the_same_bytes(tables, grid, tmp_path):
-    save(figure_4(tables.update_spaces, grid=grid), tmp_path / "first.png")
+    save(figure_4(tables, grid), tmp_path / "first.png")
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black"}):
-        save(figure_4(tables.update_spaces, grid=grid), tmp_path / "second.png")
+        save(figure_4(tables, grid), tmp_path / "second.png")
         assert matplotlib.rcParams["font.size"] == 30
     first = (tmp_path / "first.png").read_bytes()
 
@@ -20,14 +22,14 @@ def test_the_same_tables_give_the_same_bytes(tables, grid, tmp_path):
 
 def test_other_numbers_give_other_bytes(tables, shifted, grid, tmp_path):
     moved = shifted("update_spaces", "mso", 0.2, pair="useful-harmful")
-    save(figure_4(tables.update_spaces, grid=grid), tmp_path / "first.png")
-    save(figure_4(moved.update_spaces, grid=grid), tmp_path / "second.png")
+    save(figure_4(tables, grid), tmp_path / "first.png")
+    save(figure_4(moved, grid), tmp_path / "second.png")
 
     assert (tmp_path / "first.png").read_bytes() != (tmp_path / "second.png").read_bytes()
 
 
 def test_the_legend_names_each_line_once_and_nothing_is_cut(tables, grid):
-    figure = figure_3_parallel(tables.projection, grid=grid)
+    figure = figure_3_parallel(tables, grid)
     (legend,) = figure.legends
     figure.draw_without_rendering()
 

@@ -7,6 +7,7 @@ import pytest
 
 from safety_spaces.evidence.findings.projection import find_energy, find_orthogonal, find_parallel
 
+USEFUL = ("useful", "parallel", "utility")
 FRACTIONS = np.array([0.01, 0.25, 0.5, 0.75, 0.99])
 
 
@@ -32,7 +33,7 @@ def test_energy_off_the_line_is_not_uniform(shifted, grid, amount):
 
 
 def test_parallel_advantage(tables, grid):
-    found = find_parallel(tables.projection, grid, task="useful", metric="utility")
+    found = find_parallel(tables.projection, grid, line=USEFUL)
     advantage = 0.4 * (np.sqrt(FRACTIONS) - FRACTIONS).mean() + 0.001  # draws 0 and 1 cost random 0.001
 
     assert found.gap == pytest.approx(0.4)
@@ -45,7 +46,7 @@ def test_parallel_advantage(tables, grid):
 
 def test_parallel_extremes_are_those_of_seeds(shifted, grid):
     moved = shifted("projection", "value", -0.2, task="useful", basis="top_k", metric="utility", seed=1)
-    found = find_parallel(moved.projection, grid, task="useful", metric="utility")
+    found = find_parallel(moved.projection, grid, line=USEFUL)
 
     assert found.advantage.highest - found.advantage.lowest == pytest.approx(0.2, abs=1e-6)
     assert found.advantage.direction == 0
@@ -54,7 +55,7 @@ def test_parallel_extremes_are_those_of_seeds(shifted, grid):
 def test_a_gap_that_is_none_has_no_share(shifted, grid):
     moved = shifted("projection", "value", -0.4, task="useful", scheme="none", metric="utility")
 
-    assert find_parallel(moved.projection, grid, task="useful", metric="utility").share is None
+    assert find_parallel(moved.projection, grid, line=USEFUL).share is None
 
 
 def test_orthogonal_shares_are_those_of_the_formula(tables, grid):

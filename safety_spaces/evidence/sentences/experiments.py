@@ -1,20 +1,28 @@
-"""The findings in words: each sentence says whether this study agrees with the paper, and with which numbers.
-
-Every wording has its opposite, chosen by the numbers alone, and a third form for a contrast that the study cannot
-decide because seeds differ in sign or because it is within the noise.
-"""
+"""Experiments 2 and 3 in words: what the projections and the overlap of updates say about the paper's claims."""
 
 from collections.abc import Sequence
 
-from safety_spaces.evidence.findings.overlap import ActivationFinding, UpdateFinding
-from safety_spaces.evidence.findings.paper import Line, Order, PaperFinding
+from safety_spaces.evidence.findings.overlap import SAFETY_PAIR, UpdateFinding
 from safety_spaces.evidence.findings.premises import Premises
-from safety_spaces.evidence.findings.projection import CONTROL, EnergyFinding, OrthogonalFinding, ParallelFinding
-from safety_spaces.evidence.statistics import Contrast
+from safety_spaces.evidence.findings.projection import EnergyFinding, OrthogonalFinding, ParallelFinding
+from safety_spaces.evidence.grid import CONTROL
+from safety_spaces.evidence.sentences.wording import AGREES, DIFFERS, DIRECTIONS, UNDECIDED, every_seed, signed, spread
 
-DIRECTIONS = {"top_k": "top directions", "file": "directions of the file"}
-"""What the directions of a claim are called in a sentence."""
-AGREES, DIFFERS, UNDECIDED = "**Agrees with the paper.**", "**Differs from the paper.**", "**Undecided.**"
+
+def seeds(numbers: Sequence[int]) -> str:
+    """Over how many trainings the numbers are means, and when a contrast counts."""
+    if len(numbers) == 1:
+        return (
+            f"All numbers are of one seed ({numbers[0]}): whether another training would agree is not known.\n"
+            "A contrast counts where it exceeds the noise, which is the half-width of the interval of one score; "
+            "intervals are 95 % over prompts."
+        )
+    return (
+        f"Numbers are means over {len(numbers)} seeds ({', '.join(map(str, numbers))}); intervals are 95 % over "
+        "prompts, ranges are the lowest and the highest seed.\n"
+        "A contrast counts only where every seed agrees in sign and the mean exceeds the noise, which is the "
+        "half-width of the interval of one score."
+    )
 
 
 def premises(found: Premises) -> str:
@@ -58,7 +66,8 @@ def orthogonal(found: OrthogonalFinding) -> str:
     if found.selectivity is None or found.excess is None:
         gaps = " and ".join(f"{metric} {spread(gap)}" for metric, gap in found.gaps.items())
         return (
-            f"{UNDECIDED} Contaminated fine-tuning did not raise both scores in every seed ({gaps}): nothing to remove."
+            f"{UNDECIDED} Contaminated fine-tuning did not raise both scores {every_seed(found.gaps['utility'].seeds)} "
+            f"({gaps}): nothing to remove."
         )
     claimed, excess, directions = found.selectivity[found.claim], found.excess, DIRECTIONS[found.claim]
     numbers = (
@@ -82,80 +91,19 @@ def orthogonal(found: OrthogonalFinding) -> str:
 def updates(found: UpdateFinding) -> str:
     """Section 5: all updates overlap above chance, and the harmful-reference pair is not the closest."""
     chance = "all pairs overlap above chance" if found.all_above_chance else "not every pair overlaps above chance"
-    closest = (
-        f"{found.strongest} is the closest pair on average and in {found.agreeing_seeds} of {found.seeds} seeds, and "
-        f"{chance}"
+    where = (
+        "in the one seed" if found.seeds == 1 else f"on average and in {found.agreeing_seeds} of {found.seeds} seeds"
     )
+    closest = f"{found.strongest} is the closest pair {where}, and {chance}"
     if found.agreeing_seeds < found.seeds:
         return f"{UNDECIDED} The seeds do not agree on the closest pair: {closest}."
-    if set(found.strongest.split("-")) == {"harmful", "reference"}:
+    if set(found.strongest.split("-")) == SAFETY_PAIR:
         return f"{DIFFERS} A shared safety subspace would look like this: {closest}."
     if not found.all_above_chance:
         return f"{DIFFERS} The updates do not all share structure, though none is a safety subspace: {closest}."
     return f"{AGREES} The updates share structure that is not about safety: {closest}."
 
 
-def activations(found: Sequence[ActivationFinding]) -> str:
-    """Section 6: harmful prompts do not consistently overlap more with one another than with useful ones."""
-    kind = "centred" if found[0].centred else "uncentred"
-    parts = "; ".join(f"{one.checkpoint} {spread(one.harmful_preference)}" for one in found)
-    numbers = f"harmful-harmful overlap minus the larger useful-harmful one, {kind}: {parts}"
-    directions = [one.harmful_preference.direction for one in found]
-    if all(direction > 0 for direction in directions):
-        return f"{DIFFERS} Harmful prompts overlap more with one another in every checkpoint and seed ({numbers})."
-    if any(direction > 0 for direction in directions):
-        return f"{AGREES} Harmful prompts overlap more with one another in some checkpoints only ({numbers})."
-    return f"{AGREES} In no checkpoint do harmful prompts overlap more with one another in every seed ({numbers})."
-
-
-def paper_numbers(found: PaperFinding) -> str:
-    """How far the numbers of the paper are, metric by metric, where both stand on one scale."""
-    by_metric: dict[str, list[Line]] = {}
-    for line in found.lines:
-        by_metric.setdefault(line.metric, []).append(line)
-    return " ".join(_distance(metric, lines) for metric, lines in by_metric.items())
-
-
-def paper_order(found: PaperFinding) -> str:
-    """Whether the models of a task, the projected ones and the fine-tuned one, are ordered as in the paper."""
-    if not found.orders:
-        return "No projected model of the paper was scored here, so there is no order to compare."
-    parts = "; ".join(f"{one.metric} of {one.task} {_correlation(one)} (n = {one.n})" for one in found.orders)
-    return (
-        f"Rank correlation with the paper over the models of a task, projected and fine-tuned: {parts}. Scores follow "
-        "the fraction in most studies, so a high one says little about the bases."
-    )
-
-
 def _advantage(one: ParallelFinding) -> str:
     share = "" if one.share is None else f", {100 * one.share:+.0f} % of the gap to fine-tuned"
     return f"{one.metric} of {one.task} {spread(one.advantage)}{share} (noise {one.advantage.noise:.2f})"
-
-
-def _distance(metric: str, lines: Sequence[Line]) -> str:
-    differences = {line: line.difference for line in lines if line.difference is not None}
-    if not differences:
-        return f"{metric.capitalize()} is not judged by the rubric of the paper: its order alone is compared."
-    inside = sum(line.inside is True for line in differences)
-    mean = sum(differences.values()) / len(differences)
-    farthest = max(differences, key=lambda line: abs(differences[line]))
-    name = farthest.task if farthest.fraction is None else f"{farthest.task}, {farthest.basis}, {farthest.fraction:g}"
-    return (
-        f"{metric.capitalize()}: the number of the paper lies inside the interval in {inside} of {len(differences)} "
-        f"lines; here minus paper is {signed(mean, digits=3)} on average and "
-        f"{signed(differences[farthest], digits=3)} where it is largest ({name})."
-    )
-
-
-def _correlation(one: Order) -> str:
-    return "undefined" if one.correlation is None else signed(one.correlation)
-
-
-def spread(one: Contrast) -> str:
-    """A contrast with its extreme seeds."""
-    return f"{signed(one.value)} [seeds {signed(one.lowest)} to {signed(one.highest)}]"
-
-
-def signed(number: float, *, digits: int = 2) -> str:
-    """A difference with its sign and so many decimals; what rounds to zero is +0.00."""
-    return f"{round(number, digits) + 0.0:+.{digits}f}"

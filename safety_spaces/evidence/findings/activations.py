@@ -1,0 +1,126 @@
+"""What the overlaps of activations showed (Section 6, Appendix K): do harmful prompts overlap more with one another?
+
+Overlaps are compared as MSO minus chance, averaged over the energy levels. If safety had a subspace of its own, two
+sets of harmful prompts would share it, and so overlap more than either does with ordinary prompts: useful ones, or
+harmless ones that models refuse.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from safety_spaces.errors import UserError
+from safety_spaces.evidence.findings.overlap import excess_of
+from safety_spaces.evidence.grid import Grid, kinds_of
+from safety_spaces.evidence.overlaps import state_overlap, window_overlap
+from safety_spaces.evidence.statistics import Contrast, contrast
+from safety_spaces.study import Position
+
+HARMFUL = "harmful"
+Ordinary = Literal["useful", "refusal"]
+
+
+@dataclass(frozen=True)
+class ActivationFinding:
+    """Overlaps of one checkpoint's activations in the window of layers: MSO minus chance by pair.
+
+    harmful_preference is the weakest harmful-harmful pair minus the strongest ordinary-harmful pair: positive where
+    harmful prompts resemble one another more than any of them resembles ordinary ones.
+    """
+
+    checkpoint: str
+    centred: bool
+    position: Position
+    ordinary: Ordinary
+    excess: dict[str, Contrast]
+    harmful_preference: Contrast
+
+
+@dataclass(frozen=True)
+class StatesFinding:
+    """At which states of one checkpoint harmful prompts overlap more with one another, in every seed."""
+
+    checkpoint: str
+    centred: bool
+    preferring: tuple[int, ...]
+    states: int
+    seeds: int
+
+    @property
+    def is_majority(self) -> bool:
+        """Whether that is so at more than half of the states."""
+        return 2 * len(self.preferring) > self.states
+
+
+def find_activation_overlap(
+    activation_spaces: pd.DataFrame,
+    grid: Grid,
+    *,
+    checkpoint: str,
+    centred: bool,
+    position: Position,
+    ordinary: Ordinary = "useful",
+) -> ActivationFinding:
+    """Overlap of harmful and ordinary prompt sets in the window of layers of one checkpoint.
+
+    Raises:
+        UserError: the study has no pair of harmful sets, or none of an ordinary and a harmful one.
+    """
+    pairs = compared_pairs(grid, ordinary)
+    rows = window_overlap(
+        activation_spaces, grid, position=position, pairs=pairs, checkpoint=checkpoint, centred=centred
+    )
+    excess = excess_of(rows)
+    return ActivationFinding(
+        checkpoint=checkpoint,
+        centred=centred,
+        position=position,
+        ordinary=ordinary,
+        excess={pair: contrast(list(excess[pair])) for pair in pairs},
+        harmful_preference=contrast(list(_preference(excess))),
+    )
+
+
+def find_states(activation_spaces: pd.DataFrame, grid: Grid, *, checkpoint: str, centred: bool) -> StatesFinding:
+    """The same at every state, at the first position (Appendix K.1); raises as `find_activation_overlap` does."""
+    rows = state_overlap(
+        activation_spaces,
+        grid,
+        position=grid.positions[0],
+        pairs=compared_pairs(grid, "useful"),
+        checkpoint=checkpoint,
+        centred=centred,
+    )
+    states = sorted(rows.layer.unique().tolist())
+    by_state = {state: _preference(excess_of(rows[rows.layer == state])) for state in states}
+    preferring = tuple(state for state, preference in by_state.items() if (preference > 0).all())
+    return StatesFinding(checkpoint, centred, preferring, len(states), len(grid.seeds))
+
+
+def compared_pairs(grid: Grid, ordinary: Ordinary) -> tuple[str, ...]:
+    """The pairs of harmful sets, and those of an ordinary and a harmful set.
+
+    Raises:
+        UserError: the study has none of one of the two kinds.
+    """
+    pairs = tuple(pair for pair in grid.pairs_of(ordinary, HARMFUL) if HARMFUL in kinds_of(pair))
+    for kinds in ((HARMFUL, HARMFUL), (HARMFUL, ordinary)):
+        if not any(kinds_of(pair) == kinds for pair in pairs):
+            raise UserError(
+                f"activation_spaces.sets: expected a {kinds[1]} and a {kinds[0]} set; name them in the study"
+            )
+    return pairs
+
+
+def has_refusal(grid: Grid) -> bool:
+    """Whether the study has a set of prompts that models refuse, beside two harmful sets (Appendix K.3)."""
+    kinds = [kinds_of(pair) for pair in grid.activation_pairs]
+    return (HARMFUL, "refusal") in kinds and (HARMFUL, HARMFUL) in kinds
+
+
+def _preference(excess: pd.DataFrame) -> "pd.Series[float]":
+    """The weakest harmful-harmful pair minus the strongest other, by seed."""
+    among_harmful = [kinds_of(str(pair)) == (HARMFUL, HARMFUL) for pair in excess.columns]
+    mixed = [not one for one in among_harmful]
+    return excess.loc[:, among_harmful].min(axis=1) - excess.loc[:, mixed].max(axis=1)

@@ -1,0 +1,142 @@
+"""What a study promises that its tables hold, so that a cell that is absent can be told from one never asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from safety_spaces.errors import UserError
+from safety_spaces.study import Others, Position, ServiceJudge, Study, TokenWindow
+
+TASKS = ("useful", "harmful", "contaminated")
+"""What the findings compare; a study may have more."""
+CONTROL = "random"
+"""The basis that the claim is held against."""
+METRICS = ("utility", "harmfulness")
+"""What every checkpoint is scored for."""
+Line = tuple[str, str, str]
+"""Task, scheme and metric of scored models."""
+PARALLEL: tuple[Line, ...] = (("useful", "parallel", "utility"), ("harmful", "parallel", "harmfulness"))
+CONTAMINATED: tuple[Line, ...] = tuple(("contaminated", "parallel", metric) for metric in METRICS)
+ORTHOGONAL: tuple[Line, ...] = tuple(("contaminated", "orthogonal", metric) for metric in METRICS)
+EARLY_WINDOW = "early_window"
+"""What a window of tokens is called in the column position."""
+
+
+@dataclass(frozen=True)
+class SingleLayers:
+    """A line of scored models in each of which one layer alone is projected (Appendix I)."""
+
+    task: str
+    scheme: str
+    metric: str
+    layers: tuple[int, ...]
+    others: tuple[Others, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What the study is, and what it promises that its tables hold; numbers as the tables carry them, with 6 digits."""
+
+    model: str
+    reference_kind: str
+    published_rubric: bool
+    """Whether harmfulness is judged by the paper's rubric, on the paper's scale."""
+    seeds: tuple[int, ...]
+    claim: str
+    """The basis whose directions are said to be special: top_k, or a user's own file."""
+    bases: tuple[str, ...]
+    fractions: tuple[float, ...]
+    energy_draws: int
+    score_draws: int
+    scored: tuple[Line, ...]
+    """Lines of the models that are projected in all layers."""
+    single_layers: tuple[SingleLayers, ...]
+    update_pairs: tuple[str, ...]
+    """Pairs of updates; none where the study leaves their overlap to another study."""
+    update_etas: tuple[float, ...]
+    percentiles: tuple[float, ...]
+    positions: tuple[Position, ...]
+    """Tokens whose states are compared; the first position is that of the main figures."""
+    checkpoints: tuple[str, ...]
+    activation_pairs: tuple[str, ...]
+    activation_etas: tuple[float, ...]
+    window: tuple[float, float]
+
+    @property
+    def windows(self) -> tuple[TokenWindow, ...]:
+        """The early windows among the positions."""
+        return tuple(position for position in self.positions if isinstance(position, TokenWindow))
+
+    @property
+    def further_tokens(self) -> tuple[Position, ...]:
+        """The single tokens among the positions that are not the position of the main figures."""
+        return tuple(position for position in self.positions[1:] if not isinstance(position, TokenWindow))
+
+    def single(self, scheme: str) -> tuple[SingleLayers, ...]:
+        """The lines of one scheme in which one layer alone is projected."""
+        return tuple(line for line in self.single_layers if line.scheme == scheme)
+
+    def lines(self, *wanted: Line) -> tuple[Line, ...]:
+        """Those of the wanted lines that the study scores over all layers, in the wanted order."""
+        return tuple(line for line in wanted if line in self.scored)
+
+    def pairs_of(self, *kinds: str) -> tuple[str, ...]:
+        """The pairs of prompt sets whose two sets are each of one of these kinds; harmful_1 is of the kind harmful."""
+        return tuple(pair for pair in self.activation_pairs if set(kinds_of(pair)) <= set(kinds))
+
+
+def kinds_of(pair: str) -> tuple[str, ...]:
+    """The kinds of the two prompt sets of a pair, in alphabetical order."""
+    return tuple(sorted(part.split("_")[0] for part in pair.split("-")))
+
+
+def name_of(position: Position) -> str:
+    """A position in words."""
+    if isinstance(position, TokenWindow):
+        tokens = "prompt" if position.of == "prompt" else "generated"
+        return f"{tokens} tokens {position.start} to {position.stop - 1}, {position.combine}"
+    return position.replace("_", " ")
+
+
+def grid_of(study: Study) -> Grid:
+    """What a study promises that its tables hold.
+
+    Raises:
+        UserError: the study leaves out a basis or a task that the findings speak of.
+    """
+    projection, updates, activations = study.projection, study.update_spaces, study.activation_spaces
+    judge = study.evaluation.harmfulness.judge
+    for kind, wanted, there in (("basis", (projection.claim, CONTROL), projection.bases), ("task", TASKS, study.tasks)):
+        if missing := [name for name in wanted if name not in there]:
+            raise UserError(f"study {study.name}: the report needs the {kind} {missing[0]}; add it to the study")
+    lines = [(cell, metric) for cell in projection.scored for metric in cell.metrics]
+    return Grid(
+        model=study.model,
+        reference_kind=study.reference_kind,
+        published_rubric=isinstance(judge, ServiceJudge) and judge.published_rubric,
+        seeds=tuple(study.seeds),
+        claim=projection.claim,
+        bases=tuple(projection.bases),
+        fractions=_as_written(projection.fractions),
+        energy_draws=projection.energy_draws,
+        score_draws=projection.score_draws,
+        scored=tuple((cell.task, cell.scheme, metric) for cell, metric in lines if cell.layers is None),
+        single_layers=tuple(
+            SingleLayers(cell.task, cell.scheme, metric, tuple(cell.layers), tuple(cell.others))
+            for cell, metric in lines
+            if cell.layers is not None
+        ),
+        update_pairs=tuple("-".join(pair) for pair in updates.pairs) if updates else (),
+        update_etas=_as_written(updates.etas) if updates else (),
+        percentiles=tuple(updates.percentiles) if updates else (),
+        positions=tuple(activations.positions),
+        checkpoints=tuple(activations.checkpoints),
+        activation_pairs=tuple("-".join(pair) for pair in combinations(activations.sets, 2)),
+        activation_etas=_as_written(activations.etas),
+        window=(activations.window[0], activations.window[1]),
+    )
+
+
+def _as_written(numbers: Sequence[float]) -> tuple[float, ...]:
+    """Numbers as the tables carry them, with 6 digits."""
+    return tuple(float(f"{number:.6g}") for number in numbers)

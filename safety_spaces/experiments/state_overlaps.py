@@ -1,0 +1,137 @@
+"""Mode Subspace Overlap of hidden states (equations 8 to 11): one forward pass a prompt set, then all pairs and layers.
+
+The states stay in files, one for each prompt set and position, so another position or prompt set reads no text twice.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from safety_spaces.behaviour.generation import generate_tokens, prompt_tokens
+from safety_spaces.behaviour.positions import Tokens, position_name
+from safety_spaces.behaviour.states import write_states
+from safety_spaces.experiments.activation_spaces import answer_tokens
+from safety_spaces.experiments.command import Command
+from safety_spaces.experiments.device import ready_device
+from safety_spaces.experiments.models import live_model, role_tokenizer
+from safety_spaces.experiments.overlaps import overlap_columns
+from safety_spaces.geometry.moments import moment_factors, state_moments
+from safety_spaces.geometry.notices import warn_once
+from safety_spaces.geometry.overlap import mso_curve
+from safety_spaces.store import Cells
+from safety_spaces.study import Position, TokenWindow
+
+ANSWERS = "answers"
+"""File of the generated tokens beside the states: the hours of a study, and other positions need them again."""
+
+
+def collect_states(
+    command: Command,
+    seed: int,
+    role: str,
+    prompts: Mapping[str, list[str]],
+    *,
+    folders: Mapping[str, Path],
+    positions: Sequence[Position],
+) -> dict[Position, dict[str, Path]]:
+    """Return the files of one checkpoint's states by position and prompt set; those that are missing are written first.
+
+    Each prompt set is generated from at most once and passes the model once for all of its missing positions.
+
+    Raises:
+        UserError: the checkpoint is missing, or a prompt set has no token at a position.
+    """
+    files = {
+        position: {name: folder / f"{position_name(position)}.npy" for name, folder in folders.items()}
+        for position in positions
+    }
+    missing = {
+        name: found
+        for name in folders
+        if (found := {position: paths[name] for position, paths in files.items() if not paths[name].is_file()})
+    }
+    if not missing:
+        return files
+    model, tokenizer = live_model(command, role, seed), role_tokenizer(command, role, seed)
+    for name, paths in missing.items():
+        texts = _texts(command, model, tokenizer, prompts[name], folders[name])
+        _warn_of_template(name, texts, positions)
+        write_states(paths, model, tokenizer, texts, batch_size=command.study.evaluation.batch_size, name=name)
+    return files
+
+
+def _texts(command: Command, model: Any, tokenizer: Any, prompts: list[str], folder: Path) -> list[Tokens]:
+    """Return the tokens of prompts, and of their answers where the study reads these; they are generated once."""
+    new_tokens, evaluation = answer_tokens(command.study), command.study.evaluation
+    asked = prompt_tokens(tokenizer, prompts)
+    if new_tokens is None:
+        return [Tokens(tokens, []) for tokens in asked]
+    kept = Cells(folder)
+    found = kept.get(ANSWERS)
+    if found is not None:
+        return [Tokens(*pair) for pair in zip(asked, found[ANSWERS], strict=True)]
+    texts = generate_tokens(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=new_tokens,
+        batch_size=evaluation.batch_size,
+        engine=evaluation.generation.engine,
+    )
+    kept.put(ANSWERS, {ANSWERS: [text.answer for text in texts]})
+    return texts
+
+
+def _warn_of_template(name: str, texts: Sequence[Tokens], positions: Sequence[Position]) -> None:
+    """Warn of windows on tokens that are the same in all prompts: what they overlap in is the template."""
+    columns = zip(*(text.prompt for text in texts), strict=False)
+    shared = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
+    for position in positions if len(texts) > 1 else ():
+        if isinstance(position, TokenWindow) and position.of == "prompt" and position.start < shared:
+            warn_once(
+                f"{name}: the first {shared} tokens are the same in all prompts; {position_name(position)} reads some "
+                "of them, whose states do not vary"
+            )
+
+
+def state_overlaps(command: Command, position: Position, states: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Return the rows of activation_spaces.csv of one checkpoint and position, from the files of its prompt sets.
+
+    Moments and factors of a set's layer serve all pairs and energy levels. A set with one state has no spread: its
+    centred overlaps are empty.
+    """
+    settings, device = command.study.activation_spaces, ready_device(command)
+    number_of_states = np.load(next(iter(states.values())), mmap_mode="r").shape[1]
+    rows = []
+    for index in tqdm(range(number_of_states), position_name(position), disable=None, leave=False):
+        moments = {name: state_moments(path, index, device=device) for name, path in states.items()}
+        for centred in (False, True):
+            factors = {name: moment_factors(moment, centred=centred) for name, moment in moments.items()}
+            for first, second in combinations(settings.sets, 2):
+                place = {
+                    "pair": f"{first}-{second}",
+                    "layer": index,
+                    "depth": index / (number_of_states - 1),
+                    **_position_columns(position),
+                    "centred": centred,
+                    "n_first": moments[first].n,
+                    "n_second": moments[second].n,
+                }
+                curve = mso_curve(factors[first], factors[second], settings.etas)
+                rows += [{**place, **overlap_columns(overlap)} for overlap in curve]
+    return rows
+
+
+def _position_columns(position: Position) -> dict[str, Any]:
+    window = position if isinstance(position, TokenWindow) else None
+    return {
+        "position": "early_window" if window else position,
+        "window_of": window and window.of,
+        "window_start": window and window.start,
+        "window_stop": window and window.stop,
+        "window_combine": window and window.combine,
+    }

@@ -1,0 +1,84 @@
+"""Findings on activations against numbers worked out from the formulas of the synthetic tables."""
+
+from dataclasses import replace
+
+import pytest
+
+from safety_spaces.errors import UserError
+from safety_spaces.evidence.findings.activations import find_activation_overlap, find_states
+
+TOKEN = "last_prompt_token"
+
+
+@pytest.mark.parametrize(("centred", "scale"), [(False, 1.0), (True, 0.5)])
+def test_activation_overlap_by_the_formula(tables, grid, centred, scale):
+    found = find_activation_overlap(
+        tables.activation_spaces, grid, checkpoint="useful", centred=centred, position=TOKEN
+    )
+    excess = 0.35 * 0.5 * 1.1 * scale + 0.15 + 0.02 / 3 - 0.025 - 0.0075
+
+    assert found.excess["harmful_1-harmful_2"].value == pytest.approx(excess)
+    assert found.harmful_preference.value == pytest.approx((0.35 - 0.4) * 0.5 * 1.1 * scale)
+    assert found.harmful_preference.direction == -1
+
+
+def test_harmful_prompts_must_beat_the_strongest_mixed_pair(shifted, grid):
+    where = {"pair": "harmful_1-harmful_2", "checkpoint": "reference"}
+    for amount, direction in ((0.02, -1), (0.03, 1)):  # useful-harmful_1 is 0.025 ahead
+        moved = shifted("activation_spaces", "mso", amount, **where)
+        found = find_activation_overlap(
+            moved.activation_spaces, grid, checkpoint="reference", centred=False, position=TOKEN
+        )
+        assert found.harmful_preference.direction == direction
+
+
+def test_a_study_without_two_harmful_sets_is_refused(tables, grid):
+    alone = replace(grid, activation_pairs=("useful-harmful_1",), positions=(TOKEN,))
+    with pytest.raises(UserError, match="expected a harmful and a harmful set"):
+        find_activation_overlap(tables.activation_spaces, alone, checkpoint="useful", centred=False, position=TOKEN)
+
+
+@pytest.mark.parametrize(("number", "scale"), [(1, 1.1), (2, 1.2), (3, 1.3)])
+def test_each_position_reads_its_own_rows(tables, appendices, number, scale):
+    position = appendices.positions[number]
+    found = find_activation_overlap(
+        tables.activation_spaces, appendices, checkpoint="reference", centred=False, position=position
+    )
+
+    assert set(found.excess) == {"useful-harmful_1", "useful-harmful_2", "harmful_1-harmful_2"}
+    assert found.harmful_preference.value == pytest.approx((0.35 - 0.4) * 0.5 * scale)
+
+
+def test_refusal_prompts_take_the_place_of_useful_ones(tables, appendices):
+    found = find_activation_overlap(
+        tables.activation_spaces,
+        appendices,
+        checkpoint="reference",
+        centred=False,
+        position=TOKEN,
+        ordinary="refusal",
+    )
+
+    assert set(found.excess) == {"refusal-harmful_1", "refusal-harmful_2", "harmful_1-harmful_2"}
+    assert found.harmful_preference.value == pytest.approx((0.35 - 0.25) * 0.5)
+
+
+def test_a_study_without_refusal_prompts_cannot_compare_them(tables, grid):
+    with pytest.raises(UserError, match="expected a refusal and a harmful set"):
+        find_activation_overlap(
+            tables.activation_spaces, grid, checkpoint="useful", centred=False, position=TOKEN, ordinary="refusal"
+        )
+
+
+def test_states_at_which_harmful_prompts_are_closer_in_every_seed(shifted, grid):
+    where = {"pair": "harmful_1-harmful_2", "checkpoint": "useful", "position": TOKEN, "centred": True}
+    for layer in (2, 5):
+        moved = shifted("activation_spaces", "mso", 0.2, **where, layer=layer)
+        found = find_states(moved.activation_spaces, grid, checkpoint="useful", centred=True)
+        assert (found.preferring, found.states, found.seeds) == ((layer,), 11, 3)
+    one_seed = shifted("activation_spaces", "mso", 0.2, **where, seed=4)
+    assert find_states(one_seed.activation_spaces, grid, checkpoint="useful", centred=True).preferring == ()
+    everywhere = shifted("activation_spaces", "mso", 0.2, **where)
+    found = find_states(everywhere.activation_spaces, grid, checkpoint="useful", centred=True)
+    assert found.preferring == tuple(range(11))
+    assert found.is_majority
