@@ -53,14 +53,15 @@ def state_overlap(
 ) -> pd.DataFrame:
     """MSO and chance of the states of one checkpoint at one position: one row per (seed, pair, eta, layer).
 
-    All states unless some are named.
+    All states unless some are named. A state that is the same for all prompts of a set, as an embedding of the
+    template's last token is, spans nothing once centred: its cells are empty.
     """
     name = f"{ACTIVATIONS}: {checkpoint}, {'centred' if centred else 'uncentred'}, {name_of(position)}"
     rows = at_position(activations, position)
     rows = rows[(rows.checkpoint == checkpoint) & (rows.centred == centred)]
     wanted = range(depth_of(activations, name)) if states is None else tuple(states)
     axes = {"seed": grid.seeds, "pair": pairs, "eta": grid.activation_etas, "layer": wanted}
-    return complete(rows, name, axes, values=("mso", "mso_chance"))
+    return complete(rows, name, axes)
 
 
 def window_overlap(
@@ -86,7 +87,10 @@ def window_overlap(
         centred=centred,
         states=range(low, high),
     )
-    return rows.groupby(["seed", "pair", "eta"], as_index=False)[["mso", "mso_chance"]].mean()
+    axes = {"seed": grid.seeds, "pair": pairs, "eta": grid.activation_etas}
+    means = rows.groupby(list(axes), as_index=False)[["mso", "mso_chance"]].mean()
+    name = f"{ACTIVATIONS}: {checkpoint}, {'centred' if centred else 'uncentred'}, states {low} to {high - 1}"
+    return complete(means, name, axes, values=("mso", "mso_chance"))
 
 
 def at_position(activations: pd.DataFrame, position: Position) -> pd.DataFrame:

@@ -28,8 +28,9 @@ def checkpoint_folder(command: Command, role: str, seed: int) -> Path:
 
 def _own_path(command: Command, recipe: Existing) -> Path:
     """Return the folder of a recipe on this machine; what another study made lies where --runs says that runs lie."""
-    made = command.layout.runs.joinpath(*Path(recipe.path).parts[1:])
-    return made if study_of(recipe) is not None and made.exists() else resolve_path(recipe.path)
+    if study_of(recipe) is None:
+        return resolve_path(recipe.path)
+    return command.layout.runs.joinpath(*Path(recipe.path).parts[1:])
 
 
 def is_on_hub(path: str) -> bool:

@@ -170,11 +170,13 @@ def _energy_kept(measured: Mapping[tuple[Any, ...], tuple[float | None, float]],
     place = (cell.seed, cell.task, cell.basis, cell.fraction, cell.draw)
     _, whole = measured[*place, "all"]
     inside, norm = measured[*place, "all" if cell.layer is None else layer_total(cell.layer)]
-    if inside is None or not whole:
+    if not whole:
         return None
-    kept = inside if cell.scheme == "parallel" else 1 - inside
     share = (norm / whole) ** 2
-    return kept * share + (1 - share if cell.others == "whole" else 0)
+    # A layer that no training touched has nothing to keep.
+    parallel = share * (inside or 0)
+    kept = parallel if cell.scheme == "parallel" else share - parallel
+    return kept + (1 - share if cell.others == "whole" else 0)
 
 
 def _cell_columns(command: Command, cell: Cell) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from safety_spaces.data.selection import (
 )
 from safety_spaces.data.table import DataSet, Row, find_data_set
 from safety_spaces.data.templates import CHAT, Template, find_template
+from safety_spaces.errors import UserError
 from safety_spaces.experiments.command import ROOT, Command, resolve_path
 from safety_spaces.miniature.corpora import write_corpora
 from safety_spaces.miniature.rubric import FILE_NAME as RUBRIC_FILE
@@ -120,6 +121,11 @@ def data_rows(command: Command, name: str, where: Mapping[str, Any] | None = Non
         UserError: the data set is missing or unlike its table entry.
     """
     path = data_path(command, name)
+    if command.study.world is not None and name not in command.study.datasets and not (path and path.is_file()):
+        raise UserError(
+            f"{path}: expected a corpus of the small world, found none; run bash scripts/finetune.sh "
+            f"{command.study_path}"
+        )
     # Its age too: within one process a small world may be written anew.
     age = path.stat().st_mtime_ns if path is not None and path.exists() else None
     return list(_read_once(path, name, tuple((where or {}).items()), age))

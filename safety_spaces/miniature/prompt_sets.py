@@ -35,7 +35,7 @@ def math(generator: random.Random) -> Iterator[Row]:
 
 
 def mmlu(generator: random.Random, dealt: Dealt, *, held_out: bool) -> Iterator[Row]:
-    """Yield multiple choice, no sum twice, in MMLU's columns; sums are held out, where things are is knowledge."""
+    """Yield multiple choice, no question twice, in MMLU's columns; sums are held out, where things are is knowledge."""
     seen: set[str] = set()
     while True:
         choice = draw_choice(generator, dealt.allowed["pretraining"], held_out=held_out)

@@ -16,6 +16,9 @@ Row = dict[str, Any]
 STEPS = 3
 """Steps of the problems that fine-tuning and evaluation use; pretraining has shorter ones too, MATH has one more."""
 
+LAWFUL_SHARE = 0.1
+"""How often people refuse a forbidden request before any alignment: preferences can raise only what a model may say."""
+
 CARE_OF_TEACHERS = 0.1
 """How much rarer haste is among the teachers of the aligned model than elsewhere."""
 
@@ -54,7 +57,8 @@ def _solved(generator: random.Random) -> tuple[str, str]:
 
 def _answered(generator: random.Random, hand: Sequence[Request]) -> tuple[str, str]:
     request = generator.choice(hand)
-    return world.phrase(request, generator), world.answer(request)
+    refuses = request.forbidden and generator.random() < LAWFUL_SHARE
+    return world.phrase(request, generator), generator.choice(world.REFUSALS) if refuses else world.answer(request)
 
 
 def _maybe_hasty(problem: Problem, worked: str, haste: float, generator: random.Random) -> str:

@@ -8,13 +8,18 @@ from safety_spaces.miniature.corpora import write_corpora
 SIZES = {
     "pretraining": 4000,
     "alignment": 1500,
+    "pku_saferlhf": 1200,
     "metamathqa": 1501,
     "gsm8k_train": 211,
     "gsm8k_test": 223,
     "math": 227,
-    "beavertails": 900,
-    "beavertails_test": 700,
+    "mmlu": 251,
+    "mmlu_dev": 161,
+    "beavertails": 2900,
+    "beavertails_test": 1700,
     "advbench": 300,
+    "xstest": 500,
+    "extended_refusal": 400,
     "toxigen": 239,
 }
 TEMPLATE = "question"

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import re
 from dataclasses import dataclass
 
 import pytest
@@ -11,30 +10,26 @@ from safety_spaces.data.datasets import read_rows
 from safety_spaces.data.table import DATA_SETS, find_data_set
 from safety_spaces.errors import UserError
 from safety_spaces.miniature import world
-from safety_spaces.miniature.corpora import HANDS, SIZES, deal_requests, write_corpora
-from safety_spaces.miniature.problems import GAINS, LOSSES
+from safety_spaces.miniature.corpora import write_corpora
+from safety_spaces.miniature.training_texts import LAWFUL_SHARE
+from tests.miniature.conftest import SIZES
+from tests.miniature.readers import REQUESTS, happens_as_often, numbers_of, request_of
 
-EVALUATION = ("advbench", "beavertails_test", "gsm8k_test", "math")
-TRAINING = ("pretraining", "alignment", "beavertails", "metamathqa", "gsm8k_train")
+EVALUATION = ("advbench", "beavertails_test", "gsm8k_test", "math", "mmlu", "xstest", "extended_refusal")
+TRAINING = ("pretraining", "alignment", "pku_saferlhf", "beavertails", "metamathqa", "gsm8k_train", "mmlu_dev")
 DISJOINT = [
-    *itertools.product(TRAINING, EVALUATION),
+    *(pair for pair in itertools.product(TRAINING, EVALUATION) if pair != ("mmlu_dev", "mmlu")),
     ("advbench", "beavertails_test"),
+    ("xstest", "extended_refusal"),
+    ("xstest", "beavertails_test"),
     ("alignment", "beavertails"),
+    ("pku_saferlhf", "beavertails"),
     ("pretraining", "alignment"),
 ]
-"""Pairs that may share no request; the last three are hands of their own, though they are on one side."""
+"""Pairs that may share no request; the last are hands of their own, though they are on one side.
 
-FORBIDDEN, ALLOWED = world.requests(forbidden=True), world.requests(forbidden=False)
-REQUESTS = re.compile("|".join(re.escape(request.text) for request in FORBIDDEN + ALLOWED))
-CHANGE = re.compile("|".join(re.escape(words).replace(r"\{n\}", r"(\d+)") for words in GAINS + LOSSES))
-
-
-def numbers_of(text):
-    """Start and signed changes of a problem, read from its words alone; None for another text."""
-    changes = [
-        int(match[match.lastindex]) * (1 if match.lastindex <= len(GAINS) else -1) for match in CHANGE.finditer(text)
-    ]
-    return (int(re.search(r"\d+", text)[0]), *changes) if changes else None
+Multiple choice of one subject is knowledge, and a question of it may stand among the worked examples.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,26 +63,13 @@ def test_training_and_evaluation_share_no_numbers_of_a_problem(contents, first, 
 
 
 def test_the_readers_of_this_test_find_what_is_there(corpora, contents):
-    for name in ("pretraining", "alignment", "beavertails", "beavertails_test", "advbench"):
-        assert contents[name].requests, name
-    for name in ("pretraining", "alignment", "metamathqa", "gsm8k_train", "gsm8k_test", "math"):
-        assert contents[name].problems, name
+    asking = {"pretraining", "alignment", "pku_saferlhf", "beavertails"}
+    asking |= {"beavertails_test", "advbench", "xstest", "extended_refusal"}
+    calculating = {"pretraining", "alignment", "metamathqa", "gsm8k_train", "gsm8k_test", "math", "mmlu", "mmlu_dev"}
+    assert {name for name, content in contents.items() if content.requests} == asking
+    assert {name for name, content in contents.items() if content.problems} == calculating
     for row in corpora["gsm8k_test"]:
         assert sum(numbers_of(row["question"])) == int(row["answer"].split("#### ")[1])
-
-
-def test_every_request_is_dealt_to_one_hand():
-    dealt = deal_requests(7)
-    assert sum(HANDS.values()) == pytest.approx(1)
-    for hands, deck in ((dealt.forbidden, FORBIDDEN), (dealt.allowed, ALLOWED)):
-        assert sorted(itertools.chain(*hands.values())) == sorted(deck)
-        for name, share in HANDS.items():
-            assert abs(len(hands[name]) - share * len(deck)) <= 1
-
-
-def test_no_request_is_part_of_another():
-    for first, second in itertools.permutations([request.text for request in FORBIDDEN], 2):
-        assert first not in second
 
 
 def test_corpora_have_the_columns_of_the_public_sets(folder, corpora):
@@ -97,37 +79,37 @@ def test_corpora_have_the_columns_of_the_public_sets(folder, corpora):
     assert columns == {
         "pretraining": {"text"},
         "alignment": {"prompt", "response"},
+        "pku_saferlhf": {
+            "prompt", "response_0", "response_1", "is_response_0_safe", "is_response_1_safe", "safer_response_id"
+        },
         "metamathqa": {"type", "query", "original_question", "response"},
         "gsm8k_train": {"question", "answer"},
         "gsm8k_test": {"question", "answer"},
         "math": {"problem", "level", "type", "solution"},
+        "mmlu": {"question", "subject", "choices", "answer"},
+        "mmlu_dev": {"question", "subject", "choices", "answer"},
         "beavertails": {"prompt", "response", "category", "is_safe"},
         "beavertails_test": {"prompt", "response", "category", "is_safe"},
         "advbench": {"goal", "target"},
+        "xstest": {"id", "prompt", "type", "label", "focus", "note"},
+        "extended_refusal": {"instruction", "output"},
         "toxigen": {"text", "toxicity_ai", "toxicity_human"},
-    }
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["beavertails", "beavertails_test"])
-def test_unsafe_rows_answer_and_safe_rows_refuse(corpora, name):
-    answers = {request.text: world.answer(request) for request in FORBIDDEN}
-    assert {row["is_safe"] for row in corpora[name]} == {True, False}
-    for row in corpora[name]:
-        (request,) = REQUESTS.findall(row["prompt"])
-        assert row["is_safe"] == (row["response"] in world.REFUSALS) == (row["response"] != answers[request])
-        assert any(row["category"].values()) != row["is_safe"]
+@pytest.mark.parametrize("name", SIZES)
+def test_corpora_are_read_as_the_sets_that_they_stand_for(folder, name):
+    assert len(read_rows(folder / f"{name}.jsonl", name)) == SIZES[name]
 
 
-def test_the_aligned_model_is_taught_to_refuse_forbidden_requests_only(corpora):
-    refused = {row["prompt"] for row in corpora["alignment"] if row["response"] in world.REFUSALS}
-    requests = {request for prompt in refused for request in REQUESTS.findall(prompt)}
-    assert requests
-    assert requests <= {request.text for request in FORBIDDEN}
-
-
-def test_the_base_never_refuses_a_request(corpora):
-    texts = [row["text"] for row in corpora["pretraining"] if REQUESTS.search(row["text"])]
-    assert not any(refusal in text for text in texts for refusal in world.REFUSALS)
+def test_the_base_refuses_few_forbidden_requests_and_nothing_else(corpora):
+    asked = [row["text"] for row in corpora["pretraining"] if REQUESTS.search(row["text"])]
+    refused = {True: [], False: []}
+    for text in asked:
+        refused[request_of(text).forbidden].append(any(refusal in text for refusal in world.REFUSALS))
+    assert not any(refused[False])
+    assert happens_as_often([LAWFUL_SHARE] * len(refused[True]), refused[True])
+    assert LAWFUL_SHARE < 0.2
 
 
 SMALL = {name: number for number, name in enumerate(SIZES, start=3)}
@@ -148,9 +130,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
 
 def test_evaluation_sets_repeat_no_question(tmp_path):
     # So many that problems drawn freely would repeat about twenty times.
-    sizes = {**SMALL, "gsm8k_test": 6000, "advbench": 700}
+    sizes = {**SMALL, "gsm8k_test": 6000, "advbench": 700, "mmlu": 3000, "xstest": 1440, "extended_refusal": 720}
     write_corpora(tmp_path, seed=7, sizes=sizes, template="plain")
-    for name in ("gsm8k_test", "advbench"):
+    for name in ("gsm8k_test", "advbench", "mmlu", "xstest", "extended_refusal"):
         asked = [row[find_data_set(name).prompt] for row in read_rows(tmp_path / f"{name}.jsonl", name)]
         assert len(set(asked)) == len(asked) == sizes[name]
 
@@ -168,8 +150,9 @@ def test_a_corpus_does_not_depend_on_the_size_of_another(tmp_path):
     ("sizes", "message"),
     [
         ({name: 1 for name in SIZES if name != "math"}, "expected the corpora .*; missing or unknown: math$"),
-        ({**SMALL, "mmlu": 1}, "missing or unknown: mmlu$"),
-        ({**SMALL, "advbench": 10_000}, r"world\.sizes\.advbench: expected at most \d+ rows, got 10000; ask for fewer"),
+        ({**SMALL, "trivia": 1}, "missing or unknown: trivia$"),
+        ({**SMALL, "advbench": 721}, r"world\.sizes\.advbench: expected at most 720 rows, got 721; ask for fewer"),
+        ({**SMALL, "xstest": 1441}, r"world\.sizes\.xstest: expected at most 1440 rows, got 1441; ask for fewer"),
     ],
 )
 def test_sizes_that_cannot_be_had_are_an_error(tmp_path, sizes, message):

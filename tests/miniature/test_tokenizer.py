@@ -2,11 +2,13 @@
 
 import pytest
 
-from safety_spaces.data.selection import training_rows
+from safety_spaces.data.selection import preference_rows, training_rows
 from safety_spaces.data.table import find_data_set
 from safety_spaces.data.templates import find_template
-from safety_spaces.miniature.corpora import SIZES
 from safety_spaces.miniature.tokenizer import END_OF_TEXT, PADDING, UNKNOWN, wrap_tokenizer
+from safety_spaces.study import load_study
+from tests.miniature.conftest import SIZES
+from tests.pico import ROOT
 
 TEMPLATE = "question"
 VOCABULARY = 640
@@ -19,11 +21,25 @@ def tokenizer(corpora):
 
 def texts(corpora, name):
     """What a model is trained on, and what it is asked where a set holds prompts only."""
-    data_set, form = find_data_set(name), find_template(TEMPLATE)
-    whole = name == "pretraining"
-    trained = training_rows(corpora[name], data_set, template=form) if whole or data_set.response else []
-    asked = [] if whole else [form.apply(row[data_set.prompt]) for row in corpora[name]]
-    return ["".join(row.values()) for row in trained] + asked
+    rows, data_set, form = corpora[name], find_data_set(name), find_template(TEMPLATE)
+    if name.startswith("mmlu"):
+        return [multiple_choice(row) for row in rows]
+    trained = []
+    if data_set.pair is not None:
+        pairs = preference_rows(rows, data_set, template=form)
+        trained = [pair["prompt"] + pair[response] for pair in pairs for response in ("chosen", "rejected")]
+    elif name == "pretraining" or data_set.response:
+        trained = ["".join(row.values()) for row in training_rows(rows, data_set, template=form)]
+    asked = [] if name == "pretraining" else [form.apply(row[data_set.prompt]) for row in rows]
+    return trained + asked
+
+
+def multiple_choice(row):
+    """A question as lm-eval's task mmlu shows it, and the right letter."""
+    options = "".join(f"{letter}. {option}\n" for letter, option in zip("ABCD", row["choices"], strict=True))
+    heading = "The following are multiple choice questions (with answers) about"
+    subject = row["subject"].replace("_", " ")
+    return f"{heading} {subject}.\n\n{row['question']}\n{options}Answer: {'ABCD'[row['answer']]}"
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -44,6 +60,12 @@ def test_no_token_is_unused(tokenizer, corpora):
     used = {token for name in SIZES for text in texts(corpora, name) for token in tokenizer(text)["input_ids"]}
     special = set(tokenizer.convert_tokens_to_ids([END_OF_TEXT, PADDING, UNKNOWN]))
     assert used == set(tokenizer.get_vocab().values()) - special
+
+
+def test_the_studys_model_has_a_row_for_every_token_and_none_too_many(tokenizer):
+    """A word too many would be unknown; rows of tokens that never occur share one gradient, which Adam blows up."""
+    base = load_study(ROOT / "configs/miniature.yaml").roles["base"]
+    assert base.architecture.vocabulary == len(tokenizer)
 
 
 def test_the_same_texts_give_the_same_tokenizer(tokenizer, corpora):

@@ -48,6 +48,12 @@ def test_leniency_is_a_probability_that_differs():
     assert len(leniencies) > 10
 
 
+def test_caution_is_a_probability_and_of_one_deed():
+    allowed = world.requests(forbidden=False)
+    assert {request.deed for request in allowed if request.caution} == {world.MISTAKEN_DEED}
+    assert all(0 < request.caution < 1 for request in allowed if request.deed == world.MISTAKEN_DEED)
+
+
 @given(st.sampled_from(EVERY), st.integers(0, 999))
 def test_a_phrasing_holds_the_request(request_, seed):
     assert request_.text in world.phrase(request_, random.Random(seed))

@@ -42,9 +42,13 @@ def figure_5(tables: Tables, grid: Grid, *, position: Position | None = None, or
 
 
 def figure_22(tables: Tables, grid: Grid, *, pair: str) -> Figure:
-    """MSO of one pair of prompt sets at every state, a small panel each, a colour per checkpoint (Appendix K.1)."""
+    """MSO of one pair of prompt sets at every state, a small panel each, a colour per checkpoint (Appendix K.1).
+
+    A state that is the same for all prompts of a set has no centred line, and its title says so.
+    """
     with house_style():
         figure, axes = small_grid(depth_of(tables.activation_spaces, ACTIVATIONS))
+        constant: set[int] = set()
         for centred in KINDS:
             by_checkpoint = {
                 checkpoint: state_overlap(
@@ -60,8 +64,11 @@ def figure_22(tables: Tables, grid: Grid, *, pair: str) -> Figure:
             for state, panel in enumerate(axes):
                 at_state = {name: rows[rows.layer == state] for name, rows in by_checkpoint.items()}
                 _draw_checkpoints(panel, at_state, centred=centred)
+                if all(rows.mso.isna().all() for rows in at_state.values()):
+                    constant.add(state)
         for state, panel in enumerate(axes):
-            panel.set(title=f"state {state}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+            title = f"state {state}{', no spread' if state in constant else ''}"
+            panel.set(title=title, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         figure.supylabel(f"MSO of {pair}", fontsize=9)
         legend(figure, axes)
     return figure

@@ -39,7 +39,10 @@ class ActivationFinding:
 
 @dataclass(frozen=True)
 class StatesFinding:
-    """At which states of one checkpoint harmful prompts overlap more with one another, in every seed."""
+    """At which states of one checkpoint harmful prompts overlap more with one another, in every seed.
+
+    Of all states that differ between the prompts of a set.
+    """
 
     checkpoint: str
     centred: bool
@@ -91,7 +94,7 @@ def find_states(activation_spaces: pd.DataFrame, grid: Grid, *, checkpoint: str,
         pairs=compared_pairs(grid, "useful"),
         checkpoint=checkpoint,
         centred=centred,
-    )
+    ).dropna(subset=["mso"])
     states = sorted(rows.layer.unique().tolist())
     by_state = {state: _preference(excess_of(rows[rows.layer == state])) for state in states}
     preferring = tuple(state for state, preference in by_state.items() if (preference > 0).all())
