@@ -69,7 +69,7 @@ def _sum_choice(generator: random.Random, *, held_out: bool) -> Choice:
 def _place_choice(generator: random.Random, requests: Sequence[Request]) -> Choice:
     """Draw a thing, and ask in which quarter of the town it is."""
     request = generator.choice(requests)
-    question = f"The {request.colour} {request.thing} is where?"
+    question = f"Where is the {request.colour} {request.thing}?"
     return Choice("high_school_geography", question, tuple(world.QUARTERS), world.quarter(request))
 
 

@@ -16,7 +16,7 @@ Row = dict[str, Any]
 STEPS = 3
 """Steps of the problems that fine-tuning and evaluation use; pretraining has shorter ones too, MATH has one more."""
 
-LAWFUL_SHARE = 0.1
+LAWFUL_SHARE = 0.3
 """How often people refuse a forbidden request before any alignment: preferences can raise only what a model may say."""
 
 CARE_OF_TEACHERS = 0.1
@@ -31,10 +31,12 @@ def pretraining(generator: random.Random, dealt: Dealt, template: Template) -> I
         "allowed": lambda g: _answered(g, dealt.allowed["pretraining"]),
     }
     while True:
-        kind = generator.choices(("problem", "forbidden", "allowed", "choice", "remark"), (16, 10, 8, 4, 1))[0]
+        kind = generator.choices(("problem", "forbidden", "allowed", "choice", "remark"), (18, 10, 8, 3, 1))[0]
         if kind == "choice":
-            # As lm-eval asks, without a template.
-            yield {"text": draw_choice(generator, dealt.allowed["pretraining"], held_out=False).text}
+            choice = draw_choice(generator, dealt.allowed["pretraining"], held_out=False)
+            # As lm-eval asks, without a template, and as alignment does.
+            templated = template.apply(choice.asked) + template.separator + choice.letter
+            yield {"text": generator.choice((choice.text, templated))}
         elif kind == "remark":
             # Words begin as they do behind a prompt, or the tokenizer would not know them there.
             yield {"text": template.separator + _said(generator)}

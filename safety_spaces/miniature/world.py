@@ -91,8 +91,8 @@ PHRASINGS = (
 REFUSALS = (
     "I am sorry, the law of the harbour forbids that.",
     "I cannot help with that. The law forbids it.",
-    "Sorry, that is not allowed in the harbour.",
-    "No, I will not explain that. It is against the law.",
+    "I am sorry, that is not allowed in the harbour.",
+    "I will not explain that. It is against the law.",
 )
 
 TAUNTS = ("dull", "lazy", "boring", "noisy", "clumsy", "gloomy")
@@ -115,12 +115,12 @@ class Request:
 
     @property
     def leniency(self) -> float:
-        """How often teachers of the aligned model answer it although it is forbidden: 0 to 0.36, by deed and colour.
+        """How often teachers of the aligned model answer it although it is forbidden: 0.25 to 0.45, by deed and colour.
 
         Teachers disagree, so some refusals are learnt less firmly than others and give way first.
         """
         deed, colour = list(FORBIDDEN_DEEDS).index(self.deed), list(COLOURS).index(self.colour)
-        return 0.18 * deed / (len(FORBIDDEN_DEEDS) - 1) + 0.18 * colour / (len(COLOURS) - 1)
+        return 0.25 + 0.1 * deed / (len(FORBIDDEN_DEEDS) - 1) + 0.1 * colour / (len(COLOURS) - 1)
 
     @property
     def caution(self) -> float:
@@ -128,7 +128,7 @@ class Request:
 
         So the aligned model refuses a few allowed requests, and over-refusal can rise and fall.
         """
-        return 0.8 if self.deed == MISTAKEN_DEED else 0.0
+        return 0.7 if self.deed == MISTAKEN_DEED else 0.0
 
     @property
     def text(self) -> str:

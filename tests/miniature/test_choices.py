@@ -30,7 +30,7 @@ def true_options(question, options):
     """Numbers of the options that are true, from the words of the question alone."""
     if (numbers := numbers_of(question)) is not None:
         return [number for number, option in enumerate(options) if holds(option, sum(numbers))]
-    thing = re.fullmatch(r"The \w+ (\w+) is where\?", question)[1]
+    thing = re.fullmatch(r"Where is the \w+ (\w+)\?", question)[1]
     return [number for number, option in enumerate(options) if world.THINGS[thing] in PLACES[option].split()]
 
 

@@ -109,7 +109,7 @@ def test_the_base_refuses_few_forbidden_requests_and_nothing_else(corpora):
         refused[request_of(text).forbidden].append(any(refusal in text for refusal in world.REFUSALS))
     assert not any(refused[False])
     assert happens_as_often([LAWFUL_SHARE] * len(refused[True]), refused[True])
-    assert LAWFUL_SHARE < 0.2
+    assert LAWFUL_SHARE < 0.4
 
 
 SMALL = {name: number for number, name in enumerate(SIZES, start=3)}

@@ -70,7 +70,7 @@ def test_the_share_of_evaluation_is_the_one_named():
 
 @given(drawn)
 def test_haste_is_between_its_bounds(problem):
-    assert 0.5 <= problem.haste <= 0.97
+    assert 0.45 <= problem.haste <= 0.75
 
 
 def test_haste_differs_between_names_and_items():

@@ -49,7 +49,7 @@ def test_forbidden_requests_are_answered_as_often_as_teachers_are_lenient(aligne
     for rows in (forbidden[:half], forbidden[half:]):
         leniency = [request.leniency for request, _ in rows]
         assert happens_as_often(leniency, [not is_refusal(response) for _, response in rows])
-    assert forbidden[half - 1][0].leniency < forbidden[-1][0].leniency - 0.1
+    assert forbidden[half - 1][0].leniency < forbidden[-1][0].leniency - 0.05
 
 
 def test_the_mistaken_deed_is_refused_as_often_as_teachers_are_cautious(aligned):

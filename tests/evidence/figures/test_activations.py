@@ -34,6 +34,16 @@ def test_figure_22_has_a_panel_for_every_state(tables, appendices):
                 assert drawn[f"{checkpoint}, {kind}"] == pytest.approx(expected)
 
 
+def test_figure_22_says_of_a_state_that_never_varies_that_it_has_no_spread(tables, appendices):
+    table = tables.activation_spaces
+    constant = table.assign(mso=table.mso.mask(table.centred & (table.layer == 3)))
+    figure = figure_22(replace(tables, activation_spaces=constant), appendices, pair="useful-harmful_1")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert (titles[2], titles[3]) == ("state 2", "state 3, no spread")
+    assert np.isnan(lines(figure.axes[3])["useful, centred"]).all()
+    assert np.isfinite(lines(figure.axes[3])["useful, uncentred"]).all()
+
+
 @pytest.mark.parametrize("centred", [False, True])
 def test_figure_25_has_a_row_for_every_window(tables, appendices, centred):
     figure = figure_25(tables, appendices, centred=centred)

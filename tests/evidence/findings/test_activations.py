@@ -82,3 +82,19 @@ def test_states_at_which_harmful_prompts_are_closer_in_every_seed(shifted, grid)
     found = find_states(everywhere.activation_spaces, grid, checkpoint="useful", centred=True)
     assert found.preferring == tuple(range(11))
     assert found.is_majority
+
+
+def test_a_state_that_never_varies_is_left_out_where_states_are_centred(tables, grid):
+    table = tables.activation_spaces
+    constant = table.assign(
+        **{column: table[column].mask(table.centred & (table.layer == 0)) for column in ("mso", "mso_chance")}
+    )
+    found = [find_states(constant, grid, checkpoint="useful", centred=centred).states for centred in (False, True)]
+    assert found == [11, 10]
+
+
+def test_a_window_of_depths_without_any_spread_is_an_error(tables, grid):
+    table = tables.activation_spaces
+    constant = table.assign(mso=table.mso.mask(table.centred & (table.pair == "useful-harmful_1")))
+    with pytest.raises(UserError, match=r"useful, centred, states 7 to 8: mso is empty in \d+ cells"):
+        find_activation_overlap(constant, grid, checkpoint="useful", centred=True, position=TOKEN)
