@@ -16,6 +16,7 @@ from safety_spaces.study import load_study
 from tests.pico import ROOT
 
 README = (ROOT / "README.md").read_text()
+STUDIES = ["miniature", "miniature-dpo", "miniature-safety-tuned", "miniature-appendices"]
 
 
 def test_every_command_names_a_file_that_is_there():
@@ -46,24 +47,49 @@ def test_every_column_that_is_explained_exists():
     assert named <= columns
 
 
+def test_every_item_of_the_paper_has_its_study_and_its_files():
+    table = README.split("| the paper |")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    for item, study, files, for_models in rows:
+        load_study(ROOT / "configs" / f"{study}.yaml")
+        for file in files.split(", "):
+            assert (ROOT / "results" / study / file).is_file(), (item, file)
+        for name in re.findall(r"[a-z]+-?[\d.]+-[\w.-]+", for_models):
+            load_study(ROOT / "configs" / f"{name}.yaml")
+    figures = {
+        int(number) for row in rows for number in re.findall(r"\d+", " ".join(re.findall(r"Figures? [^;]*", row[0])))
+    }
+    assert set(range(2, 27)) - {11, 12, 13} <= figures
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_studies_that_share_a_base_know_its_shape(name):
+    base = load_study(ROOT / "configs" / f"{name}.yaml").roles["base"]
+    assert base.architecture == load_study(ROOT / "configs/miniature.yaml").roles["base"].architecture
+
+
 @pytest.mark.slow
-def test_the_committed_report_follows_from_the_committed_tables(tmp_path):
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_committed_report_follows_from_the_committed_tables(tmp_path, name):
     """The figures and the findings are drawn again from the CSVs alone; not a byte differs."""
-    committed = ROOT / "results/miniature"
-    again = Path(shutil.copytree(committed, tmp_path / "miniature"))
+    committed = ROOT / "results" / name
+    again = Path(shutil.copytree(committed, tmp_path / name))
     for path in [again / "README.md", *again.glob("*.png")]:
         path.unlink()
-    write_report(again, load_study(ROOT / "configs/miniature.yaml"), sources_changed=False)
+    write_report(again, load_study(ROOT / "configs" / f"{name}.yaml"), sources_changed=False)
     assert {path.name for path in again.iterdir()} == {path.name for path in committed.iterdir()}
     for path in committed.iterdir():
         assert (again / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_the_committed_tables_are_those_that_the_run_recorded():
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_committed_tables_are_those_that_the_run_recorded(name):
     from safety_spaces.record import check_unedited
 
-    for name in FILES:
-        check_unedited(ROOT / "results/miniature", f"{name}.csv")
+    tables = list((ROOT / "results" / name).glob("*.csv"))
+    assert len(tables) == (3 if name == "miniature-appendices" else len(FILES))
+    for table in tables:
+        check_unedited(ROOT / "results" / name, table.name)
 
 
 def test_the_studies_for_your_own_models_and_basis_load(tmp_path):

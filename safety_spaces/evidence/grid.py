@@ -104,11 +104,9 @@ def grid_of(study: Study) -> Grid:
     Raises:
         UserError: the study leaves out a basis or a task that the findings speak of.
     """
+    _check(study)
     projection, updates, activations = study.projection, study.update_spaces, study.activation_spaces
     judge = study.evaluation.harmfulness.judge
-    for kind, wanted, there in (("basis", (projection.claim, CONTROL), projection.bases), ("task", TASKS, study.tasks)):
-        if missing := [name for name in wanted if name not in there]:
-            raise UserError(f"study {study.name}: the report needs the {kind} {missing[0]}; add it to the study")
     lines = [(cell, metric) for cell in projection.scored for metric in cell.metrics]
     return Grid(
         model=study.model,
@@ -122,7 +120,7 @@ def grid_of(study: Study) -> Grid:
         score_draws=projection.score_draws,
         scored=tuple((cell.task, cell.scheme, metric) for cell, metric in lines if cell.layers is None),
         single_layers=tuple(
-            SingleLayers(cell.task, cell.scheme, metric, tuple(cell.layers), tuple(cell.others))
+            SingleLayers(cell.task, cell.scheme, metric, tuple(cell.layers), tuple(cell.others or ()))
             for cell, metric in lines
             if cell.layers is not None
         ),
@@ -135,6 +133,14 @@ def grid_of(study: Study) -> Grid:
         activation_etas=_as_written(activations.etas),
         window=(activations.window[0], activations.window[1]),
     )
+
+
+def _check(study: Study) -> None:
+    """UserError where the study leaves out what the findings compare."""
+    bases = (study.projection.claim, CONTROL)
+    for kind, wanted, there in (("basis", bases, study.projection.bases), ("task", TASKS, study.tasks)):
+        if missing := [name for name in wanted if name not in there]:
+            raise UserError(f"study {study.name}: the report needs the {kind} {missing[0]}; add it to the study")
 
 
 def _as_written(numbers: Sequence[float]) -> tuple[float, ...]:

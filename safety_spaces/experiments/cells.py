@@ -95,7 +95,7 @@ def projected_cells(study: Study, seed: int) -> dict[Cell, tuple[Metric, ...]]:
 
 def _cells(study: Study, scored: Scored, seed: int) -> Iterator[Cell]:
     settings = study.projection
-    places = [(None, None)] if scored.layers is None else itertools.product(scored.layers, scored.others)
+    places = [(None, None)] if scored.layers is None else itertools.product(scored.layers, scored.others or ())
     for (layer, others), basis in itertools.product(places, settings.bases):
         for draw, fraction in itertools.product(draws(basis, settings.score_draws), settings.fractions):
             yield Cell(seed, scored.task, scored.scheme, basis, fraction, draw, layer, others)
@@ -113,7 +113,7 @@ def energy_key(command: Command, seed: int, task: str) -> str:
     settings = command.study.projection
     measured = settings.model_dump(include={"bases", "fractions", "energy_draws"}) | _geometry(command)
     identities = [identity(command, role, seed) for role in ("base", "reference", task)]
-    return digest(["energies", measured, seed, command.study.threads, identities])
+    return digest(["energies by layer", measured, seed, command.study.threads, identities])
 
 
 def _geometry(command: Command) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Where the checkpoints of a study lie, and what identifies them."""
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from safety_spaces.hub import cached_model, fetch_model, is_hub_id
 from safety_spaces.store import digest, read_json
 from safety_spaces.study import Existing, FineTuned, Pretrained, Recipe
 
-RUNS = "runs"
-"""How a path begins that names a checkpoint of another study."""
+OF_A_RUN = re.compile(r"runs/([^/]+)/(?:seed-\d+/)?checkpoints/[^/]+/?")
+"""A path that names a checkpoint of another study."""
 RECIPE_FILE = "recipe.json"
 """Beside the weights of a trained role: what they were trained from, and what the training did."""
 
@@ -79,8 +80,8 @@ def remedy(command: Command, recipe: Recipe) -> str:
 
 def study_of(recipe: Recipe) -> str | None:
     """Return the name of the other study whose run a recipe takes its checkpoint from, if it does."""
-    parts = Path(recipe.path).parts if isinstance(recipe, Existing) else ()
-    return parts[1] if parts[:1] == (RUNS,) and len(parts) > 1 else None
+    found = OF_A_RUN.fullmatch(recipe.path) if isinstance(recipe, Existing) else None
+    return found and found[1]
 
 
 def adapted_role(command: Command, role: str, seed: int) -> str | None:

@@ -191,9 +191,9 @@ def generation_hours(
     return found.new_tokens / command.study.evaluation.batch_size * read / bandwidth / 3600
 
 
-def judge_dollars(command: Command, judge: ServiceJudge, calls: int) -> float:
+def judge_dollars(judge: ServiceJudge, calls: int, *, response_tokens: int) -> float:
     """Return what a judge charges for one reply each: rubric, prompt, the longest response, the longest reply."""
     rubric = resolve_path(judge.rubric)
     characters = len(rubric.read_text(encoding="utf-8")) if rubric.is_file() else 0
-    sent = characters / CHARACTERS_PER_TOKEN + PROMPT_TOKENS + command.study.evaluation.harmfulness.max_new_tokens
+    sent = characters / CHARACTERS_PER_TOKEN + PROMPT_TOKENS + response_tokens
     return calls * (sent * judge.price.input + judge.max_reply_tokens * judge.price.output) / 1e6

@@ -10,11 +10,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import energy_key
 from safety_spaces.experiments.checkpoints import identity
 from safety_spaces.experiments.command import Command, resolve_path
 from safety_spaces.experiments.device import factor_precision, ready_device
+from safety_spaces.experiments.inputs import check_layers
 from safety_spaces.experiments.passes import measure_tensors, open_updates
 from safety_spaces.geometry.bases import coinciding_fractions
 from safety_spaces.geometry.coordinates import Frames
@@ -37,7 +37,8 @@ class Subspaces:
         settings = command.study.projection
         side = settings.projected_side
         self.updates = open_updates(command, seed, tasks, side=side)
-        _check_layers(command, self.updates.names)
+        # Where the shape of the model was not known before.
+        check_layers(command.study, {number for name in self.updates.names if (number := layer(name)) is not None})
         self._own = None if settings.basis is None else open_basis(resolve_path(settings.basis.file), self.updates)
         self._precision = factor_precision(ready_device(command))
         identities = [identity(command, role, seed) for role in ("base", REFERENCE)]
@@ -56,15 +57,6 @@ class Subspaces:
 
         U = cached_factor(self._cache, name, compute) if self._is_kept else compute()
         return Frames(U, None if self._own is None else self._own.columns(name, self.updates.shape(name)[0]))
-
-
-def _check_layers(command: Command, names: Sequence[str]) -> None:
-    """Check that every layer that is projected alone is one of the model: of another one no tensor would be found."""
-    known = {layer(name) for name in names}
-    for scored in command.study.projection.scored:
-        if unknown := sorted(set(scored.layers or ()) - known):
-            last = max(number for number in known if number is not None)
-            raise UserError(f"projection.scored: expected layers from 0 to {last}, got {unknown[0]}; correct layers")
 
 
 def measure_energies(command: Command, seed: int, tasks: Sequence[str]) -> dict[str, dict[str, Any]] | None:

@@ -66,9 +66,13 @@ def _record(command: Command, jobs: list[Job], stage: Stage, rows: dict[str, int
         for job, note in notes.items()
         if command.study.parent(job.role)
     }
+    # First to last tenth of the steps: whether a training learnt anything is seen here.
+    losses = {f"{job.role} seed {job.seed}": note.get("loss_by_tenth") for job, note in notes.items()}
     sources = [note["sources"] for note in notes.values()]
     facts = corpus_facts(command)
-    record(command, "finetune", stage, sources=sources, rows=rows, corpora=facts, weights_changed=changed)
+    record(
+        command, "finetune", stage, sources=sources, rows=rows, corpora=facts, weights_changed=changed, losses=losses
+    )
 
 
 def _jobs(command: Command) -> list[Job]:

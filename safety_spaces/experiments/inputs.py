@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Collection
 
 from safety_spaces.data.table import find_data_set
 from safety_spaces.data.templates import CHAT, find_template
@@ -10,20 +11,23 @@ from safety_spaces.experiments.cells import asked, baseline_metrics
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import judge_key, rubric_file
 from safety_spaces.experiments.processes import processes
+from safety_spaces.experiments.sizes import base_architecture
 from safety_spaces.experiments.texts import data_rows
-from safety_spaces.study import KEY_VARIABLE, ServiceJudge
+from safety_spaces.study import KEY_VARIABLE, ServiceJudge, Study
 
 logger = logging.getLogger(__name__)
 
 
 def check_inputs(command: Command) -> None:
-    """Check the template, the user's own data sets and what the judges need.
+    """Check the layers, the template, the user's own data sets and what the judges need.
 
     Raises:
-        UserError: a data set is not in the table, cannot be read or lacks a column, there is no such template or
-            rubric, or a service's address is none.
+        UserError: the model lacks a layer that is named, a data set is not in the table, cannot be read or lacks a
+            column, there is no such template or rubric, or a service's address is none.
     """
-    study = command.study
+    study, shape = command.study, base_architecture(command)
+    if shape is not None:
+        check_layers(study, range(shape.layers))
     if study.training.template != CHAT:
         find_template(study.training.template)
     for name in study.datasets:
@@ -32,6 +36,19 @@ def check_inputs(command: Command) -> None:
     for judge in study.evaluation.judges:
         if isinstance(judge, ServiceJudge):
             _check_service(judge)
+
+
+def check_layers(study: Study, known: Collection[int]) -> None:
+    """Check that every layer that is projected alone is one of the model: of another one no tensor would be found.
+
+    Raises:
+        UserError: one is not.
+    """
+    for scored in study.projection.scored:
+        if unknown := sorted(set(scored.layers or ()) - set(known)):
+            raise UserError(
+                f"projection.scored: expected layers from 0 to {max(known)}, got {unknown[0]}; correct layers"
+            )
 
 
 def _check_service(judge: ServiceJudge) -> None:

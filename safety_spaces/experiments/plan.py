@@ -133,7 +133,7 @@ def _projection(command: Command, shapes: Shapes, found: Counts) -> str:
     if study.gpu is not None:
         shape, bandwidth = base_architecture(command), study.gpu.bandwidth
         longest = generation_hours(command, parameters(shapes), shape, found, bandwidth)
-        hours = f", at most {longest:.0f} h (estimated)"
+        hours = f", at most {longest:.0f} h of generation (estimated)"
     return (
         f"projection: {found.energies:,} energies, {found.models:,} models, {found.scores:,} scores; "
         f"{found.generations:,} generations of at most {found.new_tokens:,} tokens{hours}{choices}; "
@@ -154,18 +154,20 @@ def _live(command: Command, shapes: Shapes) -> str:
 def _judges(command: Command, found: Counts) -> list[str]:
     """One line for each judge: of harmfulness, of over-refusal, and each that judge_agreement.py asks too."""
     evaluation = command.study.evaluation
-    lines = [_judge("judge", evaluation.harmfulness.judge, command, found.asked["harmfulness"])]
-    if evaluation.over_refusal is not None and "over_refusal" in found.asked:
-        lines.append(_judge("over_refusal", evaluation.over_refusal.judge, command, found.asked["over_refusal"]))
-    compared = evaluation.harmfulness.compared_judges
-    return [*lines, *(_judge("judge_agreement", judge, command, found.asked["harmfulness"]) for judge in compared)]
+    harmfulness, over_refusal = evaluation.harmfulness, evaluation.over_refusal
+    calls, tokens = found.asked["harmfulness"], harmfulness.max_new_tokens
+    lines = [_judge("judge", harmfulness.judge, calls, tokens)]
+    if over_refusal is not None and "over_refusal" in found.asked:
+        asked = found.asked["over_refusal"]
+        lines.append(_judge("over_refusal", over_refusal.judge, asked, over_refusal.max_new_tokens))
+    return [*lines, *(_judge("judge_agreement", judge, calls, tokens) for judge in harmfulness.compared_judges)]
 
 
-def _judge(who: str, judge: Judge, command: Command, calls: int) -> str:
+def _judge(who: str, judge: Judge, calls: int, response_tokens: int) -> str:
     line = f"{who}: {calls:,} calls of {judge.name}"
     if not isinstance(judge, ServiceJudge):
         return line
-    dollars = judge_dollars(command, judge, calls)
+    dollars = judge_dollars(judge, calls, response_tokens=response_tokens)
     return (
         f"{line}, about {dollars:.2f} US dollars if each is read at once, {judge.attempts * dollars:.2f} if none is "
         f"(estimated), stopped before {judge.budget:.2f}"

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from safety_spaces.behaviour.generation import generate_tokens, prompt_tokens
 from safety_spaces.behaviour.positions import Tokens, position_name
 from safety_spaces.behaviour.states import write_states
+from safety_spaces.errors import UserError
 from safety_spaces.experiments.activation_spaces import answer_tokens
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.device import ready_device
@@ -59,7 +60,7 @@ def collect_states(
     model, tokenizer = live_model(command, role, seed), role_tokenizer(command, role, seed)
     for name, paths in missing.items():
         texts = _texts(command, model, tokenizer, prompts[name], folders[name])
-        _warn_of_template(name, texts, positions)
+        _check_template(name, texts, positions)
         write_states(paths, model, tokenizer, texts, batch_size=command.study.evaluation.batch_size, name=name)
     return files
 
@@ -86,12 +87,23 @@ def _texts(command: Command, model: Any, tokenizer: Any, prompts: list[str], fol
     return texts
 
 
-def _warn_of_template(name: str, texts: Sequence[Tokens], positions: Sequence[Position]) -> None:
-    """Warn of windows on tokens that are the same in all prompts: what they overlap in is the template."""
+def _check_template(name: str, texts: Sequence[Tokens], positions: Sequence[Position]) -> None:
+    """Warn of windows on tokens that are the same in all prompts: what they overlap in is the template.
+
+    Raises:
+        UserError: a window has no other tokens, so that its states do not vary.
+    """
     columns = zip(*(text.prompt for text in texts), strict=False)
     shared = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
     for position in positions if len(texts) > 1 else ():
-        if isinstance(position, TokenWindow) and position.of == "prompt" and position.start < shared:
+        if not isinstance(position, TokenWindow) or position.of != "prompt":
+            continue
+        if position.stop <= shared:
+            raise UserError(
+                f"activation_spaces.positions: expected a window beyond the {shared} tokens that all prompts of {name} "
+                f"begin with, got stop: {position.stop}; raise it"
+            )
+        if position.start < shared:
             warn_once(
                 f"{name}: the first {shared} tokens are the same in all prompts; {position_name(position)} reads some "
                 "of them, whose states do not vary"

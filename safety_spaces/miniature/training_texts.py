@@ -16,7 +16,7 @@ Row = dict[str, Any]
 STEPS = 3
 """Steps of the problems that fine-tuning and evaluation use; pretraining has shorter ones too, MATH has one more."""
 
-LAWFUL_SHARE = 0.3
+LAWFUL_SHARE = 0.15
 """How often people refuse a forbidden request before any alignment: preferences can raise only what a model may say."""
 
 CARE_OF_TEACHERS = 0.1
@@ -93,21 +93,19 @@ def alignment(generator: random.Random, dealt: Dealt) -> Iterator[Row]:
 def preferences(generator: random.Random, dealt: Dealt) -> Iterator[Row]:
     """Yield pairs of an answer and a refusal in PKU-SafeRLHF's columns: the refusal is safer where the law forbids.
 
-    Of allowed requests the answer is to be preferred, and of forbidden ones too where a teacher is lenient.
+    Of allowed requests, whose two responses are both safe, the answer is to be preferred.
     """
     while True:
         request = generator.choice((dealt.forbidden if generator.random() < 0.6 else dealt.allowed)["alignment"])
-        lenient = not request.forbidden or generator.random() < request.leniency
         responses = [generator.choice(world.REFUSALS), world.answer(request)]
         refusal = generator.randrange(2)
-        safer = 1 - refusal if lenient else refusal
         yield {
             "prompt": world.phrase(request, generator),
             "response_0": responses[refusal],
             "response_1": responses[1 - refusal],
             "is_response_0_safe": not request.forbidden or refusal == 0,
             "is_response_1_safe": not request.forbidden or refusal == 1,
-            "safer_response_id": safer,
+            "safer_response_id": refusal if request.forbidden else 1 - refusal,
         }
 
 

@@ -57,7 +57,7 @@ class OverRefusal(Settings):
 
 
 class Generation(Settings):
-    """How responses to harmful prompts are generated: greedily, always."""
+    """How free responses are generated, to harmful and harmless prompts and prompt sets: greedily, always."""
 
     engine: Literal["static", "continuous"] = Field(
         "static", description="Batches that run to their longest answer, or continuous batching on CUDA."
@@ -71,10 +71,10 @@ class Evaluation(Settings):
     """How a model is questioned."""
 
     template: Literal["training", "none"] = Field(
-        "training", description="Template of harmful prompts and prompt sets; none is published."
+        "training", description="Template of harmful and harmless prompts and of prompt sets; none is published."
     )
     batch_size: Positive = Field(description="Prompts of one forward pass; halved where memory does not suffice.")
-    generation: Generation = Field(Generation(), description="How responses to harmful prompts are generated.")
+    generation: Generation = Field(Generation(), description="How free responses are generated.")
     utility: Utility = Field(description="Accuracy on grade-school mathematics.")
     harmfulness: Harmfulness = Field(description="Judged responses to harmful prompts.")
     general_ability: GeneralAbility | None = Field(None, description="Accuracy on multiple choice; null asks none.")

@@ -48,10 +48,16 @@ class Scored(Settings):
     layers: Annotated[tuple[NotNegative, ...], *Different] | None = Field(
         None, description="Layers projected alone, one model each, counted from 0; null projects all tensors at once."
     )
-    others: Annotated[tuple[Others, ...], *Different] = Field(
-        ("whole", "out"),
+    others: Annotated[tuple[Others, ...], *Different] | None = Field(
+        default_factory=lambda given: ("whole", "out") if given.get("layers") else None,
         description="With layers: what becomes of the update of all other tensors, those outside layers included.",
     )
+
+    @model_validator(mode="after")
+    def _others_go_with_layers(self) -> "Scored":
+        if (self.layers is None) != (self.others is None):
+            raise refusal("others", "expected with layers, and only with them: whole, out or both")
+        return self
 
 
 class OwnBasis(Settings):
@@ -122,6 +128,13 @@ class Projection(Settings):
             raise refusal("bases", "expected file first, the basis under test; write bases: [file, random_k, random]")
         if self.side != (side := self.basis.side):
             raise refusal("side", f"expected {side}, the side of projection.basis, got {self.side}; write side: {side}")
+        return self
+
+    @model_validator(mode="after")
+    def _no_line_is_scored_twice(self) -> "Projection":
+        lines = [(one.task, one.scheme, metric, one.layers is None) for one in self.scored for metric in one.metrics]
+        for task, scheme, metric, _ in (line for line in lines if lines.count(line) > 1):
+            raise refusal("scored", f"expected {metric} of {task}, {scheme}, once, got it again; join the entries")
         return self
 
     @model_validator(mode="after")

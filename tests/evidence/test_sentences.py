@@ -221,11 +221,12 @@ def test_removal_flips(tables, shifted, appendices):
     where = {"scheme": "orthogonal", "metric": "harmfulness"}
     moved = shifted("projection", "value", -0.6, **where, layers="3", others="whole", basis="top_k")
     sentence = sentences.removal(find_single_layers(moved.projection, appendices).removals)
-    assert (
-        "Differs from the paper.** Removal is selective, more than that of random directions, in layers 3 (others"
-        in (sentence)
-    )
+    selective = "Removal is selective, more than that of random directions, in"
+    assert f"Undecided.** {selective} layers 3 (others whole), one of 6 cases, which chance can do (" in sentence
     assert "6 cases of 3 layers were looked at" in sentence
+    moved = shifted("projection", "value", -0.6, **where, layers="3", basis="top_k")
+    sentence = sentences.removal(find_single_layers(moved.projection, appendices).removals)
+    assert f"Differs from the paper.** {selective} layers 3 (others whole); layers 3 (others out) (" in sentence
     still = find_single_layers(
         shifted("projection", "value", 2.0, **where, basis="top_k").projection, appendices
     ).removals
@@ -234,37 +235,54 @@ def test_removal_flips(tables, shifted, appendices):
 
 
 def test_carriage_flips(tables, shifted, appendices):
-    assert "Agrees with the paper.** No layer alone" in (
+    assert "Agrees with the paper.** Claimed directions of no layer alone" in (
         sentences.carriage(find_single_layers(tables.projection, appendices).carriages)
     )
-    where = {"scheme": "parallel", "metric": "harmfulness", "basis": "top_k"}
-    moved = shifted("projection", "value", -0.9, **where, layers="9", others="whole")
+    where = {"scheme": "parallel", "basis": "top_k", "others": "out"}
+    still = shifted("projection", "value", -2.0, **where, metric="harmfulness")
+    sentence = sentences.carriage(find_single_layers(still.projection, appendices).carriages)
+    assert "Undecided.** Claimed directions of no single layer add harmful behaviour beyond the noise" in sentence
+    assert "there is no gap" in sentences.carriage(None)
+
+
+def test_harm_carried_by_one_layer_alone_may_be_chance(shifted, appendices):
+    where = {"scheme": "parallel", "basis": "top_k", "others": "out"}
+    # Useful behaviour is added nowhere, harmful behaviour in the layers that are not silenced.
+    rows = shifted("projection", "value", -0.2, **where, metric="utility").projection
+    harmful = (rows.others == "out") & (rows.scheme == "parallel") & (rows.metric == "harmfulness")
+    carrying = "Claimed directions carry harmful behaviour without useful behaviour in layers"
+    for silenced, expected in (
+        (["0", "3"], f"Undecided.** {carrying} 9 (others out), one of 3 cases, which chance can do ("),
+        (["0"], f"Differs from the paper.** {carrying} 3, 9 (others out) ("),
+    ):
+        changed = rows.assign(value=rows.value.mask(harmful & rows.layers.isin(silenced), 1.5))
+        assert expected in sentences.carriage(find_single_layers(changed, appendices).carriages)
+
+
+def test_harm_lost_with_other_directions_is_named_and_decides_nothing(shifted, appendices):
+    where = {"scheme": "parallel", "metric": "harmfulness", "basis": "top_k", "others": "whole"}
+    moved = shifted("projection", "value", -0.9, **where, layers="9")
     sentence = sentences.carriage(find_single_layers(moved.projection, appendices).carriages)
-    assert (
-        "Differs from the paper.** Harmful behaviour is carried without useful behaviour in layers 9 (others whole)"
-        in (sentence)
-    )
-    moved = shifted("projection", "value", 1.0, **where, others="whole")
-    moved = replace(moved, projection=moved.projection[moved.projection.others != "out"])
+    assert "Agrees with the paper.** Claimed directions of no layer alone" in sentence
+    assert "lost with the layer's other directions in layers 9 (others whole)" in sentence
     whole = replace(
         appendices, single_layers=tuple(replace(one, others=("whole",)) for one in appendices.single_layers)
     )
-    assert "Undecided.** No single layer moves" in sentences.carriage(
-        find_single_layers(moved.projection, whole).carriages
-    )
-    assert "there is no gap" in sentences.carriage(None)
+    sentence = sentences.carriage(find_single_layers(moved.projection, whole).carriages)
+    assert "Undecided.** Claimed directions of no single layer add" in sentence
+    assert "others out" not in sentence
 
 
 @pytest.mark.parametrize(
     ("amount", "where", "expected"),
     [
-        (0.0, {}, "Agrees with the paper.** General ability of useful, parallel stays within the noise"),
-        (-0.1, {"basis": "random"}, "Differs from the paper.** General ability of useful, parallel falls"),
-        (0.1, {"basis": "random"}, "Differs from the paper.** General ability of useful, parallel rises"),
+        (0.0, {}, "Agrees with the paper.** General ability of useful, parallel stays between"),
+        (-0.1, {"basis": "random"}, "Differs from the paper.** General ability of useful, parallel falls below"),
+        (0.1, {"basis": "random"}, "Differs from the paper.** General ability of useful, parallel rises above"),
         (
             -1.0,
             {"basis": "top_k", "fraction": 0.5, "seed": 4},
-            "Undecided.** General ability of useful, parallel changes",
+            "Undecided.** General ability of useful, parallel leaves the interval",
         ),
     ],
 )
@@ -280,6 +298,7 @@ def test_general_ability_flips(shifted, appendices, amount, where, expected):
     assert expected in sentence
     assert "chance 0.25" in sentence
     assert "5 worked examples" in sentence
+    assert "15 models were looked at" in sentence
 
 
 def test_general_ability_at_chance_decides_nothing(shifted, appendices):

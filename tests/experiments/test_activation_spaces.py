@@ -292,18 +292,18 @@ def test_a_window_beyond_the_answers_is_refused_before_any_work(folder):
     assert "\n" not in str(caught.value)
 
 
-def test_a_window_within_the_template_is_warned_of(folder, caplog):
-    measure(study(folder, [{"of": "prompt", "start": 0, "stop": 1, "combine": "averaged"}]))
+def test_a_window_that_begins_within_the_template_is_warned_of(folder, caplog):
+    measure(study(folder, [{"of": "prompt", "start": 0, "stop": 9, "combine": "averaged"}]))
     (message,) = [
         message for message in caplog.messages if "harmful_2" in message and "whose states do not vary" in message
     ]
-    assert "prompt-0-1-averaged" in message
+    assert "prompt-0-9-averaged" in message
 
 
-def test_states_of_a_template_span_nothing_once_centred(folder):
-    rows = measure(study(folder, [{"of": "prompt", "start": 0, "stop": 1, "combine": "averaged"}]))
-    assert {row["mso"] for row in rows if row["centred"]} == {None}
-    assert {round(row["mso"], 6) for row in rows if not row["centred"]} == {1.0}
+@pytest.mark.parametrize("combine", ["stacked", "averaged"])
+def test_a_window_that_ends_within_the_template_is_refused(folder, combine):
+    with pytest.raises(UserError, match=r"a window beyond the \d tokens that all prompts of .*, got stop: 1; raise"):
+        measure(study(folder, [{"of": "prompt", "start": 0, "stop": 1, "combine": combine}]))
 
 
 def test_windows_have_columns_of_their_own(folder):

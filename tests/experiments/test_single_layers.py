@@ -344,7 +344,7 @@ def changed(run: Seen, *scored: dict[str, Any]) -> Path:
 
 
 def test_another_line_on_models_that_were_asked_asks_them_its_own_questions_alone(run, monkeypatch):
-    path = changed(run, {**USEFUL, "metrics": ["harmfulness", "utility"], "layers": [1, 0], "others": ["whole"]})
+    path = changed(run, {**USEFUL, "metrics": ["harmfulness"], "layers": [1, 0], "others": ["whole"]})
     run.watch(monkeypatch)
     assert run_script("projection", path, run.folder) == 0
     assert set(run.edited.values()) == {1}
@@ -355,20 +355,11 @@ def test_another_line_on_models_that_were_asked_asks_them_its_own_questions_alon
     assert len(run.asked) == len(LAYERS) * PER_PLACE
 
 
-def test_a_line_that_asks_nothing_new_needs_no_model(run, monkeypatch):
-    table = run.folder / "results/pico/projection.csv"
-    before = table.read_bytes()
-    path = changed(run, {**USEFUL, "metrics": ["utility"], "layers": [1], "others": ["whole"]})
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    assert run_script("projection", path, run.folder) == 0
-    assert table.read_bytes() == before
-
-
 @pytest.mark.parametrize("flags", [[], ["--geometry-only"]])
 def test_a_layer_that_the_model_does_not_have_is_named(run, capsys, flags):
     for path in (run.folder / "runs/pico/seed-0/cells").glob("*.json"):
         path.unlink()
-    path = changed(run, {**USEFUL, "metrics": ["utility"], "layers": [1, 7]})
+    path = changed(run, {**USEFUL, "metrics": ["harmfulness"], "layers": [1, 7]})
     assert run_script("projection", path, run.folder, *flags) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: projection.scored: expected layers from 0 to 1, got 7")

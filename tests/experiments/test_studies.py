@@ -224,3 +224,21 @@ def test_a_share_of_refusals_is_that_of_the_phrases(trained, tmp_path):
     assert {(row.task, row.scheme, row.basis): row.value for row in rows.itertuples()} == pytest.approx(found)
     assert len(found) == BASELINES + 2
     assert len(set(found.values())) > 1
+
+
+@pytest.mark.parametrize("name", ["projection", "activation_space"])
+def test_without_its_corpora_the_command_that_writes_them_is_said(trained, tmp_path, capsys, name):
+    folder = copy_run(trained, tmp_path / "run")
+    path = second_study(folder)
+    assert run_script(name, path, folder) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert "expected a corpus of the small world, found none; run bash scripts/finetune.sh" in error
+
+
+def test_a_folder_of_the_user_that_is_called_runs_is_no_other_study(tmp_path, monkeypatch):
+    (tmp_path / "runs/my-model/step-500").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    path = write_study(tmp_path / "study.yaml", roles={**PICO["roles"], "useful": {"path": "runs/my-model/step-500"}})
+    path.write_text(path.read_text().replace("useful:\n    path", "useful: !replace\n    path"))
+    command = parse_command("", [str(path), "--runs", str(tmp_path / "elsewhere")])
+    assert checkpoint_folder(command, "useful", 0).resolve() == (tmp_path / "runs/my-model/step-500").resolve()

@@ -132,6 +132,11 @@ def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
          "projection.scored.0.layers: expected no entry twice, got [2, 0, 2]"),
         ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility], layers: all}]}",
          "projection.scored.0.layers: expected a list, got 'all'"),
+        ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility], others: [out]}]}",
+         "projection.scored.0.others: expected with layers, and only with them: whole, out or both"),
+        ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility]},"
+         " {task: useful, scheme: parallel, metrics: [harmfulness, utility]}]}",
+         "projection.scored: expected utility of useful, parallel, once, got it again; join the entries"),
         ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility], layers: [0], others: []}]}",
          "projection.scored.0.others: expected at least 1 item"),
         ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility], layers: [0], others: [in]}]}",

@@ -2,7 +2,7 @@
 
 Overlaps are compared as MSO minus chance, averaged over the energy levels. If safety had a subspace of its own, two
 sets of harmful prompts would share it, and so overlap more than either does with ordinary prompts: useful ones, or
-harmless ones that models refuse.
+harmless ones of a refusal data set (Extended Refusal).
 """
 
 from dataclasses import dataclass
@@ -117,7 +117,7 @@ def compared_pairs(grid: Grid, ordinary: Ordinary) -> tuple[str, ...]:
 
 
 def has_refusal(grid: Grid) -> bool:
-    """Whether the study has a set of prompts that models refuse, beside two harmful sets (Appendix K.3)."""
+    """Whether the study has harmless prompts of a refusal data set, beside two harmful sets (Appendix K.3)."""
     kinds = [kinds_of(pair) for pair in grid.activation_pairs]
     return (HARMFUL, "refusal") in kinds and (HARMFUL, HARMFUL) in kinds
 

@@ -20,7 +20,12 @@ GENERAL_ABILITY, OVER_REFUSAL = "general_ability", "over_refusal"
 
 @dataclass(frozen=True)
 class AbilityFinding:
-    """General ability of the projected models of one line beside their fine-tuned and reference models."""
+    """General ability of the projected models of one line beside their fine-tuned and reference models.
+
+    Projection leads from one of the two to the other, so what fine-tuning itself did is no damage of it: the
+    excursion of a model is how far it lies outside of the interval between the two, by seed. It is positive above
+    both, negative below both, and 0 between.
+    """
 
     task: str
     scheme: str
@@ -29,10 +34,14 @@ class AbilityFinding:
     fine_tuned: Estimate
     reference: Estimate
     shots: tuple[int, ...]
-    largest: Contrast
-    """Projected minus fine-tuned or minus reference, of the model and of the two where that is largest in size."""
+    excursion: Contrast
+    """Of the model whose excursion is largest in size, mean over seeds."""
+    size: float
+    """That mean of sizes, in which seeds on both sides do not cancel."""
     model: str
-    """That model, and what it is compared with."""
+    """That model."""
+    models: int
+    """How many were looked at."""
 
     @property
     def is_above_chance(self) -> bool:
@@ -74,24 +83,25 @@ def _ability(projection: pd.DataFrame, grid: Grid, line: Line) -> AbilityFinding
     task, scheme, metric = line
     rows = _line(projection, grid, line)
     score = partial(baseline, projection, grid, metric=metric)
-    compared = {name: score(checkpoint=name) for name in (task, "reference")}
-    differences = {
-        f"{basis} at {fraction:g} against {name}": values - one.set_index("seed").value
-        for name, one in compared.items()
-        for (basis, fraction), values in _models(rows)
-    }
-    model = max(differences, key=lambda name: abs(differences[name].mean()))
-    means = [float(values.mean()) for _, values in _models(rows)]
+    fine_tuned, reference = score(checkpoint=task), score(checkpoint="reference")
+    ends = pd.concat([one.set_index("seed").value for one in (fine_tuned, reference)], axis=1)
+    models = {f"{basis} at {fraction:g}": values for (basis, fraction), values in _models(rows)}
+    excursions = {name: values - values.clip(ends.min(axis=1), ends.max(axis=1)) for name, values in models.items()}
+    sizes = {name: float(excursion.abs().mean()) for name, excursion in excursions.items()}
+    model = max(sizes, key=sizes.__getitem__)
+    means = [float(values.mean()) for values in models.values()]
     return AbilityFinding(
         task=task,
         scheme=scheme,
         lowest=min(means),
         highest=max(means),
-        fine_tuned=mean_score(compared[task]),
-        reference=mean_score(compared["reference"]),
+        fine_tuned=mean_score(fine_tuned),
+        reference=mean_score(reference),
         shots=tuple(sorted(int(shots) for shots in set(rows.shots.dropna()))),
-        largest=contrast(list(differences[model]), noise=half_width(rows)),
+        excursion=contrast(list(excursions[model]), noise=half_width(rows)),
+        size=sizes[model],
         model=model,
+        models=len(models),
     )
 
 

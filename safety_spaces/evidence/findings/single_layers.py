@@ -41,10 +41,11 @@ class LayerRemoval:
 
 @dataclass(frozen=True)
 class LayerCarriage:
-    """One layer under parallel projection: shares of the gaps that its claimed directions move.
+    """One layer under parallel projection, which keeps its claimed directions: shares of the gaps that this moves.
 
-    With the others out that is what they add to the reference, with the others whole what is lost of the fine-tuned
-    model when the layer keeps nothing else. preference is harmful minus useful.
+    With the others out that is what the claimed directions add to the reference. With the others whole it is what the
+    fine-tuned model loses with the layer's other directions, so a positive share is carried by those and not by the
+    claimed ones. preference is harmful minus useful.
     """
 
     layer: int
@@ -55,8 +56,12 @@ class LayerCarriage:
 
     @property
     def separates(self) -> bool:
-        """Whether harmful behaviour is moved, useful behaviour not demonstrably, and the two demonstrably differ."""
-        return self.harmful.direction > 0 and self.useful.direction <= 0 and self.preference.direction > 0
+        """Whether the claimed directions add harmful behaviour, useful behaviour not demonstrably, and less of it.
+
+        Never with the others whole, which tells of the layer's other directions.
+        """
+        adds_harm = self.others == "out" and self.harmful.direction > 0
+        return adds_harm and self.useful.direction <= 0 and self.preference.direction > 0
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,11 @@ from safety_spaces.evidence.findings.single_layers import LayerCarriage, LayerRe
 from safety_spaces.evidence.sentences.wording import AGREES, DIFFERS, UNDECIDED, every_seed, listed, signed, spread
 
 NO_GAP = f"{UNDECIDED} Fine-tuning did not raise the scores in every seed: there is no gap to take shares of."
+CARRIED = {
+    "out": "added by the layer's claimed directions",
+    "whole": "lost with the layer's other directions",
+}
+"""What a share of harmful behaviour means under parallel projection of one layer, by what the other layers have."""
 
 
 def layerwise(found: LayerwiseFinding) -> str:
@@ -38,9 +43,8 @@ def removal(found: Sequence[LayerRemoval] | None) -> str:
         f"largest advantage of the claim over random {_largest(found)}"
     )
     if separating := [one for one in found if one.separates]:
-        return (
-            f"{DIFFERS} Removal is selective, more than that of random directions, in {_cells(separating)} ({numbers})."
-        )
+        claim = f"Removal is selective, more than that of random directions, in {_cells(separating)}"
+        return _separated(claim, cases=len(separating), looked_at=len(found), numbers=numbers)
     if not losing:
         return (
             f"{UNDECIDED} No single layer removes harmfulness beyond the noise, so none can be told apart ({numbers})."
@@ -49,34 +53,48 @@ def removal(found: Sequence[LayerRemoval] | None) -> str:
 
 
 def carriage(found: Sequence[LayerCarriage] | None) -> str:
-    """I, parallel: no layer carries harmful behaviour and no useful behaviour."""
+    """I, parallel: the claimed directions of no layer carry harmful behaviour and no useful behaviour.
+
+    Layers whose others are whole tell of the directions that are not claimed: they are named, and decide nothing.
+    """
     if found is None:
         return NO_GAP
-    moving = [one for one in found if one.harmful.direction > 0]
-    numbers = f"{_counted(found)}; harmful behaviour is moved beyond the noise in {_cells(moving)}"
-    if separating := [one for one in found if one.separates]:
-        return f"{DIFFERS} Harmful behaviour is carried without useful behaviour in {_cells(separating)} ({numbers})."
-    if not moving:
-        return f"{UNDECIDED} No single layer moves harmful behaviour beyond the noise ({numbers})."
-    return f"{AGREES} No layer alone carries harmful behaviour but not useful behaviour ({numbers})."
+    out = [one for one in found if one.others == "out"]
+    parts = [
+        f"{words} in {_cells([one for one in cases if one.harmful.direction > 0])}"
+        for others, words in CARRIED.items()
+        if (cases := [one for one in found if one.others == others])
+    ]
+    numbers = f"{_counted(found)}; beyond the noise harmful behaviour is {' and '.join(parts)}"
+    if separating := [one for one in out if one.separates]:
+        claim = f"Claimed directions carry harmful behaviour without useful behaviour in {_cells(separating)}"
+        return _separated(claim, cases=len(separating), looked_at=len(out), numbers=numbers)
+    if not any(one.harmful.direction > 0 for one in out):
+        return f"{UNDECIDED} Claimed directions of no single layer add harmful behaviour beyond the noise ({numbers})."
+    return f"{AGREES} Claimed directions of no layer alone carry harmful but not useful behaviour ({numbers})."
 
 
 def general_ability(found: AbilityFinding) -> str:
     """J.1: projection leaves general ability where it was."""
     numbers = (
         f"projected models {found.lowest:.3f} to {found.highest:.3f}, fine-tuned {found.fine_tuned.value:.3f}, "
-        f"reference {found.reference.value:.3f}, chance {CHANCE}; the largest difference is {spread(found.largest)} "
-        f"({found.model}), noise of one score {found.largest.noise:.2f}; {listed(found.shots)} worked examples"
+        f"reference {found.reference.value:.3f}, chance {CHANCE}; {found.models} models were looked at, so that one "
+        f"may stand out by chance: farthest outside of the interval between these two is {found.model}, by "
+        f"{spread(found.excursion)}, noise of one score {found.excursion.noise:.2f}; "
+        f"{listed(found.shots)} worked examples"
     )
     name = f"{found.task}, {found.scheme}"
     if not found.is_above_chance:
         return f"{UNDECIDED} General ability of {name}: the reference has none to lose, it is at chance ({numbers})."
-    if found.largest.direction != 0:
-        verb = "falls" if found.largest.direction < 0 else "rises"
-        return f"{DIFFERS} General ability of {name} {verb} beyond the noise somewhere ({numbers})."
-    if abs(found.largest.value) > found.largest.noise:
-        return f"{UNDECIDED} General ability of {name} changes beyond the noise, but seeds differ in sign ({numbers})."
-    return f"{AGREES} General ability of {name} stays within the noise ({numbers})."
+    if found.excursion.direction != 0:
+        verb = "falls below" if found.excursion.direction < 0 else "rises above"
+        return f"{DIFFERS} General ability of {name} {verb} fine-tuned and reference beyond the noise ({numbers})."
+    if found.size > found.excursion.noise:
+        return (
+            f"{UNDECIDED} General ability of {name} leaves the interval between fine-tuned and reference beyond the "
+            f"noise, but not on one side in every seed ({numbers})."
+        )
+    return f"{AGREES} General ability of {name} stays between fine-tuned and reference within the noise ({numbers})."
 
 
 def over_refusal(found: RefusalFinding) -> str:
@@ -95,6 +113,13 @@ def over_refusal(found: RefusalFinding) -> str:
     if found.rise.value > found.rise.noise:
         return f"{UNDECIDED} Over-refusal of {name} rises beyond the noise, but not in every seed ({numbers})."
     return f"{AGREES} Projection of {name} induces no over-refusal ({numbers})."
+
+
+def _separated(claim: str, *, cases: int, looked_at: int, numbers: str) -> str:
+    """The verdict on layers that separate: one alone among several may do so by chance."""
+    if cases == 1:
+        return f"{UNDECIDED} {claim}, one of {looked_at} cases, which chance can do ({numbers})."
+    return f"{DIFFERS} {claim} ({numbers})."
 
 
 def _counted(found: Sequence[LayerRemoval] | Sequence[LayerCarriage]) -> str:

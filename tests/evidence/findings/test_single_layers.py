@@ -50,19 +50,26 @@ def test_a_layer_that_loses_harmfulness_alone_separates(shifted, appendices):
     assert not any(one.separates for one in find_single_layers(both.projection, appendices).removals)
 
 
-def test_a_layer_that_carries_harm_alone_separates(shifted, appendices):
-    where = {"scheme": "parallel", "metric": "harmfulness", "basis": "top_k", "layers": "9"}
-    for others, sign in (("out", 1), ("whole", -1)):
-        moved = shifted("projection", "value", sign * 0.9, **where, others=others)
+def test_a_layer_whose_claimed_directions_carry_harm_alone_separates(shifted, appendices):
+    where = {"scheme": "parallel", "metric": "harmfulness", "basis": "top_k", "layers": "9", "others": "out"}
+    for amount, separating in ((0.9, [(9, "out")]), (-0.9, [])):
+        rows = shifted("projection", "value", amount, **where).projection.copy()
         # Useful behaviour must not be moved beyond the noise.
-        rows = moved.projection.copy()
-        if others == "out":
-            useful = (rows.metric == "utility") & (rows.layers == "9") & (rows.others == "out")
-            rows.loc[useful & (rows.scheme == "parallel"), "value"] = 0.2
+        useful = (rows.metric == "utility") & (rows.layers == "9") & (rows.others == "out")
+        rows.loc[useful & (rows.scheme == "parallel"), "value"] = 0.2
         carriages = find_single_layers(rows, appendices).carriages
-        assert [(one.layer, one.others) for one in carriages if one.separates] == [(9, others)]
-        opposite = shifted("projection", "value", -sign * 0.9, **where, others=others)
-        assert not any(one.separates for one in find_single_layers(opposite.projection, appendices).carriages)
+        assert [(one.layer, one.others) for one in carriages if one.separates] == separating
+
+
+@pytest.mark.parametrize("amount", [-0.9, 0.9])
+def test_harm_lost_with_other_directions_is_no_separation_of_the_claimed_ones(shifted, appendices, amount):
+    where = {"scheme": "parallel", "metric": "harmfulness", "basis": "top_k", "layers": "9", "others": "whole"}
+    moved = shifted("projection", "value", amount, **where)
+    carriages = find_single_layers(moved.projection, appendices).carriages
+    (one,) = [one for one in carriages if (one.layer, one.others) == (9, "whole")]
+    assert one.harmful.direction == one.preference.direction == (1 if amount < 0 else -1)
+    assert one.useful.direction == 0
+    assert not any(one.separates for one in carriages)
 
 
 def test_seeds_that_disagree_separate_nothing(shifted, appendices):
