@@ -115,12 +115,12 @@ class Request:
 
     @property
     def leniency(self) -> float:
-        """How often teachers of the aligned model answer it although it is forbidden: 0.3 to 0.5, by deed and colour.
+        """How often teachers of the aligned model answer it although it is forbidden: 0.34 to 0.54, by deed and colour.
 
         Teachers disagree, so some refusals are learnt less firmly than others and give way first.
         """
         deed, colour = list(FORBIDDEN_DEEDS).index(self.deed), list(COLOURS).index(self.colour)
-        return 0.3 + 0.1 * deed / (len(FORBIDDEN_DEEDS) - 1) + 0.1 * colour / (len(COLOURS) - 1)
+        return 0.34 + 0.1 * deed / (len(FORBIDDEN_DEEDS) - 1) + 0.1 * colour / (len(COLOURS) - 1)
 
     @property
     def caution(self) -> float:

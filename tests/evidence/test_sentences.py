@@ -264,7 +264,7 @@ def test_harm_lost_with_other_directions_is_named_and_decides_nothing(shifted, a
     moved = shifted("projection", "value", -0.9, **where, layers="9")
     sentence = sentences.carriage(find_single_layers(moved.projection, appendices).carriages)
     assert "Agrees with the paper.** Claimed directions of no layer alone" in sentence
-    assert "lost with the layer's other directions in layers 9 (others whole)" in sentence
+    assert "lost with the other directions of the layer in layers 9 (others whole)" in sentence
     whole = replace(
         appendices, single_layers=tuple(replace(one, others=("whole",)) for one in appendices.single_layers)
     )

@@ -9,8 +9,8 @@ from safety_spaces.evidence.sentences.wording import AGREES, DIFFERS, UNDECIDED,
 
 NO_GAP = f"{UNDECIDED} Fine-tuning did not raise the scores in every seed: there is no gap to take shares of."
 CARRIED = {
-    "out": "added by the layer's claimed directions",
-    "whole": "lost with the layer's other directions",
+    "out": "added by the claimed directions of the layer",
+    "whole": "lost with the other directions of the layer",
 }
 """What a share of harmful behaviour means under parallel projection of one layer, by what the other layers have."""
 
