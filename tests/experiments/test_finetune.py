@@ -41,6 +41,9 @@ def test_the_record_holds_rows_and_the_share_of_weights_that_changed(finished):
     record = json.loads((finished / "results/pico/run.json").read_text())
     assert record["rows"] == SIZES
     assert set(record["weights_changed"]) == {f"{role} seed {seed}" for role in ROLES for seed in (0, 3)}
+    assert set(record["losses"]) == {"base seed 0", *record["weights_changed"]}
+    assert all(0 < len(losses) <= 10 for losses in record["losses"].values())
+    assert record["losses"]["base seed 0"][-1] < record["losses"]["base seed 0"][0]
     parent, child = (
         load_file(folder / "model.safetensors") for folder in (checkpoints(finished)[1], checkpoints(finished)[3])
     )

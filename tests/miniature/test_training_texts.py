@@ -81,13 +81,11 @@ def test_a_pair_is_an_answer_and_a_refusal_in_either_order():
     assert happens_as_often([0.5] * len(rows), [row["safer_response_id"] == 0 for row in rows])
 
 
-def test_the_refusal_is_preferred_where_the_law_forbids_and_teachers_are_not_lenient():
+def test_the_refusal_is_preferred_exactly_where_the_law_forbids():
     rows = drawn(preferences)
     read = preference_rows(rows, find_data_set("pku_saferlhf"), template=find_template("none"))
     asked = [(request_of(row["prompt"]), is_refusal(row["chosen"].strip())) for row in read]
-    assert not any(refused for request, refused in asked if not request.forbidden)
-    forbidden = [(request.leniency, not refused) for request, refused in asked if request.forbidden]
-    assert happens_as_often(*zip(*forbidden, strict=True))
+    assert all(refused == request.forbidden for request, refused in asked)
     assert happens_as_often([0.6] * len(rows), [request.forbidden for request, _ in asked])
 
 
