@@ -25,7 +25,7 @@ ROLE, SEED = "reference", 3
 ETAS = [0.1, 0.5, 0.9]
 NEW_TOKENS = 7
 WINDOWS = [
-    {"of": "prompt", "start": 1, "stop": 6, "combine": "stacked"},
+    {"of": "prompt", "start": 1, "stop": 8, "combine": "stacked"},
     {"of": "prompt", "start": 4, "stop": 90, "combine": "averaged"},
     {"of": "generated", "start": 0, "stop": 3, "combine": "stacked"},
     {"of": "generated", "start": 1, "stop": 5, "combine": "averaged"},

@@ -163,7 +163,5 @@ def test_every_judge_that_is_paid_is_planned(tmp_path):
     judge = {"kind": "service", "name": "other", "price": {"input": 1.0, "output": 2.0}, "budget": 5.0, "attempts": 3}
     command = of_model("llama-3.2-1b", tmp_path, evaluation={"harmfulness": {"compared_judges": [judge]}})
     assert "judge_agreement: 26,000 calls of other, about" in plan(command)
-    dollars = judge_dollars(
-        command.study.evaluation.harmfulness.compared_judges[0], 26_000, response_tokens=512
-    )
+    dollars = judge_dollars(command.study.evaluation.harmfulness.compared_judges[0], 26_000, response_tokens=512)
     assert f"{3 * dollars:.2f} if none is (estimated), stopped before 5.00" in plan(command)

@@ -338,21 +338,23 @@ def run(study, tmp_path) -> Seen:
     return Seen(copy_run(study.folder, tmp_path / "run"))
 
 
-def changed(run: Seen, *scored: dict[str, Any]) -> Path:
-    settings = {**PROJECTION, "scored": [*SCORED, *scored]}
+def changed(run: Seen, scored: dict[str, Any]) -> Path:
+    """Write the study with another third line."""
+    settings = {**PROJECTION, "scored": [*SCORED[:2], scored, *SCORED[3:]]}
     return write_study(run.folder / "study.yaml", seeds=[0], roles=ROLES, projection=settings)
 
 
 def test_another_line_on_models_that_were_asked_asks_them_its_own_questions_alone(run, monkeypatch):
-    path = changed(run, {**USEFUL, "metrics": ["harmfulness"], "layers": [1, 0], "others": ["whole"]})
+    path = changed(run, {**USEFUL, "metrics": ["harmfulness"], "layers": [1, 0]})
     run.watch(monkeypatch)
     assert run_script("projection", path, run.folder) == 0
     assert set(run.edited.values()) == {1}
     assert set(run.asked.values()) == {1}
+    places = [(0, "whole"), (1, "whole"), (0, "out")]
     assert {(cell.layer, cell.others, metric) for cell, metric in run.asked} == {
-        (layer, "whole", "harmfulness") for layer in LAYERS
+        (*place, "harmfulness") for place in places
     }
-    assert len(run.asked) == len(LAYERS) * PER_PLACE
+    assert len(run.asked) == len(places) * PER_PLACE
 
 
 @pytest.mark.parametrize("flags", [[], ["--geometry-only"]])
