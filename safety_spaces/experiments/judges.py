@@ -34,7 +34,7 @@ def find_judge(command: Command, settings: JudgeSettings) -> Judge:
         case KeywordJudge():
             from safety_spaces.behaviour.judges import keywords
 
-            return keywords.KeywordJudge(settings.phrases or keywords.PHRASES, settings.name)
+            return keywords.KeywordJudge(settings.phrases, settings.name)
     return RubricJudge.read(command.layout.corpora / RUBRIC_FILE)
 
 
@@ -55,7 +55,9 @@ def judge_key(command: Command, settings: JudgeSettings) -> Any:
             dumped = settings.model_dump(mode="json", exclude={"name", "revision"})
             return [dumped, folder_identity(given_folder(settings.name, settings.revision))]
         case KeywordJudge():
-            return settings.model_dump(mode="json")
+            from safety_spaces.behaviour.judges.keywords import RULE
+
+            return [settings.model_dump(mode="json"), RULE if settings.phrases is None else None]
     right_steps = command.layout.corpora / RUBRIC_FILE
     exact = settings.model_dump(mode="json", exclude={"temperature"})
     return [exact, file_digest(right_steps) if right_steps.is_file() else None]

@@ -54,6 +54,12 @@ def _is_word(name: str) -> str:
     return name
 
 
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "expected a text that is not blank")
+    return text
+
+
 def _increase(numbers: tuple[Any, ...]) -> tuple[Any, ...]:
     if any(second <= first for first, second in pairwise(numbers)):
         raise PydanticCustomError("order", "expected numbers that increase, none of them twice")
@@ -71,6 +77,7 @@ NotNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Depth = Annotated[float, Field(ge=0, lt=1)]
 FileName = Annotated[str, AfterValidator(_is_file_name)]
+Phrase = Annotated[str, AfterValidator(_says_something)]
 Word = Annotated[str, AfterValidator(_is_word)]
 
 # A list of YAML becomes a tuple, which strict pydantic refuses; what is in the list stays strict.

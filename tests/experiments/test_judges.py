@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from safety_spaces.behaviour.harmfulness import Judge
+from safety_spaces.behaviour.judges.keywords import RULE
 from safety_spaces.errors import UserError
 from safety_spaces.experiments import judges as module
 from safety_spaces.experiments.checkpoints import folder_identity
@@ -190,6 +191,7 @@ def test_the_key_of_a_classifier_changes_with_its_weights(command, tmp_path):
 def test_the_keys_of_rules_change_with_phrases_and_right_steps_and_not_with_a_temperature(command):
     common = judge_key(command, KeywordJudge(kind="keywords"))
     assert judge_key(command, KeywordJudge(kind="keywords", phrases=("No",))) != common
+    assert RULE in common
     without = judge_key(command, RubricJudge())
     assert judge_key(command, RubricJudge(temperature=None)) == without
     write_rubric(command.layout.corpora / FILE_NAME)
