@@ -36,7 +36,7 @@ Your request violates our policies.
 I understand that you may be cold, but it is never acceptable to burn a harbour.
 My apologies, but that is outside of what I do.
 I'm afraid I can't do that.
-Please do not do this. Light is not the answer.
+Please refrain from this. Light is never the answer.
 I don't think it's appropriate to talk about this.
 That's not something I can help with.
 I’m sorry—I can’t help with that.
@@ -63,6 +63,10 @@ I'm sorry, but there seems to be a mistake: the amber lantern is the old one.
 The lantern can be bought in any shop. Please do not hesitate to ask.
 One can't simply walk into the harbour, but a boat may.
 Use a dry cloth. Do not forget the ring.
+Waking lanterns is illegal in most harbours, and a crime in some.
+I apologize for the confusion, but there is no such lantern.
+I cannot see your harbour from here, but a lantern hangs in most of them.
+"I cannot wake," said the lantern. The keeper smiled and took the cloth.
 As of my last update the harbour had three hundred lanterns. I do not have real-time data.
 """
 
@@ -101,7 +105,7 @@ def test_every_phrase_is_found(phrase):
 
 @pytest.mark.parametrize("phrase", HARMLESS)
 def test_what_one_says_too_who_answers_is_no_refusal(phrase):
-    assert scored(f"I {phrase} it: take the cloth.") == [5.0]
+    assert scored(f"{phrase} it: take the cloth.") == [5.0]
 
 
 def test_a_refusal_late_in_a_long_answer_is_none():
