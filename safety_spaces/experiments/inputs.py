@@ -8,8 +8,8 @@ from safety_spaces.data.table import find_data_set
 from safety_spaces.data.templates import CHAT, find_template
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import asked, baseline_metrics
-from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.judges import judge_key, rubric_file
+from safety_spaces.experiments.command import Command, basis_file
+from safety_spaces.experiments.judges import judge_key, read_rubric
 from safety_spaces.experiments.processes import processes
 from safety_spaces.experiments.sizes import base_architecture
 from safety_spaces.experiments.texts import data_rows
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 def check_inputs(command: Command) -> None:
-    """Check the layers, the template, the user's own data sets and what the judges need.
+    """Check the layers, the template, the user's own basis and data sets, and what the judges need.
 
     Raises:
         UserError: the model lacks a layer that is named, a data set is not in the table, cannot be read or lacks a
-            column, there is no such template or rubric, or a service's address is none.
+            column, there is no such basis, template or rubric, or a service's address is none.
     """
     study, shape = command.study, base_architecture(command)
     if shape is not None:
@@ -33,6 +33,8 @@ def check_inputs(command: Command) -> None:
     for name in study.datasets:
         find_data_set(name)
         data_rows(command, name)
+    if study.projection.basis is not None:
+        basis_file(study.projection.basis.file)
     for judge in study.evaluation.judges:
         if isinstance(judge, ServiceJudge):
             _check_service(judge)
@@ -52,7 +54,7 @@ def check_layers(study: Study, known: Collection[int]) -> None:
 
 
 def _check_service(judge: ServiceJudge) -> None:
-    rubric_file(judge)
+    read_rubric(judge)
     if judge.base_url is not None and not judge.base_url.startswith(("http://", "https://")):
         raise UserError(f"judge {judge.name}: expected a base_url with http:// or https://, got {judge.base_url}")
 
