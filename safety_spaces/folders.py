@@ -72,7 +72,7 @@ def flaw(folder: Path) -> str | None:
         if config not in names:
             return f"found no {config}; copy it from where the weights come from"
         if read_json(folder / config) is None:
-            return f"found a {config} that is no JSON object; copy it again"
+            return f"found {config}, which is no JSON object; copy it again"
         return next(filter(None, map(file_flaw, weights)), None)
     except OSError as error:
         return f"found one that cannot be read ({error.strerror}); make it readable"

@@ -49,8 +49,8 @@ def check_unedited(results_folder: Path, name: str) -> None:
         raise UserError(f"{path}: expected a table, found none; run the experiment that writes it")
     if not (results_folder / RECORD).exists():
         raise UserError(
-            f"{path}: expected {RECORD} beside it, which vouches for it, found none; restore that file, or move it "
-            "away and run its experiment again: what the runs hold is not measured again"
+            f"{path}: expected {RECORD} beside it, found none; restore {RECORD}, or keep the table elsewhere (move it "
+            "away) and run its experiment again, which measures only what the runs lack"
         )
     if file_digest(path) not in read_record(results_folder).get("tables", {}).get(name, []):
         raise UserError(

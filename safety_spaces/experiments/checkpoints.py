@@ -103,7 +103,7 @@ def remedy(command: Command, recipe: Recipe) -> str:
     if (other := study_of(recipe)) is not None:
         return f"run the study {other} first"
     is_id = is_hub_id(recipe.path) and not is_there(resolve_path(recipe.path))
-    hub = f", or run hf download {recipe.path} if the hub has it" if is_id else ""
+    hub = f", or run hf download {recipe.path} if the hub has it in safetensors" if is_id else ""
     return f"correct its path in the study{hub}"
 
 

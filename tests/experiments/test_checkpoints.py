@@ -8,7 +8,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from safety_spaces.errors import UserError
-from safety_spaces.experiments import checkpoints
+from safety_spaces.experiments import checkpoints, finetune
 from safety_spaces.experiments.checkpoints import finished_checkpoint, is_on_hub
 from safety_spaces.experiments.command import parse_command
 from tests.pico import run_script
@@ -72,7 +72,7 @@ def test_a_folder_is_found_however_its_path_is_written(here, path):
     [
         ("checkpoints/base", "{here}/checkpoints/base: expected the finished checkpoint base, found none; correct"),
         ("aligned/base", "/base: expected the finished checkpoint base, found none; correct its path in the study, or "
-         "run hf download aligned/base if the hub has it"),
+         "run hf download aligned/base if the hub has it in safetensors"),
         ("~/base", "{here}/base: expected the finished checkpoint base, found none"),
         ("aligned/model.safetensors", "found a file; name a folder: {here}/aligned, or correct its path in the study"),
         ("$NOWHERE/base", "$NOWHERE/base: expected the environment variable NOWHERE, found none"),
@@ -93,6 +93,14 @@ def test_what_is_neither_here_nor_reached_is_said_to_be_both(here):
     command = parse_command("", [str(study_of("gpt2"))])
     with pytest.raises(UserError, match=f"^gpt2: expected a folder, a downloaded model or a network, .*no {here}/gpt2"):
         finished_checkpoint(command, "base", 0)
+
+
+def test_a_base_that_nothing_is_trained_from_is_looked_for_before_the_trainings(here, monkeypatch):
+    monkeypatch.setattr(finetune, "role_rows", lambda *_: [])
+    monkeypatch.setattr(finetune, "_train_if_missing", lambda *_: pytest.fail("trained"))
+    command = parse_command("", [str(study_of("chekpoints/base")), "--runs", str(here / "runs")])
+    with pytest.raises(UserError, match=f"chekpoints/base: expected a folder, .*no {here}/chekpoints/base"):
+        finetune.finetune(command)
 
 
 @pytest.mark.parametrize(("name", "flags"), [("finetune", []), ("projection", ["--plan"])])
