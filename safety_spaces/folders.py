@@ -32,6 +32,8 @@ SETTINGS = ("generation_config.json", "tokenizer_config.json", "special_tokens_m
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
+LARGEST_HEADER = 100_000_000
+"""Bytes that the library itself accepts: a file of another format may claim any number."""
 LFS_POINTER = b"version https://git-lfs"
 """What a clone without Git LFS has in the place of a large file."""
 
@@ -92,8 +94,9 @@ def _no_weights(folder: Path, names: Collection[str]) -> str:
     """Say what a folder holds in the place of weights."""
     suffixes = {Path(name).suffix: name for name in sorted(names, reverse=True) if name != "training_args.bin"}
     # Two levels: where a trainer and the cache of the hub put them, and no whole disk to search.
-    below = [path.parent for way in ("*", "*/*") for name in (WHOLE, INDEX) for path in folder.glob(f"{way}/{name}")]
-    if WHOLE in names:
+    kinds = (WHOLE, INDEX, ADAPTER_WEIGHTS)
+    below = [path.parent for way in ("*", "*/*") for name in kinds for path in folder.glob(f"{way}/{name}")]
+    if WHOLE in names and not (folder / WHOLE).is_file():
         return f"found a {WHOLE} that is no file, or a link to none; copy the file itself"
     if INDEX in names:
         return f"found a {INDEX} that names no files; copy it again"
@@ -103,10 +106,12 @@ def _no_weights(folder: Path, names: Collection[str]) -> str:
         return f"found shards without {INDEX}; copy that too"
     if below:
         return f"found some below it; name one of these folders, as {max(below, key=lambda path: path.stat().st_mtime)}"
-    if ".safetensors" in suffixes:
-        return f"found {suffixes['.safetensors']} in the place of {WHOLE}; rename it, or save the model again"
     if pickled := sorted(PICKLES & set(suffixes)):
         return f"found {suffixes[pickled[0]]}, a pickle, and none is read; save the model as safetensors"
+    if ADAPTER_CONFIG in names:
+        return f"found {ADAPTER_CONFIG} without {ADAPTER_WEIGHTS}; copy that too"
+    if ".safetensors" in suffixes:
+        return f"found {suffixes['.safetensors']} in the place of {WHOLE}; rename it, or save the model again"
     if ".gguf" in suffixes:
         return "found GGUF alone; name the folder of safetensors files that it was made of"
     return f"found no {WHOLE}" if names else "found an empty folder"
@@ -126,7 +131,7 @@ def file_flaw(path: Path) -> str | None:
             return f"found {path.name} as a pointer of Git LFS; run git lfs pull"
         size, length = path.stat().st_size, int.from_bytes(start, "little")
         try:
-            tensors = json.loads(file.read(length) if 8 + length <= size else b"")
+            tensors = json.loads(file.read(length) if 8 + length <= min(size, LARGEST_HEADER) else b"")
             ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
             whole = 8 + length + max(ends, default=0) <= size
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):

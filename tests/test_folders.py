@@ -85,7 +85,15 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
         (instead("model-00001-of-00002.safetensors"), "found shards without model.safetensors.index.json; copy that"),
         (instead("consolidated.safetensors"), "found consolidated.safetensors in the place of model.safetensors"),
         (instead("adapter_model.safetensors"), "found adapter_model.safetensors without adapter_config.json"),
-        (instead("adapter_config.json", "{}"), "found no model.safetensors"),
+        (
+            instead("adapter_config.json", "{}"),
+            "found adapter_config.json without adapter_model.safetensors; copy that",
+        ),
+        (
+            written("adapter_config.json", "{}"),
+            "found adapter_config.json without adapter_model.safetensors; copy that",
+        ),
+        (moved_below("a/b/c"), "found no model.safetensors"),
         (instead("model.safetensors.index.json", INDEXED), "found no model-00001-of-00002.safetensors; copy it too"),
         (instead("model.safetensors.index.json", "{"), "found a model.safetensors.index.json that names no files"),
         (instead("model.safetensors.index.json", '{"weight_map": ["a"]}'), "index.json that names no files"),
