@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.command import Command
-from safety_spaces.folders import checkpoint_identity, flaw, is_adapter, is_checkpoint
+from safety_spaces.experiments.command import Command, basis_file
+from safety_spaces.folders import checkpoint_identity, file_flaw, flaw, is_adapter, is_checkpoint
 from safety_spaces.hub import cached_model, fetch_model, is_hub_id
 from safety_spaces.paths import is_there, resolve_path
 from safety_spaces.store import digest, read_json
@@ -77,10 +77,10 @@ def finished_checkpoint(command: Command, role: str, seed: int) -> Path:
 
 
 def check_given(command: Command) -> None:
-    """Check the folders of models that a study names; those of another study may be made later, or be on the hub.
+    """Check the folders and the own basis that a study names; models of another study may be made later.
 
     Raises:
-        UserError: one is no finished checkpoint.
+        UserError: a folder is no finished checkpoint, or the basis no safetensors file.
     """
     for role, recipe in command.study.roles.items():
         if isinstance(recipe, Existing) and study_of(recipe) is None and not is_on_hub(recipe.path, recipe.revision):
@@ -90,6 +90,11 @@ def check_given(command: Command) -> None:
             folder = resolve_path(judge.name)
             if (wrong := flaw(folder)) is not None:
                 raise _no_checkpoint(folder, "the classifier of a judge", wrong, "correct its name in the study")
+    basis = command.study.projection.basis
+    if basis is not None and file_flaw(path := basis_file(basis.file)) is not None:
+        raise UserError(
+            f"projection.basis.file: expected a whole safetensors file, got {path}; write it with safetensors again"
+        )
 
 
 def _no_checkpoint(folder: Path, expected: str, wrong: str, otherwise: str) -> UserError:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from safety_spaces.errors import UserError
-from safety_spaces.folders import file_flaw
 from safety_spaces.paths import ROOT, expanded, is_there, resolve_path
 from safety_spaces.record import Stage, read_record, record_stage
 from safety_spaces.store import Layout, file_digest, one_at_a_time, source_digest
@@ -53,7 +52,7 @@ class Command:
         """Digest of the user's own basis, None where the study has none.
 
         Raises:
-            UserError: its file is not there, or not whole.
+            UserError: its file is not there.
         """
         basis = self.study.projection.basis
         if basis is None:
@@ -223,13 +222,12 @@ def basis_file(file: str) -> Path:
     """Return the path of a user's own basis.
 
     Raises:
-        UserError: its file is not there, or not whole.
+        UserError: its file is not there.
     """
     path = resolve_path(file)
-    if not path.is_file() or file_flaw(path) is not None:
-        came = "one that is no whole safetensors file" if path.is_file() else "none"
+    if not path.is_file():
         raise UserError(
-            f"projection.basis.file: expected a file at {path}, found {came}; write it with safetensors, or correct "
+            f"projection.basis.file: expected a file at {path}, found none; write it with safetensors, or correct "
             "its path"
         )
     return path

@@ -8,7 +8,7 @@ from safety_spaces.data.table import find_data_set
 from safety_spaces.data.templates import CHAT, find_template
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import asked, baseline_metrics
-from safety_spaces.experiments.command import Command, basis_file
+from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import judge_key, read_rubric
 from safety_spaces.experiments.processes import processes
 from safety_spaces.experiments.sizes import base_architecture
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 def check_inputs(command: Command) -> None:
-    """Check the layers, the template, the user's own basis and data sets, and what the judges need.
+    """Check the layers, the template, the user's own data sets and what the judges need.
 
     Raises:
         UserError: the model lacks a layer that is named, a data set is not in the table, cannot be read or lacks a
-            column, there is no such basis, template or rubric, or a service's address is none.
+            column, there is no such template or rubric, or a service's address is none.
     """
     study, shape = command.study, base_architecture(command)
     if shape is not None:
@@ -33,8 +33,6 @@ def check_inputs(command: Command) -> None:
     for name in study.datasets:
         find_data_set(name)
         data_rows(command, name)
-    if study.projection.basis is not None:
-        basis_file(study.projection.basis.file)
     for judge in study.evaluation.judges:
         if isinstance(judge, ServiceJudge):
             _check_service(judge)

@@ -134,8 +134,8 @@ def test_a_basis_that_is_no_safetensors_file_is_refused_before_the_work(tmp_path
     own = {"basis": {"file": str(path)}, "bases": ["file", "random"]}
     study = write_study(tmp_path / "study.yaml", projection={**PICO["projection"], **own})
     assert run_script("projection", study, tmp_path, *extra) == 2
-    found = "none" if content is None else "one that is no whole safetensors file"
-    assert f"projection.basis.file: expected a file at {path}, found {found}" in error_of(capsys)
+    found = f"a file at {path}, found none" if content is None else f"a whole safetensors file, got {path}"
+    assert f"projection.basis.file: expected {found}; write it with safetensors" in error_of(capsys)
 
 
 @pytest.mark.parametrize(
