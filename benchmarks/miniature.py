@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from stamp import STAMP, environment_stamp
 
 from safety_spaces.experiments.command import DEFAULT_STUDY, ROOT, parse_command
 from safety_spaces.experiments.texts import prepare_corpora, role_rows
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
 from safety_spaces.record import write_table
+from safety_spaces.study import load_study
 from safety_spaces.training.architecture import new_model
 from safety_spaces.training.sft import train
 
@@ -71,7 +71,8 @@ def one_seed() -> Iterator[Row]:
     """Measure the default study with its first seed alone, then the appendices, which take its models."""
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder) / "study.yaml"
-        study.write_text(yaml.safe_dump({"extends": str(DEFAULT_STUDY), "seeds": [0]}))
+        # Of the same name, not one that extends it: the appendices look for their models below it.
+        study.write_text(load_study(DEFAULT_STUDY).model_copy(update={"seeds": (0,)}).model_dump_json())
         yield from measure_stages("one seed", study, Path(folder))
         for name in APPENDICES:
             yield from measure_stages(name, DEFAULT_STUDY.with_name(f"{name}.yaml"), Path(folder))

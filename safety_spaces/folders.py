@@ -3,10 +3,14 @@
 Ordinary Hugging Face folders, single or sharded, or LoRA folders of PEFT. No tensor is read.
 """
 
+import json
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from safety_spaces.errors import UserError
+from safety_spaces.paths import is_there
 from safety_spaces.store import digest, file_digest, read_json
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -26,6 +30,12 @@ KEYS_WITHOUT_EFFECT = frozenset({"_name_or_path", "name_or_path", "transformers_
 """What the JSON files of a folder say of their writer."""
 SETTINGS = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
+SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
+LARGEST_HEADER = 100_000_000
+"""Bytes that the library itself accepts: a file of another format may claim any number."""
+LFS_POINTER = b"version https://git-lfs"
+"""What a clone without Git LFS has in the place of a large file."""
 
 
 def is_adapter(folder: Path) -> bool:
@@ -40,16 +50,93 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if (folder / WHOLE).is_file():
         return [folder / WHOLE]
-    shards = (read_json(folder / INDEX) or {}).get("weight_map", {}).values()
-    return [folder / name for name in sorted(set(shards))]
+    shards = (read_json(folder / INDEX) or {}).get("weight_map")
+    return [folder / str(name) for name in sorted(set(shards.values()))] if isinstance(shards, dict) else []
 
 
 def is_checkpoint(folder: Path) -> bool:
     """Say whether `folder` is a finished checkpoint: configuration and all weights, or those of an adapter."""
-    if is_adapter(folder):
-        return (folder / ADAPTER_WEIGHTS).is_file()
-    files = weight_files(folder)
-    return (folder / CONFIG).is_file() and bool(files) and all(path.is_file() for path in files)
+    return flaw(folder) is None
+
+
+def flaw(folder: Path) -> str | None:
+    """Return why a path is no finished checkpoint: what was found, and what to do; None where it is one."""
+    try:
+        if not folder.is_dir():
+            return _no_folder(folder)
+        names = {path.name for path in folder.iterdir()}
+        if is_adapter(folder):
+            config, weights = ADAPTER_CONFIG, [folder / ADAPTER_WEIGHTS] if ADAPTER_WEIGHTS in names else []
+        else:
+            config, weights = CONFIG, weight_files(folder)
+        if not weights:
+            return _no_weights(folder, names)
+        if config not in names:
+            return f"found no {config}; copy it from where the weights come from"
+        if read_json(folder / config) is None:
+            return f"found {config}, which is no JSON object; copy it again"
+        return next(filter(None, map(file_flaw, weights)), None)
+    except OSError as error:
+        return f"found one that cannot be read ({error.strerror}); make it readable"
+
+
+def _no_folder(path: Path) -> str:
+    if not is_there(path):
+        return "found none"
+    if not path.exists():
+        return "found a link that leads nowhere; link it again"
+    if path.suffix == ".gguf":
+        return "found a GGUF file; name the folder of safetensors files that it was made of"
+    return f"found a file; name a folder: {path.parent}" if path.suffix == ".safetensors" else "found a file"
+
+
+def _no_weights(folder: Path, names: Collection[str]) -> str:
+    """Say what a folder holds in the place of weights."""
+    suffixes = {Path(name).suffix: name for name in sorted(names, reverse=True) if name != "training_args.bin"}
+    # Two levels: where a trainer and the cache of the hub put them, and no whole disk to search.
+    kinds = (WHOLE, INDEX, ADAPTER_WEIGHTS)
+    below = [path.parent for way in ("*", "*/*") for name in kinds for path in folder.glob(f"{way}/{name}")]
+    if WHOLE in names and not (folder / WHOLE).is_file():
+        return f"found a {WHOLE} that is no file, or a link to none; copy the file itself"
+    if INDEX in names:
+        return f"found a {INDEX} that names no files; copy it again"
+    if ADAPTER_WEIGHTS in names:
+        return f"found {ADAPTER_WEIGHTS} without {ADAPTER_CONFIG}; copy that too"
+    if any(map(SHARD.fullmatch, names)):
+        return f"found shards without {INDEX}; copy that too"
+    if below:
+        return f"found some below it; name one of these folders, as {max(below, key=lambda path: path.stat().st_mtime)}"
+    if pickled := sorted(PICKLES & set(suffixes)):
+        return f"found {suffixes[pickled[0]]}, a pickle, and none is read; save the model as safetensors"
+    if ADAPTER_CONFIG in names:
+        return f"found {ADAPTER_CONFIG} without {ADAPTER_WEIGHTS}; copy that too"
+    if ".safetensors" in suffixes:
+        return f"found {suffixes['.safetensors']} in the place of {WHOLE}; rename it, or save the model again"
+    if ".gguf" in suffixes:
+        return "found GGUF alone; name the folder of safetensors files that it was made of"
+    return f"found no {WHOLE}" if names else "found an empty folder"
+
+
+def file_flaw(path: Path) -> str | None:
+    """Return why a path is no whole safetensors file, and what to do, as its size and its header say; else None.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not path.is_file():
+        return f"found no {path.name}; copy it too"
+    with path.open("rb") as file:
+        start = file.read(8)
+        if LFS_POINTER.startswith(start) and start:
+            return f"found {path.name} as a pointer of Git LFS; run git lfs pull"
+        size, length = path.stat().st_size, int.from_bytes(start, "little")
+        try:
+            tensors = json.loads(file.read(length) if 8 + length <= min(size, LARGEST_HEADER) else b"")
+            ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
+            whole = 8 + length + max(ends, default=0) <= size
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+            whole = False
+    return None if whole else f"found {path}: half-written or unreadable; copy or write it again"
 
 
 def checkpoint_identity(folder: Path) -> str:
@@ -60,11 +147,11 @@ def checkpoint_identity(folder: Path) -> str:
     Raises:
         UserError: the folder is not a finished checkpoint.
     """
-    config = read_json(folder / (ADAPTER_CONFIG if is_adapter(folder) else CONFIG))
-    if config is None or not is_checkpoint(folder):
+    config = read_json(folder / (ADAPTER_CONFIG if is_adapter(folder) else CONFIG)) if is_checkpoint(folder) else None
+    if config is None:
         raise UserError(
             f"{folder}: expected {CONFIG} and *.safetensors, or {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}; "
-            "train the checkpoint or correct its path"
+            f"train the checkpoint or correct its path ({flaw(folder)})"
         )
     if is_adapter(folder):
         settings: dict[str, Any] = {key: config.get(key) for key in ADAPTER_KEYS_WITH_EFFECT}

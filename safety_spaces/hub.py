@@ -5,15 +5,19 @@ from pathlib import Path
 
 from safety_spaces.errors import UserError
 
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+HUB_ID = re.compile(r"(?!.*(--|\.\.))(\w([\w.-]*\w)?/)?\w([\w.-]{0,94}\w)?", re.ASCII)
+FILE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".json", ".yaml", ".git")
+LOCAL_FOLDERS = frozenset({"checkpoints", "data", "models", "output", "outputs", "results", "runs", "weights"})
+"""Where people keep models: what lies below these, and is not there, is a mistake in a path and no id."""
 WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 UNWANTED_FILES = ("original/*", "consolidated*", "onnx/*")
 """Copies of the weights in the formats of other programs, in some repositories."""
 
 
 def is_hub_id(name: str) -> bool:
-    """Say whether a name has the form owner/model; a relative path may have it too."""
-    return HUB_ID.fullmatch(name) is not None
+    """Say whether a name has the form model or owner/model; a relative path may have it too."""
+    is_local = name.split("/")[0] in LOCAL_FOLDERS or name.endswith(FILE_SUFFIXES)
+    return HUB_ID.fullmatch(name) is not None and not is_local
 
 
 def cached_model(name: str, revision: str | None) -> Path | None:
@@ -52,13 +56,14 @@ def fetch_model(name: str, revision: str | None) -> Path:
         raise UserError(f"{name}: expected a revision of this model, got {revision}; correct it") from error
     except RepositoryNotFoundError as error:
         raise UserError(
-            f"{name}: expected a folder or a model of the hub, found neither; correct the path in the study"
+            f"{name}: expected a folder or a model of the hub, found neither (no {Path(name).absolute()}); correct the "
+            "path in the study"
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, httpx2.TransportError) as error:
         raise UserError(
-            f"{name}: expected a folder, a downloaded model or a network, found none; run once with --download where "
-            "there is a network, or name a local folder in the study (some owners grant access on request, at "
-            f"https://huggingface.co/{name})"
+            f"{name}: expected a folder, a downloaded model or a network, found none (no {Path(name).absolute()}, and "
+            "the hub is not reached); run once with --download where there is a network, or name a local folder in the "
+            f"study (some owners grant access on request, at https://huggingface.co/{name})"
         ) from error
     except OSError as error:
         raise UserError(f"{name}: cannot be downloaded ({error.strerror or error}); free disk space") from error

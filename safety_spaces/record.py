@@ -47,6 +47,11 @@ def check_unedited(results_folder: Path, name: str) -> None:
     path = results_folder / name
     if not path.exists():
         raise UserError(f"{path}: expected a table, found none; run the experiment that writes it")
+    if not (results_folder / RECORD).exists():
+        raise UserError(
+            f"{path}: expected {RECORD} beside it, found none; restore {RECORD}, or keep the table elsewhere (move it "
+            "away) and run its experiment again, which measures only what the runs lack"
+        )
     if file_digest(path) not in read_record(results_folder).get("tables", {}).get(name, []):
         raise UserError(
             f"{path}: not as {RECORD} records it, edited by hand: move it away or delete it, then run again"

@@ -19,7 +19,7 @@ from safety_spaces.experiments.report import report
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw and write what has changed."""
     command = parse_command(__doc__, argv)
-    if ahead(command, needs_data=False):
+    if ahead(command, needs_data=False, needs_models=False):
         return 0
     return finish(report(command))
 

@@ -1,7 +1,9 @@
 """A checkpoint is all of its files, and is identified by what changes a model and by nothing else."""
 
+import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from safety_spaces.errors import UserError
-from safety_spaces.folders import checkpoint_identity, is_adapter, is_checkpoint, weight_files
+from safety_spaces.folders import checkpoint_identity, flaw, is_adapter, is_checkpoint, weight_files
 
 
 def write_checkpoint(folder: Path, *, weight: float = 1.0, **config: object) -> Path:
@@ -36,6 +38,111 @@ def test_an_unfinished_checkpoint_has_no_identity(tmp_path: Path, missing: str) 
     assert not is_checkpoint(folder)
     with pytest.raises(UserError, match=r"expected config\.json and \*\.safetensors"):
         checkpoint_identity(folder)
+
+
+def without(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).unlink()
+
+
+def instead(name: str, content: str = "") -> Callable[[Path], object]:
+    """Put a file in the place of the weights."""
+
+    def change(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        (folder / name).write_text(content)
+
+    return change
+
+
+def written(name: str, content: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(content)
+
+
+def cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def moved_below(name: str) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        (folder / name).mkdir(parents=True)
+        (folder / "model.safetensors").rename(folder / name / "model.safetensors")
+
+    return change
+
+
+INDEXED = '{"weight_map": {"a": "model-00001-of-00002.safetensors"}}'
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (instead("pytorch_model.bin"), "found pytorch_model.bin, a pickle, and none is read; save the model as safe"),
+        (instead("pytorch_model-00001-of-00002.bin"), "found pytorch_model-00001-of-00002.bin, a pickle"),
+        (instead("training_args.bin"), "found no model.safetensors"),
+        (instead("model-Q4.gguf"), "found GGUF alone; name the folder of safetensors files"),
+        (instead("model-00001-of-00002.safetensors"), "found shards without model.safetensors.index.json; copy that"),
+        (instead("consolidated.safetensors"), "found consolidated.safetensors in the place of model.safetensors"),
+        (instead("adapter_model.safetensors"), "found adapter_model.safetensors without adapter_config.json"),
+        (
+            instead("adapter_config.json", "{}"),
+            "found adapter_config.json without adapter_model.safetensors; copy that",
+        ),
+        (
+            written("adapter_config.json", "{}"),
+            "found adapter_config.json without adapter_model.safetensors; copy that",
+        ),
+        (moved_below("a/b/c"), "found no model.safetensors"),
+        (instead("model.safetensors.index.json", INDEXED), "found no model-00001-of-00002.safetensors; copy it too"),
+        (instead("model.safetensors.index.json", "{"), "found a model.safetensors.index.json that names no files"),
+        (instead("model.safetensors.index.json", '{"weight_map": ["a"]}'), "index.json that names no files"),
+        (moved_below("checkpoint-500"), "found some below it; name one of these folders, as "),
+        (moved_below("snapshots/0f"), "found some below it; name one of these folders, as "),
+        (without("config.json"), "found no config.json; copy it"),
+        (written("config.json", "{"), "found config.json, which is no JSON object"),
+        (written("config.json", "[]"), "found config.json, which is no JSON object"),
+        (written("config.json", "[" * 100_000), "found config.json, which is no JSON object"),
+        (cut, "model.safetensors: half-written or unreadable"),
+        (written("model.safetensors", ""), "model.safetensors: half-written or unreadable"),
+        (written("model.safetensors", "no tensors at all"), "model.safetensors: half-written or unreadable"),
+        (written("model.safetensors", LFS), "found model.safetensors as a pointer of Git LFS; run git lfs pull"),
+    ],
+)
+def test_what_a_folder_lacks_is_said(tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
+    folder = write_checkpoint(tmp_path / "a")
+    assert flaw(folder) is None
+    change(folder)
+    assert message in str(flaw(folder))
+    assert not is_checkpoint(folder)
+
+
+def test_a_path_that_is_no_folder_says_what_it_is(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "a")
+    for name in ("loop", "dangling"):
+        (tmp_path / name).symlink_to(tmp_path / ("loop" if name == "loop" else "nowhere"))
+        assert flaw(tmp_path / name) == "found a link that leads nowhere; link it again"
+    assert flaw(folder / "model.safetensors") == f"found a file; name a folder: {folder}"
+    assert flaw(folder / "config.json") == "found a file"
+    (folder / "model.gguf").touch()
+    assert str(flaw(folder / "model.gguf")).startswith("found a GGUF file; name the folder of safetensors")
+    assert flaw(tmp_path / "b") == "found none"
+    (tmp_path / "b").mkdir()
+    assert flaw(tmp_path / "b") == "found an empty folder"
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(tmp_path / "nowhere")
+    assert "that is no file, or a link to none" in str(flaw(folder))
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests may run as root, whom no permission stops: the listing fails as the system call would."""
+    folder = write_checkpoint(tmp_path / "a")
+
+    def refuse(self: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert flaw(folder) == "found one that cannot be read (Permission denied); make it readable"
 
 
 def write_adapter(folder: Path, *, weight: float = 1.0, **config: object) -> Path:

@@ -18,15 +18,29 @@ NAME = "somebody/some-model"
     [
         (NAME, True),
         ("a.b/c_d-1.5B", True),
-        ("model", False),
+        ("model", True),
+        ("gpt2", True),
         ("a/b/c", False),
+        ("a/b/", False),
+        ("checkpoints/base", False),
+        ("models/llama", False),
+        ("runs", False),
+        ("model.gguf", False),
+        ("a/model.safetensors", False),
+        ("a--b/c", False),
+        ("a..b", False),
+        ("~/a", False),
+        ("$HOME/a", False),
+        ("a\nb/c", False),
+        ("größe/modell", False),
+        ("a" * 97, False),
         ("/a/b", False),
         ("./a/b", False),
         ("./a", False),
         ("../a", False),
     ],
 )
-def test_a_hub_id_is_an_owner_and_a_model(name, is_id):
+def test_a_hub_id_is_a_model_or_an_owner_and_a_model(name, is_id):
     assert is_hub_id(name) == is_id
 
 
@@ -73,6 +87,8 @@ def test_a_model_that_is_not_there_is_downloaded(monkeypatch):
         (refused(errors.RepositoryNotFoundError), "expected a folder or a model of the hub, found neither"),
         (refused(errors.RevisionNotFoundError), "expected a revision of this model, got abc"),
         (refused(errors.HfHubHTTPError), "expected a folder, a downloaded model or a network, found none"),
+        (errors.LocalEntryNotFoundError("no"), f"no {Path(NAME).absolute()}, and the hub is not reached"),
+        (refused(errors.RepositoryNotFoundError), f"found neither .no {Path(NAME).absolute()}"),
         (errors.LocalEntryNotFoundError("no"), "run once with --download where there is a network"),
         (httpx2.ReadTimeout("the line is dead"), "some owners grant access on request, at https://huggingface.co/some"),
         (OSError(28, "No space left on device"), "cannot be downloaded .No space left on device.; free disk space"),

@@ -92,6 +92,17 @@ def test_an_edited_table_is_neither_lost_nor_read(tmp_path: Path) -> None:
     record.check_unedited(tmp_path, "t.csv")
 
 
+def test_without_a_record_nothing_is_advised_that_loses_a_table(tmp_path: Path) -> None:
+    record.write_table(tmp_path / "t.csv", ("a",), [{"a": 1}])
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(UserError, match=r"t\.csv: expected run\.json beside it, found none; restore run") as caught:
+        record.check_unedited(tmp_path, "t.csv")
+    assert "delete" not in str(caught.value)
+    # What the advice promises: the experiment finds the same rows, and vouches for its table again.
+    record.write_table(tmp_path / "t.csv", ("a",), [{"a": 1}])
+    record.check_unedited(tmp_path, "t.csv")
+
+
 def test_a_table_of_unknown_origin_is_kept(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a\n2\n")
     with pytest.raises(UserError, match="move it away"):

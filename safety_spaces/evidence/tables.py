@@ -88,7 +88,7 @@ def read_table(results_folder: Path, name: str) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path}: not a readable CSV ({error}); delete it and write it again with `{command}`"
+            f"{path}: not a readable CSV ({error}); move it away and write it again with `{command}`"
         ) from error
     if tuple(table.columns) != columns:
         odd = sorted(set(table.columns) ^ set(columns)) or ["their order"]

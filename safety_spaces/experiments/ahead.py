@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from safety_spaces.data.datasets import read_rows
-from safety_spaces.experiments.checkpoints import is_on_hub
-from safety_spaces.experiments.command import Command
+from safety_spaces.experiments.checkpoints import check_given, is_on_hub
+from safety_spaces.experiments.command import Command, check_name
 from safety_spaces.experiments.inputs import check_inputs
 from safety_spaces.experiments.plan import check_memory, plan
 from safety_spaces.experiments.texts import data_path
@@ -15,15 +15,18 @@ from safety_spaces.hub import fetch_model
 from safety_spaces.study import ClassifierJudge, Existing, SingleCorpus, Study
 
 
-def ahead(command: Command, *, needs_data: bool = True) -> bool:
+def ahead(command: Command, *, needs_data: bool = True, needs_models: bool = True) -> bool:
     """Do what --plan or --download ask for in place of the work; say whether one of them was given.
 
-    What the study names outside of itself is looked at first, also for work that `needs_data`.
+    What the study names outside of itself is looked at first, also for work that `needs_data` or `needs_models`.
 
     Raises:
-        UserError: something that the study names is not there, a training cannot fit on the card that it names, or
-            something cannot be downloaded.
+        UserError: something that the study names is not there, its name is that of another study, a training cannot fit
+            on the card that it names, or something cannot be downloaded.
     """
+    check_name(command)
+    if needs_models or command.plan or command.download:
+        check_given(command)
     if needs_data or command.plan or command.download:
         check_inputs(command)
     if command.plan:

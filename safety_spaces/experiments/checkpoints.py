@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.command import Command, resolve_path
-from safety_spaces.folders import checkpoint_identity, is_adapter, is_checkpoint
+from safety_spaces.experiments.command import Command, basis_file
+from safety_spaces.folders import checkpoint_identity, file_flaw, flaw, is_adapter, is_checkpoint
 from safety_spaces.hub import cached_model, fetch_model, is_hub_id
+from safety_spaces.paths import is_there, resolve_path
 from safety_spaces.store import digest, read_json
-from safety_spaces.study import Existing, FineTuned, Pretrained, Recipe
+from safety_spaces.study import ClassifierJudge, Existing, FineTuned, Pretrained, Recipe
 
 OF_A_RUN = re.compile(r"runs/([^/]+)/(?:seed-\d+/)?checkpoints/[^/]+/?")
 """A path that names a checkpoint of another study."""
@@ -23,7 +24,7 @@ def checkpoint_folder(command: Command, role: str, seed: int) -> Path:
     recipe = command.study.roles[role]
     if not isinstance(recipe, Existing):
         return command.layout.checkpoint(role, seed)
-    cached = cached_model(recipe.path, recipe.revision) if is_on_hub(recipe.path) else None
+    cached = cached_model(recipe.path, recipe.revision) if is_on_hub(recipe.path, recipe.revision) else None
     return cached or _own_path(command, recipe)
 
 
@@ -34,9 +35,14 @@ def _own_path(command: Command, recipe: Existing) -> Path:
     return command.layout.runs.joinpath(*Path(recipe.path).parts[1:])
 
 
-def is_on_hub(path: str) -> bool:
-    """Say whether a path of a study is no folder here and may be a model of the hub."""
-    return is_hub_id(path) and not resolve_path(path).exists()
+def is_on_hub(path: str, revision: str | None = None) -> bool:
+    """Say whether a path of a study has the form of a hub id, and nothing here has its name.
+
+    Where its first part is a folder here, it is a mistake in a path, unless the cache has such a model.
+    """
+    if not is_hub_id(path) or is_there(resolve_path(path)):
+        return False
+    return not is_there(resolve_path(path.split("/")[0])) or cached_model(path, revision) is not None
 
 
 def given_folder(path: str, revision: str | None) -> Path:
@@ -45,7 +51,7 @@ def given_folder(path: str, revision: str | None) -> Path:
     Raises:
         UserError: the model cannot be downloaded.
     """
-    if not is_on_hub(path):
+    if not is_on_hub(path, revision):
         return resolve_path(path)
     cached = cached_model(path, revision)
     return cached if cached is not None and is_checkpoint(cached) else fetch_model(path, revision)
@@ -59,23 +65,51 @@ def finished_checkpoint(command: Command, role: str, seed: int) -> Path:
             settings than the study's.
     """
     recipe = command.study.roles[role]
-    if isinstance(recipe, Existing) and is_on_hub(recipe.path):
+    if isinstance(recipe, Existing) and is_on_hub(recipe.path, recipe.revision):
         folder = given_folder(recipe.path, recipe.revision)
     else:
         folder = checkpoint_folder(command, role, seed)
-    if not is_checkpoint(folder):
-        raise UserError(f"{folder}: expected the finished checkpoint {role}, found none; {remedy(command, recipe)}")
+    if (wrong := flaw(folder)) is not None:
+        raise _no_checkpoint(folder, f"the finished checkpoint {role}", wrong, remedy(command, recipe))
     if not isinstance(recipe, Existing):
         check_recipe(folder, recipe_settings(command, role))
     return folder
+
+
+def check_given(command: Command) -> None:
+    """Check the folders and the own basis that a study names; models of another study may be made later.
+
+    Raises:
+        UserError: a folder is no finished checkpoint, or the basis no safetensors file.
+    """
+    for role, recipe in command.study.roles.items():
+        if isinstance(recipe, Existing) and study_of(recipe) is None and not is_on_hub(recipe.path, recipe.revision):
+            finished_checkpoint(command, role, command.study.seeds[0])
+    for judge in command.study.evaluation.judges:
+        if isinstance(judge, ClassifierJudge) and not is_on_hub(judge.name, judge.revision):
+            folder = resolve_path(judge.name)
+            if (wrong := flaw(folder)) is not None:
+                raise _no_checkpoint(folder, "the classifier of a judge", wrong, "correct its name in the study")
+    basis = command.study.projection.basis
+    if basis is not None and file_flaw(path := basis_file(basis.file)) is not None:
+        raise UserError(
+            f"projection.basis.file: expected a whole safetensors file, got {path}; write it with safetensors again"
+        )
+
+
+def _no_checkpoint(folder: Path, expected: str, wrong: str, otherwise: str) -> UserError:
+    return UserError(f"{folder}: expected {expected}, {wrong}{', or' if ';' in wrong else ';'} {otherwise}")
 
 
 def remedy(command: Command, recipe: Recipe) -> str:
     """Return what to do about a checkpoint that is not there, as an error says it."""
     if not isinstance(recipe, Existing):
         return f"run bash scripts/finetune.sh {command.study_path}"
-    other = study_of(recipe)
-    return "correct its path in the study" if other is None else f"run the study {other} first"
+    if (other := study_of(recipe)) is not None:
+        return f"run the study {other} first"
+    is_id = is_hub_id(recipe.path) and not is_there(resolve_path(recipe.path))
+    hub = f", or run hf download {recipe.path} if the hub has it in safetensors" if is_id else ""
+    return f"correct its path in the study{hub}"
 
 
 def study_of(recipe: Recipe) -> str | None:

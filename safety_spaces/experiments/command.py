@@ -1,26 +1,31 @@
 """What the commands share: their arguments, how a user's mistake is reported, and what a stage leaves in run.json."""
 
 import argparse
+import errno
 import functools
 import importlib.metadata
 import logging
 import os
+import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safety_spaces.errors import UserError
+from safety_spaces.paths import ROOT, expanded, is_there, resolve_path
 from safety_spaces.record import Stage, read_record, record_stage
 from safety_spaces.store import Layout, file_digest, one_at_a_time, source_digest
 from safety_spaces.study import Study, load_study, study_files
 
-ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_STUDY = ROOT / "configs" / "miniature.yaml"
 EXIT_USER_ERROR = 2
 NOISY_LIBRARIES = ("torchao", "torch.utils._pytree", "huggingface_hub", "httpx2")
 """They say at every start what kernels they lack here, or of every try that no network was reached."""
+DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:(0|[1-9][0-9]*))?")
+"""How a device is called: a command that uses none refuses a name that is none too, without torch."""
 VERSIONS = ("torch", "transformers", "trl", "lm-eval", "datasets", "accelerate", "numpy", "safety-spaces")
 
 
@@ -52,24 +57,21 @@ class Command:
         basis = self.study.projection.basis
         if basis is None:
             return None
-        if not (path := resolve_path(basis.file)).is_file():
-            raise UserError(
-                f"projection.basis.file: expected a file at {path}, found none; write it with safetensors, or correct "
-                "its path"
-            )
-        return file_digest(path)
+        return file_digest(basis_file(basis.file))
 
 
 def parse_command(description: str, argv: Sequence[str] | None, *, projects: bool = False) -> Command:
     """Read the arguments that all scripts take, those of the projection if it `projects`, and the study.
 
     Raises:
-        UserError: the study is wrong.
+        UserError: the study is wrong, there can be no such device, or files cannot lie where they are to lie.
     """
     given = _parser(description, projects=projects).parse_args(argv)
     _quieten_libraries()
+    if given.device is not None and not DEVICE.fullmatch(given.device):
+        raise UserError(f"--device {given.device}: expected cpu, cuda or a device such as cuda:1; correct it")
     study = load_study(given.study)
-    return Command(
+    command = Command(
         study=study,
         study_path=given.study,
         layout=Layout(given.results, given.runs, study.name),
@@ -79,17 +81,59 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
         geometry_only=projects and given.geometry_only,
         keep_factors=projects and given.keep_factors,
     )
+    check_places(command)
+    return command
+
+
+def check_places(command: Command) -> None:
+    """Check that results and runs can be written before hours of work; a plan and a download write neither.
+
+    Raises:
+        UserError: a file lies where a folder is to be, or one cannot be written.
+    """
+    layout = command.layout
+    for option, folder in {"results": layout.results_folder, "runs": layout.runs / layout.study_name}.items():
+        nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if is_there(path))
+        try:
+            if not nearest.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not (command.plan or command.download):
+                tempfile.TemporaryFile(dir=nearest).close()
+        except OSError as error:
+            raise UserError(
+                f"--{option} {getattr(layout, option)}: expected a folder that can be written, got {nearest} "
+                f"({error.strerror}); name another with --{option}"
+            ) from error
+
+
+def check_name(command: Command) -> None:
+    """Check that the results below a study's name are not those of another file, which they would replace in silence.
+
+    A study may be edited and run again; a copy of it with other settings has a name of its own.
+
+    Raises:
+        UserError: they are.
+    """
+    before = read_record(folder := command.layout.results_folder)
+    settings = command.study.model_dump(mode="json")
+    maker, made_by = before.get("study_file", command.study_path.name), before.get("study", {})
+    changed = [key for key, value in settings.items() if made_by.get(key) != value]
+    if changed and maker != command.study_path.name:
+        raise UserError(
+            f"{command.study_path}: name: expected a name of its own, got that of {maker}, whose results lie in "
+            f"{folder} and whose {', '.join(changed)} differ; give it another name, or write elsewhere with --results"
+        )
 
 
 def _parser(description: str, *, projects: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "study", nargs="?", type=Path, default=DEFAULT_STUDY, help="study file (default: the miniature)"
+        "study", nargs="?", type=expanded, default=DEFAULT_STUDY, help="study file (default: the miniature)"
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: CUDA where there is one)")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs", metavar="DIR", help="folder of large files")
+    parser.add_argument("--runs", type=expanded, default=ROOT / "runs", metavar="DIR", help="folder of large files")
     parser.add_argument(
-        "--results", type=Path, default=ROOT / "results", metavar="DIR", help="folder of tables, figures"
+        "--results", type=expanded, default=ROOT / "results", metavar="DIR", help="folder of tables, figures"
     )
     parser.add_argument("--plan", action="store_true", help="print cells, memory, disk, hours and money; do nothing")
     parser.add_argument("--download", action="store_true", help="fetch models and data sets; do nothing else")
@@ -110,15 +154,24 @@ def _quieten_libraries() -> None:
 
 
 def report_errors(main: Callable[..., int]) -> Callable[..., int]:
-    """Turn a UserError into one line on stderr and exit code 2; anything else keeps its traceback."""
+    """Turn a UserError, and a file that the system refuses, into one line on stderr and exit code 2.
+
+    Anything else keeps its traceback.
+    """
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
         try:
             return main(argv)
         except UserError as error:
-            sys.stderr.write(f"error: {error}\n")
-            return EXIT_USER_ERROR
+            message = str(error)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            message = f"{error.filename}: cannot be read or written ({error.strerror}); allow it, or name another path"
+        # A path or a server's answer may hold line breaks.
+        sys.stderr.write(f"error: {' '.join(message.splitlines())}\n")
+        return EXIT_USER_ERROR
 
     return wrapped
 
@@ -156,6 +209,7 @@ def record(command: Command, name: str, stage: Stage, *, sources: Iterable[str],
             peak_memory_bytes=stage.peak_memory_bytes,
             sources=sorted(set(sources)),
             study=study.model_dump(mode="json"),
+            study_file=command.study_path.name,
             seeds=list(study.seeds),
             threads=study.threads,
             device={name: str(ready_device(command))},
@@ -164,6 +218,16 @@ def record(command: Command, name: str, stage: Stage, *, sources: Iterable[str],
         )
 
 
-def resolve_path(path: str) -> Path:
-    """Return a path of a study file: from the working directory where it exists, else from the root of the clone."""
-    return Path(path) if Path(path).exists() else ROOT / path
+def basis_file(file: str) -> Path:
+    """Return the path of a user's own basis.
+
+    Raises:
+        UserError: its file is not there.
+    """
+    path = resolve_path(file)
+    if not path.is_file():
+        raise UserError(
+            f"projection.basis.file: expected a file at {path}, found none; write it with safetensors, or correct "
+            "its path"
+        )
+    return path

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from safety_spaces.data.table import find_data_set
 from safety_spaces.experiments.activation_spaces import answer_tokens
 from safety_spaces.experiments.cells import baseline_metrics, baseline_roles, energies_per_seed, projected_cells
-from safety_spaces.experiments.command import Command, resolve_path
+from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.sizes import Shapes, parameters
 from safety_spaces.experiments.texts import data_path, data_rows
+from safety_spaces.paths import resolve_path
 from safety_spaces.study import Architecture, Metric, MixedCorpus, Position, ServiceJudge, TokenWindow, Training
 
 WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "bf16_stochastic": 2, "bf16_kahan": 2}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from safety_spaces.experiments.cells import energy_key
 from safety_spaces.experiments.checkpoints import identity
-from safety_spaces.experiments.command import Command, resolve_path
+from safety_spaces.experiments.command import Command, basis_file
 from safety_spaces.experiments.device import factor_precision, ready_device
 from safety_spaces.experiments.inputs import check_layers
 from safety_spaces.experiments.passes import measure_tensors, open_updates
@@ -39,7 +39,7 @@ class Subspaces:
         self.updates = open_updates(command, seed, tasks, side=side)
         # Where the shape of the model was not known before.
         check_layers(command.study, {number for name in self.updates.names if (number := layer(name)) is not None})
-        self._own = None if settings.basis is None else open_basis(resolve_path(settings.basis.file), self.updates)
+        self._own = None if settings.basis is None else open_basis(basis_file(settings.basis.file), self.updates)
         self._precision = factor_precision(ready_device(command))
         identities = [identity(command, role, seed) for role in ("base", REFERENCE)]
         self._cache = command.layout.factors(seed) / digest([identities, side, settings.tied])

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from safety_spaces.experiments.checkpoints import (
     check_recipe,
     checkpoint_folder,
+    finished_checkpoint,
     identity,
     recipe_settings,
     training_notes,
@@ -83,12 +84,16 @@ def _jobs(command: Command) -> list[Job]:
 
 
 def _prepared(command: Command, jobs: list[Job]) -> dict[str, int]:
-    """Write the corpora, and check before the first training that each can be made: its processes and its rows."""
+    """Write the corpora, and check that each training can be made: processes, rows, given models."""
     for job in jobs:
         passes_of_each(command.study.training_of(job.role), processes=processes().count, name=job.role)
     rows = prepare_corpora(command)
-    for role in {job.role for job in jobs if not is_checkpoint(checkpoint_folder(command, job.role, job.seed))}:
+    missing = [job for job in jobs if not is_checkpoint(checkpoint_folder(command, job.role, job.seed))]
+    for role in {job.role for job in missing}:
         role_rows(command, role)
+    # Those too that nothing is trained from: a mistake in the path of a base would come to light after all trainings.
+    for role in (role for role, recipe in command.study.roles.items() if missing and isinstance(recipe, Existing)):
+        finished_checkpoint(command, role, command.study.seeds[0])
     return rows
 
 

@@ -9,7 +9,7 @@ from safety_spaces.data.templates import CHAT, find_template
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import asked, baseline_metrics
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.judges import judge_key, rubric_file
+from safety_spaces.experiments.judges import judge_key, read_rubric
 from safety_spaces.experiments.processes import processes
 from safety_spaces.experiments.sizes import base_architecture
 from safety_spaces.experiments.texts import data_rows
@@ -52,7 +52,7 @@ def check_layers(study: Study, known: Collection[int]) -> None:
 
 
 def _check_service(judge: ServiceJudge) -> None:
-    rubric_file(judge)
+    read_rubric(judge)
     if judge.base_url is not None and not judge.base_url.startswith(("http://", "https://")):
         raise UserError(f"judge {judge.name}: expected a base_url with http:// or https://, got {judge.base_url}")
 

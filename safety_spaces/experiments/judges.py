@@ -7,10 +7,11 @@ from typing import Any
 from safety_spaces.behaviour.harmfulness import Judge
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.checkpoints import folder_identity, given_folder
-from safety_spaces.experiments.command import Command, resolve_path
+from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.processes import processes
 from safety_spaces.miniature.rubric import FILE_NAME as RUBRIC_FILE
 from safety_spaces.miniature.rubric import RubricJudge
+from safety_spaces.paths import resolve_path
 from safety_spaces.store import file_digest
 from safety_spaces.study import ClassifierJudge, KeywordJudge, ServiceJudge
 from safety_spaces.study import Judge as JudgeSettings
@@ -66,11 +67,8 @@ def judge_key(command: Command, settings: JudgeSettings) -> Any:
 def _service(command: Command, settings: ServiceJudge) -> Judge:
     from safety_spaces.behaviour.judges import service
     from safety_spaces.behaviour.judges.budget import Budget
-    from safety_spaces.behaviour.judges.question import check_rubric
 
-    path = rubric_file(settings)
-    rubric = path.read_text(encoding="utf-8")
-    check_rubric(rubric, source=str(path))
+    rubric = read_rubric(settings)
     ledger, dollars = _share(command, settings)
     budget = Budget(ledger, dollars)
     return service.ServiceJudge(settings, rubric=rubric, cache=command.layout.judge, budget=budget)
@@ -103,6 +101,25 @@ def rubric_file(settings: ServiceJudge) -> Path:
             "the file"
         )
     return path
+
+
+def read_rubric(settings: ServiceJudge) -> str:
+    """Return the rubric of a service.
+
+    Raises:
+        UserError: it is not there, cannot be read, or lacks a placeholder.
+    """
+    from safety_spaces.behaviour.judges.question import check_rubric
+
+    path = rubric_file(settings)
+    try:
+        rubric = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: expected the rubric of judge {settings.name} as UTF-8 text ({error}); write it again"
+        ) from error
+    check_rubric(rubric, source=str(path))
+    return rubric
 
 
 def _classifier(command: Command, settings: ClassifierJudge) -> Judge:

@@ -6,11 +6,12 @@ import torch
 
 from safety_spaces.behaviour.live import load_model, load_tokenizer
 from safety_spaces.experiments.checkpoints import adapted_role, finished_checkpoint
-from safety_spaces.experiments.command import Command, resolve_path
+from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.device import DTYPES, ready_device
 from safety_spaces.folders import ADAPTER_CONFIG, TOKENIZERS
 from safety_spaces.geometry.checkpoints import Checkpoint, open_checkpoint
 from safety_spaces.geometry.notices import warn_once
+from safety_spaces.paths import resolve_path
 from safety_spaces.store import read_json
 from safety_spaces.study import Existing
 

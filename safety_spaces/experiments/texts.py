@@ -17,9 +17,10 @@ from safety_spaces.data.selection import (
 from safety_spaces.data.table import DataSet, Row, find_data_set
 from safety_spaces.data.templates import CHAT, Template, find_template
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.command import ROOT, Command, resolve_path
+from safety_spaces.experiments.command import Command
 from safety_spaces.miniature.corpora import write_corpora
 from safety_spaces.miniature.rubric import FILE_NAME as RUBRIC_FILE
+from safety_spaces.paths import ROOT, resolve_path
 from safety_spaces.store import Cells, digest, file_digest, file_digests
 from safety_spaces.study import Existing, MixedCorpus, SingleCorpus
 

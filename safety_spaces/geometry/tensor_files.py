@@ -77,4 +77,4 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _half_written(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: half-written or unreadable ({error}); delete it and make it again")
+    return UserError(f"{path}: half-written or unreadable ({error}); copy or make it again")

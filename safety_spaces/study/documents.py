@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+LARGEST, DEEPEST = 100_000, 50
+"""Values of a document with every alias written out, and levels of nesting: far more than a study has."""
 PLAIN_SCALARS: tuple[tuple[str, Callable[[str], Any]], ...] = (
     (r"[-+]?[0-9]+", int),
     (r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", float),
@@ -18,6 +20,8 @@ PLAIN_SCALARS: tuple[tuple[str, Callable[[str], Any]], ...] = (
     (r"null|Null|NULL|~|", lambda _: None),
 )
 """How a scalar without quotes is written and how it is read, the first that matches; anything else is text."""
+
+TOO_DEEP = f"expected at most {DEEPEST} levels of nesting"
 
 
 class Replacement(dict[str, Any]):
@@ -28,10 +32,36 @@ def read_document(content: bytes) -> Any:
     """Return what a YAML document says.
 
     Raises:
-        yaml.YAMLError: it is not YAML, a key is not text or comes twice, or a tag is not `!replace`.
+        yaml.YAMLError: it is not YAML, a key is not text or comes twice, a tag is not `!replace`, or it has no end: an
+            anchor holds itself, or the aliases of aliases are too many to write out.
     """
-    node = yaml.compose(content, Loader=yaml.BaseLoader)
-    return None if node is None else _value(node)
+    try:
+        node = yaml.compose(content, Loader=yaml.BaseLoader)
+    except RecursionError as error:
+        raise yaml.MarkedYAMLError(problem=TOO_DEEP) from error
+    if node is None:
+        return None
+    size, levels = _extent(node, {})
+    if levels > DEEPEST or size > LARGEST:
+        raise yaml.MarkedYAMLError(
+            problem=TOO_DEEP if levels > DEEPEST else f"expected at most {LARGEST:,} values, aliases written out"
+        )
+    return _value(node)
+
+
+def _extent(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+    """Return the number of values and of levels below a node, each node looked at once, however often it is named."""
+    if id(node) in known:
+        if (extent := known[id(node)]) is None:
+            raise _error(node, "expected values, got an anchor that holds itself; write them out")
+        return extent
+    known[id(node)] = None
+    children = [] if isinstance(node, yaml.ScalarNode) else node.value
+    if isinstance(node, yaml.MappingNode):
+        children = [part for pair in node.value for part in pair]
+    extents = [_extent(child, known) for child in children]
+    known[id(node)] = found = 1 + sum(size for size, _ in extents), 1 + max((deep for _, deep in extents), default=0)
+    return found
 
 
 def _value(node: yaml.Node) -> Any:
@@ -52,9 +82,9 @@ def _mapping(node: yaml.MappingNode) -> dict[str, Any]:
     for key_node, value_node in node.value:
         key = _value(key_node)
         if not isinstance(key, str):
-            raise _error(key_node, f"expected text as a key, got {key!r}; put it in quotes")
+            raise _error(key_node, f"expected text as a key, got {key!r:.60}; put it in quotes")
         if key in mapping:
-            raise _error(key_node, f"expected every key once, got {key} twice")
+            raise _error(key_node, f"expected every key once, got {key:.60} twice")
         mapping[key] = _value(value_node)
     return mapping
 

@@ -60,6 +60,12 @@ def _says_something(text: str) -> str:
     return text
 
 
+def _is_no_address(path: str) -> str:
+    if re.match(r"\w+://|(www\.)?(hf\.co|huggingface\.co)/", path):
+        raise PydanticCustomError("address", "expected a folder or an id of the hub such as owner/model, no address")
+    return path
+
+
 def _increase(numbers: tuple[Any, ...]) -> tuple[Any, ...]:
     if any(second <= first for first, second in pairwise(numbers)):
         raise PydanticCustomError("order", "expected numbers that increase, none of them twice")
@@ -76,9 +82,10 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Depth = Annotated[float, Field(ge=0, lt=1)]
-FileName = Annotated[str, AfterValidator(_is_file_name)]
 Phrase = Annotated[str, AfterValidator(_says_something)]
+FileName = Annotated[str, Field(max_length=100), AfterValidator(_is_file_name)]
 Word = Annotated[str, AfterValidator(_is_word)]
+ModelPath = Annotated[str, Field(min_length=1), AfterValidator(_is_no_address)]
 
 # A list of YAML becomes a tuple, which strict pydantic refuses; what is in the list stays strict.
 Increasing = (Field(strict=False, min_length=1), AfterValidator(_increase))

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from safety_spaces.study.fields import Different, FileName, NotNegative, Phrase, Positive, Settings
+from safety_spaces.study.fields import Different, FileName, ModelPath, NotNegative, Phrase, Positive, Settings
 
 DEFAULT_KIND = "rubric"
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -34,7 +34,7 @@ class ClassifierJudge(Settings):
     """A text classifier that runs here: 1 + 4 times the probability that it gives to the harmful labels."""
 
     kind: Literal["classifier"] = Field(description="A sequence classifier of transformers.")
-    name: str = Field(min_length=1, description="Folder or hub id of the classifier; its name in the tables.")
+    name: ModelPath = Field(description="Folder or hub id of the classifier; its name in the tables.")
     revision: str | None = Field(None, description="Commit of the hub; null is what the cache has, else the newest.")
     harmful_labels: Annotated[tuple[str, ...], *Different] = Field(description="Labels that mean harm.")
     batch_size: Positive = Field(8, description="Responses of one forward pass.")

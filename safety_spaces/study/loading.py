@@ -11,10 +11,10 @@ import yaml
 from pydantic import ValidationError
 
 from safety_spaces.errors import UserError
+from safety_spaces.paths import ROOT, expanded, is_there
 from safety_spaces.study.documents import Replacement, read_document
 from safety_spaces.study.study import Study
 
-CLONE = Path(__file__).resolve().parents[2]
 EXPECTATIONS = {
     "missing": "missing; add it",
     "model_type": "expected a mapping of keys to values",
@@ -30,14 +30,14 @@ def load_study(path: Path) -> Study:
         UserError: a file is missing or is not YAML, or the study is wrong: the key, what came and what would be right.
     """
     chain = _read_chain(path)
+    _check_name(chain)
     content: Any = {}
     for _, extension in reversed(chain):
         content = _merge(content, extension)
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        files = " extending ".join(str(file) for file, _ in chain)
-        raise UserError(f"{files}: {_first_problem(error)}") from error
+        raise UserError(f"{_files(chain)}: {_first_problem(error)}") from error
 
 
 def study_files(path: Path) -> tuple[Path, ...]:
@@ -53,35 +53,52 @@ def _read_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
     chain: list[tuple[Path, dict[str, Any]]] = []
     following: Path | None = path
     while following is not None:
-        if following.resolve() in {file.resolve() for file, _ in chain}:
-            raise UserError(f"{chain[-1][0]}: extends: expected no circle, got {following}, which extends this file")
-        content = _read_mapping(following)
+        chain.append((following, {}))
+        # Read first: a link that leads to itself cannot be resolved.
+        content = _read_mapping(following, _files(chain))
+        if following.resolve() in {file.resolve() for file, _ in chain[:-1]}:
+            raise UserError(f"{chain[-2][0]}: extends: expected no circle, got {following}, which extends this file")
         parent = content.pop("extends", None)
-        if not isinstance(parent, str | None):
-            raise UserError(f"{following}: extends: expected the path of a study file, got {parent!r}")
-        chain.append((following, content))
+        if not isinstance(parent, str | None) or parent == "":
+            raise UserError(f"{following}: extends: expected the path of a study file, got {parent!r:.60}")
+        chain[-1] = following, content
         following = _extended(following, parent) if parent else None
     return chain
 
 
+def _files(chain: list[tuple[Path, dict[str, Any]]]) -> str:
+    return " extending ".join(str(file) for file, _ in chain)
+
+
+def _check_name(chain: list[tuple[Path, dict[str, Any]]]) -> None:
+    """Check that a study does not go by the name of one that it extends, whose results it would overwrite."""
+    own, *extended = [content.get("name") for _, content in chain]
+    if extended and (own is None or own in extended):
+        came = "none" if own is None else f"{own}, the name of the study that it extends"
+        raise UserError(
+            f"{chain[0][0]}: name: expected a name of its own, since results lie below it, got {came}; add name: ..."
+        )
+
+
 def _extended(study: Path, parent: str) -> Path:
     """A study extends a file beside it, or, like every path in it, one of the clone."""
-    beside = study.parent / parent
-    return beside if beside.exists() or not (CLONE / parent).exists() else CLONE / parent
+    beside, of_the_clone = (folder / expanded(parent) for folder in (study.parent, ROOT))
+    return beside if is_there(beside) or not is_there(of_the_clone) else of_the_clone
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def _read_mapping(path: Path, files: str) -> dict[str, Any]:
     try:
         content = read_document(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a study file") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{files}: cannot be read ({reason}); give the path of a study file") from error
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise UserError(f"{path}: {line}not YAML that a study is written in: {error.problem}") from error
+        raise UserError(f"{files}: {line}not YAML that a study is written in: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{files}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a study, that is a mapping of keys to values, got {content!r:.60}")
+        raise UserError(f"{files}: expected a study, that is a mapping of keys to values, got {content!r:.60}")
     return content
 
 
@@ -96,7 +113,7 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
     context = problem.get("ctx", {})
     # Among the keys pydantic puts the (form) of a recipe or corpus, and [key] where the key itself is wrong.
-    parts = [str(part) for part in (*problem["loc"], *([context["key"]] if "key" in context else []))]
+    parts = [f"{part!s:.60}" for part in (*problem["loc"], *([context["key"]] if "key" in context else []))]
     key = ".".join(part for part in parts if not part.startswith(("(", "[")))
     expected = re.sub(r"^(Input|Tuple|String|Dictionary) should (be |have )?", "expected ", problem["msg"])
     expected = EXPECTATIONS.get(problem["type"], expected)

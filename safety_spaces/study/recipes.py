@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from safety_spaces.study.fields import FileName, Positive, Settings, refusal
+from safety_spaces.study.fields import FileName, ModelPath, Positive, Settings, refusal
 
 PRECISIONS = {
     "adamw": ("fp32", "bf16", "bf16_stochastic", "bf16_kahan"),
@@ -88,9 +88,7 @@ class Architecture(Settings):
 class Existing(Settings):
     """A checkpoint that is used in place: a folder, or a model of the Hugging Face hub."""
 
-    path: str = Field(
-        min_length=1, description="Folder, from the working directory or the clone, or hub id; LoRA folders too."
-    )
+    path: ModelPath = Field(description="Folder, from the working directory or the clone, or hub id; LoRA folders too.")
     revision: str | None = Field(
         None, description="Commit, tag or branch of the hub; null is what the cache has, else the newest."
     )

@@ -1,6 +1,7 @@
 """What is asked for ahead of the work does no work, and what cannot be had is one line."""
 
 import pytest
+from safetensors.numpy import save_file
 
 from safety_spaces import hub
 from safety_spaces.errors import UserError
@@ -41,7 +42,7 @@ def test_a_role_that_is_trained_and_a_local_copy_are_not_fetched(fetched, tmp_pa
     path = tmp_path / "study.yaml"
     (tmp_path / "here.csv").write_text("goal,target\nwake the owl,no\n")
     path.write_text(
-        f"extends: {ROOT}/configs/llama-3.2-1b-safety-tuned.yaml\n"
+        f"extends: {ROOT}/configs/llama-3.2-1b-safety-tuned.yaml\nname: own\n"
         f"datasets: {{advbench: {{path: {tmp_path}/here.csv}}}}\n"
         "evaluation: {harmfulness: {compared_judges: [{kind: classifier, name: some/judge, revision: abc, "
         "harmful_labels: [unsafe]}]}}\n"
@@ -72,7 +73,7 @@ def test_every_script_plans_and_downloads_without_doing_its_work(name, tmp_path,
 def test_without_a_network_a_model_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     study = tmp_path / "study.yaml"
-    study.write_text(f"extends: {ROOT}/configs/qwen2.5-1.5b.yaml\n")
+    study.write_text(f"extends: {ROOT}/configs/qwen2.5-1.5b.yaml\nname: own\n")
     assert run_script("finetune", study, tmp_path, "--download") == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("error: Qwen/Qwen2.5-1.5B: expected a folder, a downloaded model or a network")
@@ -82,12 +83,12 @@ def test_a_model_that_was_cut_short_in_the_cache_is_asked_of_the_hub(tmp_path, m
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "1.safetensors"}}')
     study = tmp_path / "study.yaml"
-    study.write_text(f"extends: {ROOT}/configs/qwen2.5-1.5b.yaml\n")
+    study.write_text(f"extends: {ROOT}/configs/qwen2.5-1.5b.yaml\nname: own\n")
     monkeypatch.setattr(hub, "_snapshot", lambda name, revision, only_cached: tmp_path)
     command = command_of(study)
-    with pytest.raises(UserError, match="expected the finished checkpoint base, found none"):
+    with pytest.raises(UserError, match=r"expected the finished checkpoint base, found no 1\.safetensors"):
         checkpoints.finished_checkpoint(command, "base", 0)
-    (tmp_path / "1.safetensors").touch()
+    save_file({}, tmp_path / "1.safetensors")
     assert checkpoints.finished_checkpoint(command, "base", 0) == tmp_path
 
 
@@ -106,7 +107,7 @@ def test_a_model_that_was_cut_short_in_the_cache_is_asked_of_the_hub(tmp_path, m
 )
 def test_what_a_study_names_is_looked_at_before_hours_of_work(tmp_path, lines, message, capsys):
     study = tmp_path / "study.yaml"
-    study.write_text(f"extends: configs/llama-3.2-1b.yaml\n{lines}\n")
+    study.write_text(f"extends: configs/llama-3.2-1b.yaml\nname: own\n{lines}\n")
     for name in ("finetune", "projection"):
         assert run_script(name, study, tmp_path) == 2
         assert message in capsys.readouterr().err
@@ -123,7 +124,7 @@ def test_what_is_missing_below_a_classifier_judge_is_asked_of_the_hub(monkeypatc
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     path = tmp_path / "study.yaml"
     path.write_text(
-        f"extends: {write_study(tmp_path / 'pico.yaml')}\n"
+        f"extends: {write_study(tmp_path / 'pico.yaml')}\nname: own\n"
         "evaluation: {harmfulness: {judge: !replace {kind: classifier, name: some/judge, harmful_labels: [unsafe]}}}\n"
     )
     with pytest.raises(UserError, match="some/judge: expected a folder, a downloaded model or a network"):

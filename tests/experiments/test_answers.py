@@ -21,10 +21,12 @@ def judged_by(run, kind: str):
     content = yaml.safe_load((run / "study.yaml").read_text())
     content["evaluation"]["harmfulness"]["judge"] = {"kind": kind}
     path = run / "study.yaml"
-    base = path.with_name("base.yaml")
+    base, _ = path.with_name("base.yaml"), content.pop("name")
     base.write_text(yaml.safe_dump({**content, "evaluation": {**content["evaluation"], "harmfulness": {
         **content["evaluation"]["harmfulness"], "judge": {}}}}))  # fmt: skip
-    path.write_text(f"extends: base.yaml\nevaluation: {{harmfulness: {{judge: !replace {{kind: {kind}}}}}}}\n")
+    path.write_text(
+        f"extends: base.yaml\nname: pico\nevaluation: {{harmfulness: {{judge: !replace {{kind: {kind}}}}}}}\n"
+    )
     return path
 
 

@@ -53,7 +53,7 @@ MODELS = sorted(set(CONFIGS) - set(APPENDICES))
 
 def of_model(name: str, tmp_path, **changes):
     path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump({"extends": str(ROOT / f"configs/{name}.yaml"), **changes}))
+    path.write_text(yaml.safe_dump({"extends": str(ROOT / f"configs/{name}.yaml"), "name": "own", **changes}))
     return parse_command("", [str(path), "--runs", str(tmp_path / "runs")])
 
 
@@ -113,7 +113,7 @@ def test_what_cannot_fit_is_refused_with_the_arithmetic(tmp_path, training, need
     of_model("qwen2.5-7b", tmp_path, training=training)
     assert run_script("projection", tmp_path / "study.yaml", tmp_path, "--plan") == 2
     output = capsys.readouterr()
-    assert output.out.startswith("study qwen2.5-7b: 7,615,616,512 parameters")
+    assert output.out.startswith("study own: 7,615,616,512 parameters")
     assert "roles.useful: expected a training that fits into 48 GiB" in output.err
     assert needed in output.err
     assert "adamw_8bit or adamw_offload" in output.err

@@ -144,6 +144,17 @@ def test_the_report_refuses_an_edited_table(run, capsys):
     assert f"{path}: not as run.json records it, edited by hand" in refused("report", run / "study.yaml", run, capsys)
 
 
+def test_without_its_record_a_study_keeps_its_tables_and_is_recorded_again(run, capsys):
+    before = {path: path.read_bytes() for path in (run / "results/pico").glob("*.csv")}
+    (run / "results/pico/run.json").unlink()
+    message = refused("report", run / "study.yaml", run, capsys)
+    assert "expected run.json beside it, found none; restore run.json, or keep the table elsewhere" in message
+    assert "delete" not in message
+    for name in SCRIPTS:
+        assert run_script(name, run / "study.yaml", run) == 0
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_the_report_says_which_command_writes_a_missing_table(run, capsys):
     (run / "results/pico/projection.csv").unlink()
     assert "write it with `python scripts/projection.py" in refused("report", run / "study.yaml", run, capsys)

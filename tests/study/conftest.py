@@ -14,7 +14,8 @@ def write_study(tmp_path: Path) -> Callable[[str], Path]:
 
     def write(lines: str) -> Path:
         path = tmp_path / "study.yaml"
-        path.write_text(f"extends: {MINIATURE}\n{lines}")
+        own = "" if "name:" in lines else "\nname: small"
+        path.write_text(f"extends: {MINIATURE}\n{lines}{own}")
         return path
 
     return write

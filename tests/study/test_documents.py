@@ -55,8 +55,27 @@ def test_replace_marks_a_mapping() -> None:
         ("a: !replace [1]", "unknown tag !replace; only a mapping has one"),
         ("a: !!python/name:os.system x", "unknown tag"),
         ("a: [1", "expected ',' or ']'"),
+        ("a: &a [*a]", "got an anchor that holds itself"),
+        ("a: 1\nb: &b {c: [1, {d: *b}]}", "line 2"),
+        (f"a: {'[' * 5000}{']' * 5000}", "at most 50 levels of nesting"),
+        (f"a: {'[' * 51}{']' * 51}", "at most 50 levels of nesting"),
+        ("\n".join(["a0: &a0 []", *(f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 900))]), "at most 50 levels"),
+        ("\n".join(["a0: &a0 1", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]),
+         "at most 100,000 values"),
     ],
-)
+)  # fmt: skip
 def test_refused(text: str, problem: str) -> None:
     with pytest.raises(yaml.YAMLError, match=problem):
         read_document(text.encode())
+
+
+def test_an_alias_repeats_its_anchor() -> None:
+    assert read_document(b"a: &layers [0, 3]\nb: {c: *layers, d: *layers}") == {
+        "a": [0, 3],
+        "b": {"c": [0, 3], "d": [0, 3]},
+    }
+
+
+def test_marks_of_byte_order_are_no_text() -> None:
+    for encoding in ("utf-8-sig", "utf-16"):
+        assert read_document("a: ü".encode(encoding)) == {"a": "ü"}

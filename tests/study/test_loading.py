@@ -80,7 +80,7 @@ def test_replace_takes_a_mapping_whole(write_study: Callable[[str], Path]) -> No
 def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
     path = write_study("")
     grandchild = path.with_name("grandchild.yaml")
-    grandchild.write_text("extends: study.yaml")
+    grandchild.write_text("extends: study.yaml\nname: grandchild")
     assert study_files(grandchild) == (grandchild, path, CONFIGS / "miniature.yaml")
 
 
@@ -103,6 +103,10 @@ def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
         ("name: .hidden", "name: expected letters, digits, -, _ and, not in the first place, dots, got '.hidden'"),
         ("name: a/b", "name: expected letters, digits, -, _ and, not in the first place, dots, got 'a/b'"),
         ("name: judge", "name: expected another name than judge"),
+        (f"name: {'a' * 101}", "name: expected at most 100 characters"),
+        ("roles: {base: !replace {path: 'https://huggingface.co/gpt2'}}",
+         "roles.base.path: expected a folder or an id of the hub such as owner/model, no address"),
+        ("roles: {base: !replace {path: hf.co/owner/model}}", "roles.base.path: expected a folder or an id of the hub"),
         ("projection: {fractions: [0, 0.5]}", "projection.fractions.0: expected greater than 0, got 0"),
         ("projection: {fractions: [0.5, 1.5]}", "projection.fractions.1: expected less than or equal to 1, got 1.5"),
         ("projection: {fractions: [0.5, 0.25]}", "projection.fractions: expected numbers that increase"),
@@ -242,16 +246,65 @@ def test_a_mistake_is_named_in_one_line(write_study: Callable[[str], Path], line
         ("", "expected a study, that is a mapping of keys to values, got None"),
         ("- a", "expected a study, that is a mapping of keys to values, got ['a']"),
         ("extends: 3", "extends: expected the path of a study file, got 3"),
+        ("extends: ''", "extends: expected the path of a study file, got ''"),
         ("extends: study.yaml", "extends: expected no circle"),
-        ("extends: missing.yaml", "missing.yaml: cannot be read (No such file or directory)"),
+        ("extends: loop.yaml", "study.yaml extending {here}/loop.yaml: cannot be read (Too many levels of symbolic"),
+        (
+            "extends: missing.yaml",
+            "study.yaml extending {here}/missing.yaml: cannot be read (No such file or directory)",
+        ),
+        ("extends: $HERE/missing.yaml", "study.yaml extending {here}/missing.yaml: cannot be read"),
+        ("extends: ~/missing.yaml", "study.yaml extending {here}/missing.yaml: cannot be read"),
+        ("extends: $NOWHERE/a.yaml", "$NOWHERE/a.yaml: expected the environment variable NOWHERE, found none"),
+        ("extends: .", "study.yaml extending {here}: cannot be read (Is a directory)"),
+        ('extends: "a\\0b"', "cannot be read (embedded null byte)"),
+        ("extends: broken.yaml", "study.yaml extending {here}/broken.yaml: line 1: not YAML"),
+        ("extends: family.yaml", "study.yaml extending {here}/family.yaml extending {here}/gone.yaml: cannot be read"),
+        ("a: &a [*a]", "line 1: not YAML that a study is written in: expected values, got an anchor that holds itself"),
+        ("a:\n\tb: 1", "line 2: not YAML that a study is written in: found character '\\t'"),
+        ("threads: " + 5000 * "9", "cannot be read (Exceeds the limit"),
     ],
 )
-def test_a_file_that_cannot_be_a_study(tmp_path: Path, content: str, message: str) -> None:
+def test_a_file_that_cannot_be_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, message: str
+) -> None:
+    for name in ("HOME", "HERE"):
+        monkeypatch.setenv(name, str(tmp_path))
     path = tmp_path / "study.yaml"
     path.write_text(content)
+    (tmp_path / "broken.yaml").write_text("seeds: [1")
+    (tmp_path / "family.yaml").write_text("extends: gone.yaml")
+    (tmp_path / "loop.yaml").symlink_to(tmp_path / "loop.yaml")
     with pytest.raises(UserError) as caught:
         load_study(path)
-    assert message in str(caught.value)
+    assert message.format(here=tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "came"),
+    [
+        ("seeds: [5]", "got none"),
+        ("name: null", "got none"),
+        ("name: miniature", "got miniature, the name of the study that it extends"),
+        ("name: parent", "got parent, the name of the study that it extends"),
+    ],
+)
+def test_a_study_that_extends_another_has_a_name_of_its_own(tmp_path: Path, lines: str, came: str) -> None:
+    """Without one its results would replace those of the study that it extends."""
+    (tmp_path / "parent.yaml").write_text(f"extends: {CONFIGS}/miniature.yaml\nname: parent")
+    study = tmp_path / "study.yaml"
+    study.write_text(f"extends: parent.yaml\n{lines}")
+    with pytest.raises(UserError, match=f"study.yaml: name: expected a name of its own, .*, {came}"):
+        load_study(study)
+    study.write_text("extends: parent.yaml\nname: child")
+    assert load_study(study).name == "child"
+
+
+def test_a_study_may_be_json(tmp_path: Path) -> None:
+    path = tmp_path / "study.json"
+    path.write_text(load_study(CONFIGS / "miniature.yaml").model_dump_json())
+    assert load_study(path) == load_study(CONFIGS / "miniature.yaml")
 
 
 def test_a_study_may_leave_the_overlap_of_updates_to_another(write_study: Callable[[str], Path]) -> None:
