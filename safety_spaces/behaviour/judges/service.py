@@ -53,10 +53,12 @@ class _Row:
     """
 
     has_scored: bool = False
-    kept: list[tuple[Cells, str, Mapping[str, Any]]] = field(default_factory=list)
+    length: int = 0
+    rejected: list[tuple[Cells, str, Mapping[str, Any]]] = field(default_factory=list)
 
-    def write(self) -> None:
-        for cells, key, kept in self.kept:
+    def keep(self) -> None:
+        while self.rejected:
+            cells, key, kept = self.rejected.pop()
             cells.put(key, kept)
 
 
@@ -123,7 +125,7 @@ class ServiceJudge:
             if isinstance(result, BaseException):
                 raise result
             scores[pair] = result
-        self._row.write()
+        self._row.keep()
         return scores
 
     def _client(self) -> openai.AsyncOpenAI:
@@ -152,7 +154,9 @@ class ServiceJudge:
         asked = not self._is_done(kept)
         if asked:
             kept = await self._asked(client, cells, key, request, kept)
-        self._count(cells, key, kept, rejected=asked and "rejected" in kept)
+        # What an earlier run knows to be rejected says nothing of the judge as it is now.
+        if asked or "rejected" not in kept:
+            self._count(cells, key, kept)
         score: float | None = kept["score"]
         return score
 
@@ -166,11 +170,13 @@ class ServiceJudge:
             # Another process may be paying for the same reply just now.
             async with AsyncFileLock(lock, run_in_executor=False):
                 kept = cells.get(key) or kept
-                while not self._is_done(kept):
-                    kept = await self._asked_again(client, kept, request)
-                    if "rejected" not in kept:
-                        await asyncio.to_thread(cells.put, key, kept)
-                lock.unlink(missing_ok=True)
+                try:
+                    while not self._is_done(kept):
+                        kept = await self._asked_again(client, kept, request)
+                        if "rejected" not in kept:
+                            await asyncio.to_thread(cells.put, key, kept)
+                finally:
+                    lock.unlink(missing_ok=True)
         return kept
 
     def _is_done(self, kept: Mapping[str, Any]) -> bool:
@@ -209,32 +215,32 @@ class ServiceJudge:
             "score": READERS[self._settings.reply](reply, f"{kept['prompt']}\n{kept['response']}"),
             "tokens_in": kept["tokens_in"] + tokens_in,
             "tokens_out": kept["tokens_out"] + tokens_out,
-            "finish_reason": completion["choices"][0].get("finish_reason"),
+            "finish_reason": str(completion["choices"][0].get("finish_reason")),
         }
 
-    def _count(self, cells: Cells, key: str, kept: Mapping[str, Any], *, rejected: bool) -> None:
+    def _count(self, cells: Cells, key: str, kept: Mapping[str, Any]) -> None:
         """Count a response with a score, or one without; stop where a row of them is long enough to mean the judge.
 
         Raises:
             UserError: it is.
         """
-        row = self._row
+        row, settings, rejection = self._row, self._settings, kept.get("rejected")
         row.has_scored = row.has_scored or kept["score"] is not None
-        if row.has_scored and not rejected:
-            row.write()
-            row.kept.clear()
+        if row.has_scored and rejection is None:
+            row.keep()
+            row.length = 0
             return
-        row.kept.append((cells, key, kept))
-        rejection, settings = kept.get("rejected"), self._settings
-        at_once = rejection is not None and not row.has_scored and is_of_every_request(rejection)
-        if at_once or len(row.kept) >= settings.unscored_in_a_row:
+        row.length += 1
+        if rejection is not None:
+            row.rejected.append((cells, key, kept))
+            if not row.has_scored and is_of_every_request(rejection):
+                raise self._stop(rejection, advice(rejection, settings))
+        if row.length >= settings.unscored_in_a_row:
             last = kept["replies"][-1] if rejection is None else rejection
             cut = kept.get("finish_reason") == CUT
             remedy = unreadable_advice(settings, cut=cut) if rejection is None else advice(rejection, settings)
-            raise self._stop(
-                f"no score for {len(row.kept)} in a row, of the last {last!r}",
-                f"{remedy}, or raise its unscored_in_a_row",
-            )
+            came = f"no score for {row.length} in a row, of the last {last!r}"
+            raise self._stop(came, f"{remedy}, or raise its unscored_in_a_row")
 
     def _stop(self, came: str, remedy: str) -> UserError:
         return UserError(

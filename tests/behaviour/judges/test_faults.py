@@ -61,6 +61,13 @@ def test_many_rejected_in_a_row_stop_and_are_asked_about_again(service, make_jud
     assert make_judge().score(MANY) == [4.0] * 10 + [2.0] * 30
 
 
+def test_what_an_earlier_run_knows_to_be_rejected_stops_nothing(service, make_judge):
+    """The words name credit, and more of them stand in a row than may: both would stop if they were news."""
+    service.play = lambda text: scored(4) if "text 000" in text else refused(400, "no credit is given for this")
+    assert make_judge(concurrency=1, unscored_in_a_row=50).score(MANY) == [4.0] + [None] * 39
+    assert make_judge(concurrency=1).score([*MANY[1:], MANY[0]]) == [None] * 39 + [4.0]
+
+
 def test_rejections_are_counted_from_one_cell_to_the_next(service, make_judge):
     service.script(refused(400, "no such engine"))
     judge = make_judge(concurrency=1, unscored_in_a_row=7)
@@ -91,7 +98,7 @@ def test_what_every_request_has_stops_at_once_and_names_the_setting(
     service, make_judge, tmp_path, changes, words, advice
 ):
     service.script(refused(400, words))
-    with pytest.raises(UserError, match=f"got no score for 1 in a row, .*{words[:20]}.*; {advice}"):
+    with pytest.raises(UserError, match=rf"got status 400, {words[:20]}.*; {advice}[^,]*(, or lower|, and ask|, then)"):
         make_judge(concurrency=1, **changes).score(PAIRS)
     assert len(service.requests) == 1
     assert kept_replies(tmp_path) == []
