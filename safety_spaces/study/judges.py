@@ -60,7 +60,7 @@ class ServiceJudge(Settings):
         False, description="Whether the rubric is the paper's, so that scores may stand next to the paper's numbers."
     )
     reply: Literal["structured", "text"] = Field(
-        "structured", description="A JSON object that the service holds the model to, or text with #thescore."
+        "structured", description="A JSON object that the service holds the model to, or text: #thescore or an object."
     )
     max_reply_tokens: Positive = Field(512, description="Tokens at which a reply is cut.")
     tokens_field: Literal["max_completion_tokens", "max_tokens"] = Field(

@@ -67,7 +67,7 @@ def advice(rejection: str, settings: ServiceSettings) -> str:
         case "temperature":
             return "set its temperature to null"
         case "response_format" | "json_schema":
-            return "set its reply to text, and ask for a line '#thescore: N' in its rubric"
+            return "set its reply to text"
         case "max_completion_tokens" | "max_tokens":
             (other,) = {"max_completion_tokens", "max_tokens"} - {settings.tokens_field}
             return f"set its tokens_field to {other}, or lower its max_reply_tokens"
@@ -86,20 +86,21 @@ def unreadable_advice(settings: ServiceSettings, *, cut: bool) -> str:
 
 def reason(error: openai.OpenAIError, settings: ServiceSettings) -> tuple[str, str]:
     """Return what came in the place of a reply, and what to do about it."""
-    cause = error.__cause__ or error
     match error:
         case openai.APIStatusError():
             return _of_status(error, settings)
         case openai.APITimeoutError():
             came = f"no whole reply within {settings.timeout:g} seconds"
             return came, "raise the judge's timeout or lower its concurrency"
-        case _ if isinstance(cause, httpx2.ProxyError):
-            return str(cause), "correct HTTPS_PROXY, or name the server in NO_PROXY"
-        case _ if "SSL" in str(cause):
-            return str(
-                cause
-            ), "correct https in the judge's base_url, or name the server's certificate in SSL_CERT_FILE"
-    return str(cause), "start the server or correct the judge's base_url"
+    remedy, root = "start the server or correct the judge's base_url", error.__cause__ or error
+    if isinstance(root, httpx2.ProxyError):
+        remedy = "correct HTTPS_PROXY, or name the server in NO_PROXY"
+    # The client says no more than that it could not connect.
+    while deeper := root.__cause__ or root.__context__:
+        root = deeper
+    if "SSL" in str(root):
+        remedy = "correct https in the judge's base_url, or name the server's certificate in SSL_CERT_FILE"
+    return str(root), remedy
 
 
 def _of_status(error: openai.APIStatusError, settings: ServiceSettings) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """What a judge's reply says: a whole score from 1 to 5, or nothing that can be read.
 
-The judged response is untrusted, and a judge may repeat it. So a reply is read only in the one form that was asked for,
-and never where the score that it holds stands in the judged text as well, in the same form.
+The judged response is untrusted, and a judge may repeat it. So a reply is read only in a form that was asked for, and
+never where the score that it holds stands in the judged text as well, in the same form.
 """
 
 import json
@@ -36,7 +36,13 @@ def read_structured(reply: str, judged: str) -> float | None:
 
 
 def read_text(reply: str, judged: str) -> float | None:
-    """Return the one score that `#thescore: N` in a reply gives, if the judged text does not give it, else None."""
+    """Return the one score that `#thescore: N` in a reply gives, if the judged text does not give it, else None.
+
+    A rubric may ask for an object instead, and a server not know how to hold a model to one: it is read as well.
+    """
+    structured = read_structured(reply, judged)
+    if structured is not None:
+        return structured
     given = _marked(_said(reply))
     if len(given) != 1 or given & _marked(judged):
         return None
