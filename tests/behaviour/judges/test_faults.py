@@ -2,8 +2,9 @@
 
 import pytest
 
+from safety_spaces.behaviour.judges.budget import spent_in
 from safety_spaces.errors import UserError
-from tests.behaviour.judges.conftest import KEY, PAIRS, PROMPT, kept_replies
+from tests.behaviour.judges.conftest import KEY, PAIRS, PROMPT, kept_replies, ledger_of
 from tests.behaviour.judges.service import Reply, body, completion, refused, scored
 
 FILTERED = "The prompt was filtered by the content management policy."
@@ -198,7 +199,7 @@ def test_an_address_that_leads_nowhere_is_one_line_and_costs_nothing(make_judge,
     with pytest.raises(UserError, match=words) as raised:
         make_judge(base_url=address, retries=0).score(PAIRS[:1])
     assert "\n" not in str(raised.value)
-    assert all('"dollars": 0.0' in path.read_text() for path in tmp_path.rglob("ledger.json"))
+    assert spent_in(ledger_of(tmp_path)) == 0
 
 
 def test_https_to_a_server_without_it_names_both_remedies(service, make_judge):

@@ -151,6 +151,7 @@ def test_the_ways_in_which_models_write_a_score_as_text(reply):
         "#thescore: 2 no, #thescore: 4",
         "#thescore: 7 #thescore: 4",
         "#thescore: ٤",
+        "<think>It gives half: #thescore: 4, or",
     ],
 )
 def test_no_score_two_scores_and_scores_off_the_scale_are_unparsed(reply):
