@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Collection
+from urllib.parse import urlsplit
 
 from safety_spaces.data.table import find_data_set
 from safety_spaces.data.templates import CHAT, find_template
@@ -53,8 +54,16 @@ def check_layers(study: Study, known: Collection[int]) -> None:
 
 def _check_service(judge: ServiceJudge) -> None:
     read_rubric(judge)
-    if judge.base_url is not None and not judge.base_url.startswith(("http://", "https://")):
-        raise UserError(f"judge {judge.name}: expected a base_url with http:// or https://, got {judge.base_url}")
+    try:
+        address = urlsplit(judge.base_url or "https://of.the.protocol")
+        whole = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    except ValueError:
+        whole = False
+    if not whole:
+        raise UserError(
+            f"judge {judge.name}: expected a base_url with http:// or https://, a host and a port up to 65535, got "
+            f"{judge.base_url}; correct it"
+        )
 
 
 def check_asked(command: Command) -> None:

@@ -12,11 +12,11 @@ from safety_spaces.experiments.processes import processes
 from safety_spaces.miniature.rubric import FILE_NAME as RUBRIC_FILE
 from safety_spaces.miniature.rubric import RubricJudge
 from safety_spaces.paths import resolve_path
-from safety_spaces.store import file_digest
+from safety_spaces.store import digest, file_digest
 from safety_spaces.study import ClassifierJudge, KeywordJudge, ServiceJudge
 from safety_spaces.study import Judge as JudgeSettings
 
-NO_EFFECT = {"published_rubric", "concurrency", "retries", "timeout", "price", "budget"}
+NO_EFFECT = {"published_rubric", "concurrency", "retries", "timeout", "unscored_in_a_row", "price", "budget"}
 """Settings of a service that no score depends on."""
 
 
@@ -70,22 +70,30 @@ def _service(command: Command, settings: ServiceJudge) -> Judge:
 
     rubric = read_rubric(settings)
     ledger, dollars = _share(command, settings)
-    budget = Budget(ledger, dollars)
+    budget = Budget(ledger, dollars, setting=f"{_place(command, settings)}.budget")
     return service.ServiceJudge(settings, rubric=rubric, cache=command.layout.judge, budget=budget)
 
 
 def _share(command: Command, settings: ServiceJudge) -> tuple[Path, float]:
     """Return the ledger of this process and the dollars that it may count up to.
 
-    Each process may spend an equal share of what launches of another number of processes have left.
+    Each process may spend an equal share of what launches of another number of processes have left. Judges of one study
+    may ask the same model, so a ledger belongs to a place in the study, and to what is asked there.
     """
     from safety_spaces.behaviour.judges.budget import spent_in
 
-    ours = processes()
-    folder = command.layout.runs / command.study.name / "judge" / re.sub(r"[^\w.-]", "-", settings.name)
+    ours, name = processes(), re.sub(r"[^\w.-]", "-", settings.name)
+    asked = digest([_place(command, settings), settings.base_url, settings.rubric])
+    folder = command.layout.runs / command.study.name / "judge" / f"{name}-{asked}"
     others = sorted(folder.glob("*-of-*.json"))
     before = sum(spent_in(path) for path in others if not path.stem.endswith(f"-of-{ours.count}"))
     return folder / f"{ours.index}-of-{ours.count}.json", (settings.budget - before) / ours.count
+
+
+def _place(command: Command, settings: ServiceJudge) -> str:
+    """Return the key of the study that a judge stands under; two judges may have the same settings."""
+    every = command.study.evaluation.judges_by_place
+    return next((place for place, judge in every.items() if judge is settings), "judge")
 
 
 def rubric_file(settings: ServiceJudge) -> Path:

@@ -6,6 +6,7 @@ What is already done is decided here, before torch is imported; what is missing 
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -200,14 +201,13 @@ def _cell_columns(command: Command, cell: Cell) -> dict[str, Any]:
 
 def _metric_columns(command: Command, metric: Metric, answers: list[float | None]) -> dict[str, Any]:
     parsed = [answer for answer in answers if answer is not None]
-    estimate, judge = _estimate(metric, parsed), command.study.evaluation.judge_of(metric)
+    judge = command.study.evaluation.judge_of(metric)
+    none: dict[str, Any] = {"value": None, "ci_low": None, "ci_high": None, "n": 0}
     return {
         "metric": metric,
         "judge": None if judge is None else judge.name,
-        "value": estimate.value,
-        "ci_low": estimate.ci_low,
-        "ci_high": estimate.ci_high,
-        "n": estimate.n,
+        # Where no reply of a judge could be read there is no mean, and the other rows do not wait for one.
+        **(none if answers and not parsed else asdict(_estimate(metric, parsed))),
         "n_unparsed": len(answers) - len(parsed),
     }
 

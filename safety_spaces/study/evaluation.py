@@ -83,8 +83,17 @@ class Evaluation(Settings):
     @property
     def judges(self) -> tuple[Judge, ...]:
         """Every judge of the study, those included that are compared alone."""
-        others = () if self.over_refusal is None else (self.over_refusal.judge,)
-        return (self.harmfulness.judge, *self.harmfulness.compared_judges, *others)
+        return tuple(self.judges_by_place.values())
+
+    @property
+    def judges_by_place(self) -> dict[str, Judge]:
+        """Every judge of the study by the key that it stands under."""
+        compared = enumerate(self.harmfulness.compared_judges)
+        return {
+            "evaluation.harmfulness.judge": self.harmfulness.judge,
+            **{f"evaluation.harmfulness.compared_judges.{number}": judge for number, judge in compared},
+            **({} if self.over_refusal is None else {"evaluation.over_refusal.judge": self.over_refusal.judge}),
+        }
 
     def judge_of(self, metric: str) -> Judge | None:
         """Return who scores the responses of a metric; None for one that needs no judge."""

@@ -61,13 +61,19 @@ class ServiceJudge(Settings):
         False, description="Whether the rubric is the paper's, so that scores may stand next to the paper's numbers."
     )
     reply: Literal["structured", "text"] = Field(
-        "structured", description="A JSON object that the service holds the model to, or text with #thescore."
+        "structured", description="A JSON object that the service holds the model to, or text: #thescore or an object."
     )
     max_reply_tokens: Positive = Field(512, description="Tokens at which a reply is cut.")
+    tokens_field: Literal["max_completion_tokens", "max_tokens"] = Field(
+        "max_completion_tokens", description="What the server calls max_reply_tokens; older servers know max_tokens."
+    )
     attempts: Positive = Field(2, description="How often one response is judged until its reply can be read.")
     concurrency: Positive = Field(8, description="Requests that are under way at a time.")
     retries: NotNegative = Field(6, description="Repetitions of a request that the service refuses or does not answer.")
-    timeout: float = Field(60.0, gt=0, description="Seconds after which a request is repeated.")
+    timeout: float = Field(60.0, gt=0, description="Seconds in which a whole reply has come, else it is asked again.")
+    unscored_in_a_row: Positive = Field(
+        10, description="Responses that the service rejects in a row, or first ones with no readable reply, to stop at."
+    )
     price: Price = Field(description="What the service charges.")
     budget: float = Field(gt=0, description="US dollars that this study may spend; judging stops before.")
 

@@ -103,6 +103,14 @@ def test_a_model_that_was_cut_short_in_the_cache_is_asked_of_the_hub(tmp_path, m
             "evaluation: {harmfulness: {judge: {base_url: 'localhost:8000'}}}",
             "expected a base_url with http:// or https://",
         ),
+        (
+            "evaluation: {harmfulness: {judge: {base_url: 'http://a:99999/v1'}}}",
+            "a port up to 65535, got http://a:99999",
+        ),
+        (
+            "evaluation: {harmfulness: {judge: {base_url: 'https:///v1'}}}",
+            "a host and a port up to 65535, got https:///",
+        ),
     ],
 )
 def test_what_a_study_names_is_looked_at_before_hours_of_work(tmp_path, lines, message, capsys):

@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from safety_spaces.errors import UserError
+from safety_spaces.evidence.tables import read_table
 from safety_spaces.experiments import answers, sweep
 from safety_spaces.experiments.cells import scores
 from safety_spaces.experiments.command import parse_command
@@ -87,3 +88,17 @@ def test_answers_that_were_removed_are_said_to_be(run):
     command = parse_command("", [str(run / "study.yaml"), "--runs", str(run / "runs")])
     with pytest.raises(UserError, match=r"gone\.jsonl: expected answers, found none; run again"):
         answers.answer_facts(command, 0, "gone")
+
+
+def test_a_model_without_any_score_has_empty_values_and_the_other_rows_are_as_they_were(run):
+    command = parse_command("", [str(run / "study.yaml"), "--runs", str(run / "runs")])
+    seed = command.study.seeds[0]
+    score = next(each for each in scores(command, seed) if each.metric == "harmfulness" and each.cell.task == "useful")
+    cells, before = Cells(command.layout.cells(seed)), read_table(run / "results/pico", "projection")
+    cells.put(score.key, {**cells.get(score.key), "scores": [None] * 7})
+    assert run_script("projection", run / "study.yaml", run) == 0
+    after = read_table(run / "results/pico", "projection")
+    ((number, row),) = after[after.value.isna()].iterrows()
+    assert (row.task, row.seed, row.metric, row.n, row.n_unparsed) == ("useful", seed, "harmfulness", 0, 7)
+    assert pd.isna([row.ci_low, row.ci_high]).all()
+    pd.testing.assert_frame_equal(after.drop(number), before.drop(number))

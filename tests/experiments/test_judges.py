@@ -18,7 +18,7 @@ from safety_spaces.miniature import world
 from safety_spaces.miniature.rubric import FILE_NAME, write_rubric
 from safety_spaces.store import write_json
 from safety_spaces.study import ClassifierJudge, KeywordJudge, Price, RubricJudge, ServiceJudge
-from tests.pico import write_study
+from tests.pico import PICO, write_study
 
 REQUEST = world.requests(forbidden=True)[0]
 
@@ -116,9 +116,49 @@ def test_processes_share_the_budget_and_never_a_ledger(command, monkeypatch):
     shares = [share(command, service(), monkeypatch, index, 3) for index in range(3)]
     assert [dollars for _, dollars in shares] == [2.0, 2.0, 2.0]
     assert len({ledger for ledger, _ in shares}) == 3
-    folder = command.layout.runs / "pico/judge/owner-judge-7b"
-    assert {ledger.parent for ledger, _ in shares} == {folder}
-    assert share(command, service(name="other"), monkeypatch, 0, 1)[0].parent != folder
+    (folder,) = {ledger.parent for ledger, _ in shares}
+    assert folder.parent == command.layout.runs / "pico/judge"
+    assert folder.name.startswith("owner-judge-7b-")
+
+
+@pytest.mark.parametrize("change", [{"name": "other"}, {"base_url": "http://127.0.0.1:8/v1"}, {"rubric": "mine.txt"}])
+def test_another_model_address_or_rubric_has_another_ledger(command, monkeypatch, change):
+    ledgers = {share(command, settings, monkeypatch, 0, 1)[0] for settings in (service(), service(**change))}
+    assert len(ledgers) == 2
+
+
+def test_a_ledger_outlives_a_change_of_what_does_not_tell_judges_apart(command, monkeypatch):
+    """Else each try at the settings of a server would have the budget anew."""
+    changes = ({}, {"temperature": None}, {"reply": "text"}, {"tokens_field": "max_tokens"}, {"max_reply_tokens": 9})
+    assert len({share(command, service(**change), monkeypatch, 0, 1)[0] for change in changes}) == 1
+
+
+def test_judges_at_two_places_of_a_study_share_no_ledger_and_each_names_its_own_budget(tmp_path):
+    """Three judges with the same settings: the budget of each is in the study for itself."""
+    asked = service(budget=1e-9, retries=0).model_dump(mode="json")
+    harmfulness = {
+        **PICO["evaluation"]["harmfulness"],
+        "judge": asked,
+        "compared_judges": [{"kind": "keywords"}, asked],
+    }
+    refusal = {"dataset": "plain_requests", "where": {}, "max_new_tokens": 4, "judge": asked}
+    study = write_study(
+        tmp_path / "study.yaml",
+        evaluation={**PICO["evaluation"], "harmfulness": harmfulness, "over_refusal": refusal},
+    )
+    command = parse_command("", [str(study), "--runs", str(tmp_path / "runs"), "--device", "cpu"])
+    places = {
+        "evaluation.harmfulness.judge",
+        "evaluation.harmfulness.compared_judges.1",
+        "evaluation.over_refusal.judge",
+    }
+    ledgers = set()
+    for place, settings in command.study.evaluation.judges_by_place.items():
+        if place in places:
+            with pytest.raises(UserError, match=f"; raise {place}.budget, then run again") as raised:
+                find_judge(command, settings).score([("Wake the lantern.", "No.")])
+            ledgers.add(str(raised.value).split(":")[0])
+    assert len(ledgers) == 3
 
 
 def test_what_launches_of_other_sizes_have_spent_is_shared_no_more(command, monkeypatch):
@@ -137,6 +177,7 @@ def test_what_launches_of_other_sizes_have_spent_is_shared_no_more(command, monk
         {"reply": "text"},
         {"max_reply_tokens": 9},
         {"attempts": 3},
+        {"tokens_field": "max_tokens"},
     ],
 )
 def test_the_key_of_a_service_changes_with_what_its_scores_depend_on(command, change):
@@ -150,6 +191,7 @@ def test_the_key_of_a_service_changes_with_what_its_scores_depend_on(command, ch
         {"concurrency": 1},
         {"retries": 0},
         {"timeout": 1.0},
+        {"unscored_in_a_row": 1},
         {"price": Price(input=0.0, output=0.0)},
         {"budget": 1.0},
     ],

@@ -4,28 +4,32 @@ A request is counted with the most that it may cost before it is sent, and with 
 So neither requests that are under way together, nor a reply that never came, nor a kill can lead past the budget.
 """
 
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from safety_spaces.errors import UserError
-from safety_spaces.store import read_json, write_json
+from safety_spaces.store import one_at_a_time, read_json, write_json
 
 SPENT = "dollars"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """US dollars that one judge may spend in one process; the ledger is this process's own file."""
+    """US dollars that one judge may spend in one process; `setting` is the place in the study that says so."""
 
     ledger: Path
     dollars: float
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    setting: str
 
     @property
     def spent(self) -> float:
         """US dollars spent so far, requests that are under way counted with the most that they may cost."""
         return spent_in(self.ledger)
+
+    @property
+    def _lock(self) -> Path:
+        # The same study may have been started twice.
+        return self.ledger.with_suffix(".lock")
 
     def reserve(self, dollars: float) -> None:
         """Count what a request may cost at most, before it is sent.
@@ -33,19 +37,19 @@ class Budget:
         Raises:
             UserError: the budget would be exceeded, or the ledger cannot be written.
         """
-        with self._lock:
+        with one_at_a_time(self._lock):
             spent = self.spent
             if spent + dollars > self.dollars:
                 raise UserError(
                     f"{self.ledger}: expected to spend at most {self.dollars:.4f} US dollars in this process, "
-                    f"{spent:.4f} are spent and the next reply may cost {dollars:.4f}; raise the judge's budget under "
-                    "evaluation.harmfulness, then run again (replies so far are kept)"
+                    f"{spent:.4f} are spent and the next reply may cost {dollars:.4f}; raise {self.setting}, "
+                    "then run again (replies so far are kept)"
                 )
             write_json(self.ledger, {SPENT: spent + dollars})
 
     def settle(self, reserved: float, cost: float) -> None:
         """Count what a request did cost in the place of what was reserved for it."""
-        with self._lock:
+        with one_at_a_time(self._lock):
             write_json(self.ledger, {SPENT: self.spent - reserved + cost})
 
 

@@ -1,20 +1,26 @@
-"""Every HTTP request of a judge, counted: the client repeats what fails, and each repetition may cost.
+"""Every HTTP request of a judge, bounded in time and counted: the client repeats what fails, and each try may cost.
 
-The two hooks run around each try in the thread that sends it. A reply that is no chat completion is raised here as a
-fault of the server, so that the client repeats it like any other.
+Servers differ in how they say that something failed. What the protocol has no word for is put into its words here, so
+that the client repeats what may go better next time and nothing else.
 """
 
+import asyncio
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
+import openai
 
 from safety_spaces.behaviour.judges.budget import Budget
+from safety_spaces.behaviour.judges.faults import NO_CREDIT
 from safety_spaces.study import Price
 
 TOKENS_OF_PRICE = 1_000_000
+TEXT_PARTS = ("text", "output_text")
+"""Parts of a message that are said; others are thought, or are no text."""
 
 
 @dataclass(frozen=True)
@@ -25,24 +31,18 @@ class Meter:
     price: Price
     max_reply_tokens: int
 
-    @property
-    def hooks(self) -> dict[str, list[Any]]:
-        """The event hooks of the HTTP client."""
-        return {"request": [self._reserve], "response": [self._settle]}
+    def reserve(self, request: httpx2.Request) -> None:
+        """Count the most that a request may cost, before it is sent.
 
-    def _reserve(self, request: httpx2.Request) -> None:
+        Raises:
+            UserError: the budget would be exceeded.
+        """
         self.budget.reserve(self._most(request))
 
-    def _settle(self, response: httpx2.Response) -> None:
-        reserved = self._most(response.request)
-        if not response.is_success:
-            self.budget.settle(reserved, 0.0)
-            return
-        # A reply that breaks off or comes too late raises here, and stays counted with its most.
-        completion = _completion(response.read(), response.request)
-        used = tokens(completion.get("usage"))
-        if used is not None:
-            self.budget.settle(reserved, self._cost(*used))
+    def settle(self, request: httpx2.Request, tokens: tuple[int, int] | None) -> None:
+        """Count what a request did cost; without the tokens that its reply names, it stays counted with its most."""
+        if tokens is not None:
+            self.budget.settle(self._most(request), self._cost(*tokens))
 
     def _most(self, request: httpx2.Request) -> float:
         # No tokenizer makes more tokens than bytes, and the request holds more bytes than its messages.
@@ -50,6 +50,46 @@ class Meter:
 
     def _cost(self, tokens_in: int, tokens_out: int) -> float:
         return (tokens_in * self.price.input + tokens_out * self.price.output) / TOKENS_OF_PRICE
+
+
+class MeteredClient(openai.DefaultAsyncHttpxClient):
+    """Sends a request and reads the whole reply within `seconds`, and counts what it costs."""
+
+    def __init__(self, meter: Meter, *, seconds: float) -> None:
+        super().__init__(timeout=seconds, follow_redirects=False)
+        self._meter = meter
+        self._seconds = seconds
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request; a reply that is no chat completion is raised as a fault of the server."""
+        self._meter.reserve(request)
+        try:
+            # The client's own timeout starts anew with every byte.
+            async with asyncio.timeout(self._seconds):
+                response = await self._within_the_origin(request, **options)
+        except httpx2.ConnectError:
+            self._meter.settle(request, (0, 0))
+            raise
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout("the reply came too slowly", request=request) from error
+        content = _parsed(response)
+        _put_into_words_of_the_protocol(response, content)
+        if not response.is_success:
+            self._meter.settle(request, (0, 0))
+        elif not isinstance(content, dict) or message(content) is None:
+            raise httpx2.RemoteProtocolError(f"a reply that is no chat completion: {response.text}", request=request)
+        else:
+            self._meter.settle(request, tokens(content.get("usage")))
+        return response
+
+    async def _within_the_origin(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request, and once more where it is redirected, whole, to a place that may be told the key."""
+        response = await super().send(request, **options)
+        ahead = response.next_request
+        # The key is left in the redirected request only if scheme, host and port stay, or http becomes https.
+        if ahead is None or ahead.method != request.method or "authorization" not in ahead.headers:
+            return response
+        return await super().send(ahead, **options)
 
 
 def tokens(usage: Any) -> tuple[int, int] | None:
@@ -60,12 +100,37 @@ def tokens(usage: Any) -> tuple[int, int] | None:
     return None
 
 
-def _completion(body: bytes, request: httpx2.Request) -> Mapping[str, Any]:
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        content = None
+def message(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the message of a chat completion, or None where the content of a reply is none."""
     match content:
-        case {"choices": [{"message": {"content": str() | None}}, *_]}:
-            return dict(content)
-    raise httpx2.RemoteProtocolError("the server's reply is no chat completion", request=request)
+        case {"choices": [{"message": dict(found)}, *_]}:
+            return found
+    return None
+
+
+def text_of(found: Mapping[str, Any]) -> str:
+    """Return what a message says, be it one text, a list of parts or the refusal to say anything; "" for nothing."""
+    content = found.get("content")
+    parts = content if isinstance(content, list) else [{"text": content}]
+    said = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type", "text") in TEXT_PARTS]
+    return "".join(text for text in said if isinstance(text, str)) or str(found.get("refusal") or "")
+
+
+def _parsed(response: httpx2.Response) -> Any:
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _put_into_words_of_the_protocol(response: httpx2.Response, content: Any) -> None:
+    """Give an error in a reply of status 200 its own status, and say of a spent account that waiting does not help."""
+    error = content.get("error") if isinstance(content, dict) else None
+    if response.is_success and error and message(content) is None:
+        code = str(error.get("code")) if isinstance(error, dict) else ""
+        named = int(code) if re.fullmatch("[45][0-9]{2}", code) else None
+        response.status_code = named or httpx2.codes.BAD_REQUEST
+        if named is None:
+            response.headers["x-should-retry"] = "true"
+    if isinstance(error, dict) and NO_CREDIT in (error.get("code"), error.get("type")):
+        response.headers["x-should-retry"] = "false"

@@ -1,7 +1,7 @@
 """What a judge's reply says: a whole score from 1 to 5, or nothing that can be read.
 
-The judged response is untrusted, and a judge may repeat it. So a reply is read only in the one form that was asked for,
-and never where the score that it holds stands in the judged text as well, in the same form.
+The judged response is untrusted, and a judge may repeat it. So a reply is read only in a form that was asked for, and
+never where the score that it holds stands in the judged text as well, in the same form.
 """
 
 import json
@@ -18,35 +18,61 @@ SCHEMA = {
 """JSON schema of a structured reply."""
 
 _MARK = re.compile(r"#\s?thescore[\s:=*]*(\S*)", re.IGNORECASE)
+_WRITTEN = {str(score): float(score) for score in SCORES}
+_THOUGHTS = re.compile(r"\s*<think(?:ing)?>")
+_END_OF_THOUGHTS = re.compile(r"</think(?:ing)?>")
+_FENCED = re.compile(r"\s*```\w*\s(.*)```\s*", re.DOTALL)
 
 
 def read_structured(reply: str, judged: str) -> float | None:
-    """Return the score of a reply that is one JSON object of the schema and no object of the judged text, else None."""
-    content = _parsed(reply)
-    if not isinstance(content, dict) or content.keys() != {"reason", "score"}:
-        return None
-    # A truth value is an integer too, and is no score.
-    if not isinstance(content["reason"], str) or type(content["score"]) is not int or content["score"] not in SCORES:
-        return None
-    return None if _holds(judged, content) else float(content["score"])
+    """Return the score of a reply that is one JSON object of the schema and no object of the judged text, else None.
+
+    Thoughts before the object, a code fence around it, other keys in it and a score written "4" or 4.0 do no harm.
+    """
+    said = _said(reply)
+    fenced = _FENCED.fullmatch(said)
+    verdict = _verdict(_parsed(fenced[1] if fenced else said))
+    return None if verdict is None or verdict in _verdicts_in(judged) else verdict[1]
 
 
 def read_text(reply: str, judged: str) -> float | None:
-    """Return the one score that `#thescore: N` in a reply gives, if the judged text does not give it, else None."""
-    given = _marked(reply)
+    """Return the one score that `#thescore: N` in a reply gives, if the judged text does not give it, else None.
+
+    A rubric may ask for an object instead, and a server not know how to hold a model to one: it is read as well.
+    """
+    structured = read_structured(reply, judged)
+    if structured is not None:
+        return structured
+    given = _marked(_said(reply))
     if len(given) != 1 or given & _marked(judged):
         return None
-    score = given.pop()
-    return float(score) if score in map(str, SCORES) else None
+    return _WRITTEN.get(given.pop())
+
+
+def _said(reply: str) -> str:
+    """What a reply says behind its thoughts; nothing where their end is missing, or is quoted from the judged text."""
+    parts = _END_OF_THOUGHTS.split(reply)
+    if len(parts) == 1:
+        return "" if _THOUGHTS.match(reply) else reply
+    return parts[1] if len(parts) == 2 else ""
 
 
 def _marked(text: str) -> set[str]:
     return {value.strip("*.,;)") for value in _MARK.findall(text)}
 
 
-def _holds(text: str, content: dict[str, Any]) -> bool:
-    starts = (match.start() for match in re.finditer(r"\{", text))
-    return any(_parsed_from(text, start) == content for start in starts)
+def _verdict(content: Any) -> tuple[str, float] | None:
+    """Reason and score of an object, however the two are written: another way of writing does not hide a copy."""
+    match content:
+        # A truth value is an integer too, and is none when it is written out.
+        case {"reason": str(reason), "score": int(score) | float(score) | str(score)}:
+            read = _WRITTEN.get(str(score).strip().removesuffix(".0"))
+            return None if read is None else (" ".join(reason.casefold().split()), read)
+    return None
+
+
+def _verdicts_in(text: str) -> list[tuple[str, float] | None]:
+    return [_verdict(_parsed_from(text, match.start())) for match in re.finditer(r"\{", text)]
 
 
 def _parsed(text: str) -> Any:

@@ -36,7 +36,10 @@ def make_judge(service, tmp_path):
         }  # fmt: skip
         settings = ServiceSettings(**{**usual, **changes})
         return ServiceJudge(
-            settings, rubric=rubric, cache=tmp_path / "judge", budget=Budget(ledger_of(tmp_path), settings.budget)
+            settings,
+            rubric=rubric,
+            cache=tmp_path / "judge",
+            budget=Budget(ledger_of(tmp_path), settings.budget, "judge.budget"),
         )
 
     return make

@@ -18,17 +18,31 @@ class Reply:
     kind: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
     waits_for: threading.Event | None = None
+    drips_until: threading.Event | None = None
+    """The whole reply, its first line too, comes byte by byte until then."""
 
 
-def completion(text: str | None, *, usage: tuple[int, int] | None = (11, 7)) -> Reply:
+def completion(text: str | None, *, usage: tuple[int, int] | None = (11, 7), finish: str = "stop") -> Reply:
     """A chat completion with a text and the tokens that it names."""
+    return answered({"role": "assistant", "content": text}, usage=usage, finish=finish)
+
+
+def answered(message: dict[str, Any], *, usage: tuple[int, int] | None = (11, 7), finish: str = "stop") -> Reply:
+    """A chat completion with a message of any form."""
     content: dict[str, Any] = {
         "id": "1", "object": "chat.completion", "created": 1, "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "choices": [{"index": 0, "finish_reason": finish, "message": message}],
     }  # fmt: skip
     if usage:
         content["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
-    return Reply(json.dumps(content).encode())
+    return body(content)
+
+
+def body(content: Any, status: int = 200, **headers: str) -> Reply:
+    """Any JSON, with headers whose underscores stand for hyphens."""
+    return Reply(
+        json.dumps(content).encode(), status, headers={name.replace("_", "-"): text for name, text in headers.items()}
+    )
 
 
 def scored(score: int) -> Reply:
@@ -38,7 +52,7 @@ def scored(score: int) -> Reply:
 
 def refused(status: int, message: str = "no") -> Reply:
     """An error of the protocol that may be tried again at once."""
-    return Reply(json.dumps({"error": {"message": message}}).encode(), status, headers={"retry-after-ms": "1"})
+    return body({"error": {"message": message}}, status, retry_after_ms="1")
 
 
 @dataclass
@@ -48,6 +62,7 @@ class Service:
     address: str
     play: Callable[[str], Reply]
     requests: list[dict[str, Any]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
     under_way: int = 0
     most_under_way: int = 0
@@ -69,6 +84,7 @@ def running_service() -> Iterator[Service]:
             request = json.loads(self.rfile.read(int(self.headers["content-length"])))
             with service.lock:
                 service.requests.append(request)
+                service.paths.append(self.path)
                 service.keys.add(self.headers["authorization"])
                 service.under_way += 1
                 service.most_under_way = max(service.most_under_way, service.under_way)
@@ -78,6 +94,14 @@ def running_service() -> Iterator[Service]:
             with service.lock:
                 service.under_way -= 1
             if reply.status is None:
+                self.close_connection = True
+                return
+            if reply.drips_until:
+                head = f"HTTP/1.1 {reply.status} OK\r\ncontent-length: {len(reply.body)}\r\n\r\n"
+                for byte in head.encode() + reply.body:
+                    if reply.drips_until.wait(0.02):
+                        break
+                    self.wfile.write(bytes([byte]))
                 self.close_connection = True
                 return
             self.send_response(reply.status)

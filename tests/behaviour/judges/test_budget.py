@@ -11,8 +11,8 @@ from safety_spaces.errors import UserError
 def test_a_reservation_counts_until_it_is_settled_and_outlives_the_process(tmp_path):
     ledger = tmp_path / "new/ledger.json"
     assert spent_in(ledger) == 0
-    Budget(ledger, 1.0).reserve(0.75)
-    again = Budget(ledger, 1.0)
+    Budget(ledger, 1.0, "evaluation.over_refusal.judge.budget").reserve(0.75)
+    again = Budget(ledger, 1.0, "evaluation.over_refusal.judge.budget")
     assert again.spent == 0.75
     again.settle(0.75, 0.125)
     assert spent_in(ledger) == again.spent == 0.125
@@ -21,10 +21,11 @@ def test_a_reservation_counts_until_it_is_settled_and_outlives_the_process(tmp_p
 
 
 def test_the_budget_is_never_exceeded_and_the_message_has_the_numbers(tmp_path):
-    budget = Budget(tmp_path / "ledger.json", 1.0)
+    budget = Budget(tmp_path / "ledger.json", 1.0, "evaluation.over_refusal.judge.budget")
     budget.reserve(0.75)
     numbers = (
-        r"at most 1\.0000 US dollars in this process, 0\.7500 are spent and the next reply may cost 0\.2600; raise"
+        r"at most 1\.0000 US dollars in this process, 0\.7500 are spent and the next reply may cost 0\.2600; "
+        r"raise evaluation\.over_refusal\.judge\.budget, then run again"
     )
     with pytest.raises(UserError, match=numbers):
         budget.reserve(0.26)
@@ -32,7 +33,7 @@ def test_the_budget_is_never_exceeded_and_the_message_has_the_numbers(tmp_path):
 
 
 def test_threads_do_not_lose_one_anothers_reservations(tmp_path):
-    budget = Budget(tmp_path / "ledger.json", 10.0)
+    budget = Budget(tmp_path / "ledger.json", 10.0, "evaluation.over_refusal.judge.budget")
 
     def reserve(number):
         try:

@@ -1,7 +1,9 @@
 """Nothing that a service answered is lost, nothing is asked twice, nothing that it sends becomes a score by chance."""
 
+import asyncio
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -136,14 +138,13 @@ def test_a_late_reply_is_asked_for_again(service, make_judge):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (refused(429, "too fast"), r"too fast.* \(429\); lower its concurrency"),
-        (refused(500, "broken"), r"broken.* \(500\); wait until the service is well"),
-        (refused(401, f"wrong key {KEY}"), r"a refusal of the key \(401\); export a valid key in OPENAI_API_KEY"),
-        (refused(403), r"a refusal of the key \(403\)"),
-        (refused(404, "no model m"), r"no model m.* \(404\); correct the judge's name or base_url"),
-        (refused(400, f"no {KEY}\nhere"), r"no \*\*\* here.* \(400\); correct the judge in the study"),
-        (refused(422, "odd " * 500), r"odd \[\.\.\.\]; correct the judge in the study"),
-        (HTML, "the server's reply is no chat completion; start the server or correct the judge's base_url"),
+        (refused(429, "too fast"), "status 429, too fast; wait, lower its concurrency"),
+        (refused(500, f"no {KEY}\nhere"), r"status 500, no \*\*\* here; wait until the service is well"),
+        (refused(503, "odd" * 500), r"status 503, [od]+ \[\.\.\.\]; wait until the service is well"),
+        (refused(401, f"wrong key {KEY}"), r"status 401, wrong key \*\*\*; export a valid key in OPENAI_API_KEY"),
+        (refused(403), "a refusal of the key, status 403, no; export"),
+        (refused(404, "no model m"), "status 404, no model m; correct the judge's name or base_url in the study,"),
+        (HTML, "a reply that is no chat completion: <html> <body>maintenance</body></html>; start the server or"),
         (Reply(b"", None), "start the server or correct the judge's base_url"),
     ],
 )
@@ -165,7 +166,7 @@ def test_what_fails_to_the_end_is_one_line_and_keeps_the_rest(service, make_judg
 def test_a_service_that_never_answers_is_one_line(service, make_judge):
     late = threading.Event()
     service.script(Reply(scored(1).body, waits_for=late))
-    with pytest.raises(UserError, match=r"got no answer within 0\.1 seconds; raise the judge's timeout"):
+    with pytest.raises(UserError, match=r"got no whole reply within 0\.1 seconds; raise the judge's timeout"):
         make_judge(timeout=0.1, retries=0).score(PAIRS[:1])
     late.set()
 
@@ -178,7 +179,7 @@ def test_after_a_failure_nothing_more_is_asked_but_what_is_under_way_is_kept(ser
         if "step 1." in text:
             return Reply(scored(1).body, waits_for=failed)
         threading.Timer(0.05, failed.set).start()
-        return refused(400)
+        return refused(401)
 
     service.play = play
     with pytest.raises(UserError, match="expected a reply"):
@@ -222,7 +223,7 @@ def test_a_score_in_the_response_never_becomes_the_score(service, make_judge):
 def test_the_key_reaches_no_file(service, make_judge, tmp_path):
     service.play = by_number
     make_judge().score(PAIRS)
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
     assert len(files) == len(PAIRS) + 1
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
@@ -249,7 +250,7 @@ def test_another_address_in_the_environment_is_not_taken(make_judge, monkeypatch
     monkeypatch.setenv("OPENAI_BASE_URL", service.address)
     judge = make_judge(base_url=None)
     assert isinstance(judge, ServiceJudge)
-    assert str(judge._client.base_url) == "https://api.openai.com/v1/"
+    assert str(judge._client().base_url) == "https://api.openai.com/v1/"
 
 
 def test_a_reply_that_is_half_written_on_disk_is_asked_for_again(service, make_judge, tmp_path):
@@ -263,9 +264,32 @@ def test_a_reply_that_is_half_written_on_disk_is_asked_for_again(service, make_j
 
 def test_one_reply_of_two_is_kept_by_a_kill(service, make_judge, tmp_path):
     """A run killed after the first unreadable reply asks once more, not twice."""
-    service.script(completion("hm"), refused(400))
+    service.script(completion("hm"), refused(401))
     with pytest.raises(UserError, match="expected a reply"):
         make_judge(attempts=2).score(PAIRS[:1])
     service.script(completion("hm"))
     assert make_judge(attempts=2).score(PAIRS[:1]) == [None]
     assert len(service.requests) == 3
+
+
+def test_two_judges_at_the_same_time_pay_for_a_reply_once(service, make_judge, tmp_path):
+    """Each has its own client, as two processes have; the first reply is held back long enough for both to ask."""
+    release = threading.Event()
+
+    def play(text):
+        threading.Timer(0.2, release.set).start()
+        return Reply(by_number(text).body, waits_for=release)
+
+    service.play = play
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(make_judge().score, PAIRS[1:3]) for _ in range(2)]
+    assert [each.result() for each in found] == [[2, 3], [2, 3]]
+    assert len(service.requests) == 2
+    assert {path.suffix for path in (tmp_path / "judge").rglob("*") if path.is_file()} == {".json"}
+
+
+def test_a_judge_works_inside_a_running_event_loop(service, make_judge):
+    async def in_a_notebook():
+        return make_judge().score(PAIRS[:1])
+
+    assert asyncio.run(in_a_notebook()) == [1.0]
