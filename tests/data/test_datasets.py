@@ -85,7 +85,7 @@ def test_the_name_of_the_table_goes_before_its_other_name(tmp_path):
         ({"is_safe": True, "level": 2}, ROWS, "expected rows with {'is_safe': True, 'level': 2}, got none"),
         ({"safe": True}, ROWS, "expected the column safe of beavertails, got prompt, response, is_safe, level, number"),
         ({}, [{"prompt": "only"}], "expected the column response of beavertails, got prompt"),
-        ({}, [{"prompt": "a", "response": 7}], "expected text in the column response, got 7 in row 0 of those chosen"),
+        ({}, [{"prompt": "a", "response": 7}], "expected text in the column response, got 7 in row 1"),
         ({}, [], "expected rows with {}, got none"),
     ],
 )
@@ -97,14 +97,14 @@ def test_rows_that_are_not_there_are_an_error(tmp_path, where, rows, message):
 def test_a_row_without_a_text_is_an_error_unless_it_is_left_out(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "a", "response": "b", "n": 1}\n{"response": "c", "n": 2}\n')
-    with pytest.raises(UserError, match="expected text in the column prompt, got None in row 1 of those chosen; mend"):
+    with pytest.raises(UserError, match="expected text in the column prompt, got None in row 2; mend"):
         read_rows(path, "beavertails")
     assert read_rows(path, "beavertails", where={"n": 1}) == [{"prompt": "a", "response": "b", "n": 1}]
 
 
 def test_an_unknown_name_is_an_error(tmp_path):
     for use in (read_rows, source_of):
-        with pytest.raises(UserError, match="data set beavertail: expected one of"):
+        with pytest.raises(UserError, match="data set beavertail: none has this name.*; did you mean beavertails?"):
             use(None, "beavertail")
 
 

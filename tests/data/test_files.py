@@ -17,7 +17,6 @@ from safety_spaces.data.files import folder_files, read_file
 from safety_spaces.data.table import Hub
 from safety_spaces.errors import UserError
 
-TEXTS = ("prompt", "response")
 ROWS = [
     {"prompt": 'café, {x}? "so"', "response": "NA", "is_safe": False, "level": 2},
     {"prompt": "007", "response": 'two\nlines, "quoted"', "is_safe": True, "level": 1},
@@ -34,8 +33,10 @@ WRITERS = {
     ".jsonl": write_lines,
     ".json": lambda rows, path: path.write_text(json.dumps(rows), encoding="utf-8"),
     ".csv": lambda rows, path: pd.DataFrame(rows).to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC),
+    ".tsv": lambda rows, path: pd.DataFrame(rows).to_csv(path, index=False, quoting=csv.QUOTE_ALL, sep="\t"),
     ".parquet": lambda rows, path: pd.DataFrame(rows).to_parquet(path),
 }
+TABLES = (".csv", ".tsv")
 PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 
 
@@ -46,16 +47,21 @@ def write(folder, suffix=".jsonl", rows=ROWS, name="rows"):
     return path
 
 
+def written(suffix, rows=ROWS):
+    """What a file of that kind can say: a CSV file has texts alone."""
+    return [{key: str(value) for key, value in row.items()} for row in rows] if suffix in TABLES else rows
+
+
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_a_reader_returns_what_was_written_in_order(tmp_path, suffix):
-    assert read_file(write(tmp_path, suffix), texts=TEXTS) == ROWS
+    assert read_file(write(tmp_path, suffix), prompt="prompt") == written(suffix)
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1))
 def test_any_text_survives_in_any_kind_of_file(tmp_path_factory, suffix, texts):
     rows = [{"prompt": text, "number": number} for number, text in enumerate(texts)]
-    assert read_file(write(tmp_path_factory.mktemp("any"), suffix, rows), texts=TEXTS) == rows
+    assert read_file(write(tmp_path_factory.mktemp("any"), suffix, rows), prompt="prompt") == written(suffix, rows)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
@@ -63,25 +69,24 @@ def test_any_text_survives_in_any_kind_of_file(tmp_path_factory, suffix, texts):
 def test_a_packed_file_gives_the_same_rows(tmp_path, suffix, packing):
     packed = tmp_path / f"packed{suffix}{packing}"
     packed.write_bytes(PACKERS[packing](write(tmp_path, suffix).read_bytes()))
-    assert read_file(packed, texts=TEXTS) == ROWS
+    assert read_file(packed, prompt="prompt") == written(suffix)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
 def test_a_byte_order_mark_belongs_to_no_column(tmp_path, suffix):
     path = write(tmp_path, suffix)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert read_file(path, texts=TEXTS) == ROWS
+    assert read_file(path, prompt="prompt") == written(suffix)
 
 
 def test_a_json_file_may_hold_lines(tmp_path):
-    assert read_file(write(tmp_path).rename(tmp_path / "rows.json"), texts=TEXTS) == ROWS
+    assert read_file(write(tmp_path).rename(tmp_path / "rows.json"), prompt="prompt") == ROWS
 
 
 def test_a_comma_at_the_end_of_every_line_shifts_no_column(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("prompt,response\na,b,\nc,d,\n")
-    with pytest.warns(pd.errors.ParserWarning):
-        assert read_file(path, texts=TEXTS) == [{"prompt": "a", "response": "b"}, {"prompt": "c", "response": "d"}]
+    assert read_file(path, prompt="prompt") == [{"prompt": "a", "response": "b"}, {"prompt": "c", "response": "d"}]
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
@@ -89,7 +94,7 @@ def test_an_unreadable_file_is_an_error_of_one_line(tmp_path, suffix):
     path = tmp_path / f"broken{suffix}"
     path.write_bytes(b'\xff{"prompt": "a"\n"\xfe')
     with pytest.raises(UserError, match=re.escape(f"broken{suffix}: cannot be read as {suffix} (")) as raised:
-        read_file(path, texts=TEXTS)
+        read_file(path, prompt="prompt")
     assert "\n" not in str(raised.value)
 
 
@@ -99,21 +104,21 @@ def test_a_damaged_archive_is_an_error(tmp_path, packing, damage):
     path = tmp_path / f"rows.jsonl{packing}"
     path.write_bytes(damage(PACKERS[packing](write(tmp_path).read_bytes())))
     with pytest.raises(UserError, match=r"cannot be read as \.jsonl \("):
-        read_file(path, texts=TEXTS)
+        read_file(path, prompt="prompt")
 
 
 def test_a_line_that_is_no_row_is_an_error(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a"}\n["b"]\n')
-    with pytest.raises(UserError, match=re.escape("as .jsonl (expected an object on every line); write it again")):
-        read_file(tmp_path / "rows.jsonl", texts=TEXTS)
+    with pytest.raises(UserError, match=re.escape("as .jsonl (row 2: expected an object, got ['b']); write it again")):
+        read_file(tmp_path / "rows.jsonl", prompt="prompt")
 
 
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"absent\.csv: expected a data set, found no file or folder; correct its path"):
-        read_file(tmp_path / "absent.csv", texts=TEXTS)
-    (tmp_path / "rows.txt").touch()
-    with pytest.raises(UserError, match=r"rows\.txt: expected a file that ends in \.jsonl, \.json, \.csv, \.parquet;"):
-        read_file(tmp_path / "rows.txt", texts=TEXTS)
+        read_file(tmp_path / "absent.csv", prompt="prompt")
+    (tmp_path / "rows.xlsx").touch()
+    with pytest.raises(UserError, match=r"rows\.xlsx: expected a file that ends in \.jsonl, .*, \.parquet; convert it"):
+        read_file(tmp_path / "rows.xlsx", prompt="prompt")
 
 
 HUB = Hub("owner/name", "test", ("first", "second"))
