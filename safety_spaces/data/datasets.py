@@ -5,6 +5,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def read_rows(
     else:
         found = _file_rows(path, name, data_set, needed, names or {})
         if names is not None and not names:
-            _check_size(path, name, data_set, len(found))
+            _check_size(path, name, len(found))
     rows = _converted(found, data_set, conditions)
     for column, value in conditions.items():
         _check_comparable([row[column] for row in rows], value, column=column, source=source)
@@ -57,7 +58,8 @@ def read_rows(
         if all(row[column] == value for column, value in conditions.items())
     }
     if not kept:
-        raise UserError(f"{source}: expected rows with {quote(conditions)}, got none; correct `where` in the study")
+        asked = f"rows with {quote(conditions)}" if found else "rows"
+        raise UserError(f"{source}: expected {asked}, got none; correct `where` or the path in the study")
     for column in (column for column in data_set.texts if column in needed):
         for number, row in kept.items():
             # A set of the hub is as it is; a file can be mended.
@@ -109,9 +111,9 @@ def _choose_columns(
         candidates = (names[own],) if own in names else (own, *others)
         found = [column for column in candidates if column in came]
         if not found:
-            advice = f"datasets: {{{name}: {{columns: {{{own}: COLUMN OF THE FILE}}}}}}"
+            advice = f"write datasets: {{{name}: {{path: FILE, columns: {{{own}: COLUMN OF THE FILE}}}}}}"
             raise UserError(
-                f"{source}: expected the column {candidates[0]} of {name}, got {quote(', '.join(came))}; write {advice}"
+                f"{source}: expected the column {candidates[0]} of {name}, got {quote(', '.join(came))}; {advice}"
             )
         chosen[own] = found[0]
     return chosen
@@ -166,18 +168,20 @@ def _check_comparable(values: Sequence[Any], condition: Any, *, column: str, sou
             )
 
 
-def _check_size(path: Path, name: str, data_set: DataSet, rows: int) -> None:
-    """Compare the rows of a copy with the set that it stands for, if the table knows a fixed commit of it.
+@lru_cache
+def _check_size(path: Path, name: str, rows: int) -> None:
+    """Compare the rows of a copy with the set that it stands for, if the table knows a fixed commit of it; say it once.
 
     Raises:
         UserError: a folder gives more, so files of something else are among its own.
     """
+    data_set = find_data_set(name, is_own=True)
     size, hub = data_set.size, data_set.hub
     if size is None or hub is None or hub.revision == "main" or rows == size:
         return
     if path.is_dir() and rows > size:
         raise UserError(f"{path}: expected the {size} rows of {name}, got {rows}; name one file of it")
-    logger.warning("warning: %s: %d rows, where %s has %d; a part, or another set?", path, rows, name, size)
+    logger.warning("warning: %s: %d rows, where %s has %d; is it a part, or another set?", path, rows, name, size)
 
 
 def _source(path: Path | None, name: str) -> str:

@@ -222,7 +222,8 @@ def _choices(folder: Path, name: str, configs: Sequence[str], *, available: Sequ
         return [{"data_dir": config} for config in configs]
     if len(available) == 1 and not any((folder / config).is_dir() for config in configs):
         return [{"name": available[0]}]
-    expected = f"the configurations {', '.join(configs)}" if configs else "one configuration"
+    missing = ", ".join(config for config in configs if config not in available)
+    expected = f"the configurations {quote(missing)}" if configs else "one configuration"
     raise UserError(
         f"{folder}: expected {expected} of {name}, got {quote(', '.join(available))}; copy the whole data set"
     )
