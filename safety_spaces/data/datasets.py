@@ -4,7 +4,7 @@ import ast
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,106 +42,69 @@ def read_rows(
         UserError: the data set is unknown, cannot be had or read, lacks a column, a row is unusable, or none is left.
     """
     data_set, conditions, source = find_data_set(name, is_own=names is not None), dict(where or {}), _source(path, name)
-    needed = list(dict.fromkeys((*(data_set.columns if columns is None else columns), *conditions)))
-    if path is None:
-        found = _hub_rows(name, data_set, needed)
-    else:
-        found = _file_rows(path, name, data_set, needed, names or {})
-        if names is not None and not names:
-            _check_size(path, name, len(found))
-    rows = _converted(found, data_set, conditions)
+    needed = dict.fromkeys((*(data_set.columns if columns is None else columns), *conditions))
+    theirs = {data_set.aliases.get(own, own): column for own, column in (names or {}).items()}
+
+    def choose(came: Iterable[str]) -> dict[str, str]:
+        return {own: _find_column(own, list(came), data_set, theirs, name=name, source=source) for own in needed}
+
+    found = _found_rows(path, name, data_set, choose, prompt=theirs.get(data_set.prompt, data_set.prompt))
+    if names is not None and not names and path is not None:
+        _check_size(path, name, len(found))
+    chosen = choose(dict.fromkeys(column for row in found for column in row)) if found else {}
+    read = {own: _reader(own, data_set, conditions.get(own)) for own in chosen}
+    rows = [{own: read[own](row.get(column)) for own, column in chosen.items()} for row in found]
+    kept = dict(enumerate(rows, 1))
     for column, value in conditions.items():
         _check_comparable([row[column] for row in rows], value, column=column, source=source)
-    kept = {
-        number: row
-        for number, row in enumerate(rows, 1)
-        if all(row[column] == value for column, value in conditions.items())
-    }
+        kept = {number: row for number, row in kept.items() if row[column] == value}
     if not kept:
         asked = f"rows with {quote(conditions)}" if found else "rows"
         raise UserError(f"{source}: expected {asked}, got none; correct `where` or the path in the study")
     for column in (column for column in data_set.texts if column in needed):
-        for number, row in kept.items():
-            # A set of the hub is as it is; a file can be mended.
-            is_prompt = column == data_set.prompt and path is not None
-            if not is_text(row[column]) or (is_prompt and not row[column].strip()):
-                came = f"{quote(repr(row[column]))} in row {number}"
-                raise UserError(f"{source}: expected text in the column {column}, got {came}; mend the data set")
+        # A set of the hub is as it is; a file can be mended.
+        _check_texts(kept, column, source=source, may_be_blank=column != data_set.prompt or path is None)
     return list(kept.values())
 
 
-def _hub_rows(name: str, data_set: DataSet, needed: Sequence[str]) -> list[Row]:
+def _found_rows(
+    path: Path | None, name: str, data_set: DataSet, choose: Callable[[Iterable[str]], dict[str, str]], *, prompt: str
+) -> list[Row]:
+    if path is not None:
+        files = folder_files(path, name, hub=data_set.hub) if path.is_dir() else [path]
+        return [row for file in files for row in read_file(file, prompt=prompt)]
     if data_set.hub is None:
         raise UserError(
             f"{name}: expected a local copy, it is on no hub; name it: datasets: {{{name}: {{path: FILE}}}}"
         )
-
-    def choose(columns: Iterable[str]) -> dict[str, str]:
-        return _choose_columns(columns, needed, data_set, {}, name=name, source=name)
-
-    rows = read_hub(name, data_set.hub, choose=lambda columns: choose(columns).values(), access=data_set.access)
-    return _renamed(rows, choose(rows[0])) if rows else []
+    return read_hub(name, data_set.hub, choose=lambda came: choose(came).values(), access=data_set.access)
 
 
-def _file_rows(path: Path, name: str, data_set: DataSet, needed: Sequence[str], names: Mapping[str, str]) -> list[Row]:
-    names = {data_set.aliases.get(column, column): theirs for column, theirs in names.items()}
-    prompt = names.get(data_set.prompt, data_set.prompt)
-    files = folder_files(path, name, hub=data_set.hub) if path.is_dir() else [path]
-    rows = [row for file in files for row in read_file(file, prompt=prompt)]
-    if not rows:
-        return []
-    came = dict.fromkeys(column for row in rows for column in row)
-    return _renamed(rows, _choose_columns(came, needed, data_set, names, name=name, source=str(path)))
+def _find_column(
+    own: str, came: Sequence[str], data_set: DataSet, theirs: Mapping[str, str], *, name: str, source: str
+) -> str:
+    """Return the name that a column of the table has among those that came."""
+    aliases = [other for other, of in data_set.aliases.items() if of == own]
+    candidates = [theirs[own]] if own in theirs else [own, *aliases]
+    for column in candidates:
+        if column in came:
+            return column
+    advice = f"write datasets: {{{name}: {{path: FILE, columns: {{{own}: COLUMN OF THE FILE}}}}}}"
+    raise UserError(f"{source}: expected the column {candidates[0]} of {name}, got {quote(', '.join(came))}; {advice}")
 
 
-def _choose_columns(
-    columns: Iterable[str],
-    needed: Iterable[str],
-    data_set: DataSet,
-    names: Mapping[str, str],
-    *,
-    name: str,
-    source: str,
-) -> dict[str, str]:
-    """Return the columns that are needed: their names in the table -> their names as they came."""
-    came = list(columns)
-    chosen: dict[str, str] = {}
-    for own in needed:
-        others = (other for other, of in data_set.aliases.items() if of == own)
-        candidates = (names[own],) if own in names else (own, *others)
-        found = [column for column in candidates if column in came]
-        if not found:
-            advice = f"write datasets: {{{name}: {{path: FILE, columns: {{{own}: COLUMN OF THE FILE}}}}}}"
-            raise UserError(
-                f"{source}: expected the column {candidates[0]} of {name}, got {quote(', '.join(came))}; {advice}"
-            )
-        chosen[own] = found[0]
-    return chosen
+def _reader(column: str, data_set: DataSet, condition: Any) -> Callable[[Any], Any]:
+    """Return how cells of a column are read: a CSV file gives numbers, true and false as text too."""
+    if column in data_set.texts:
+        return _decoded if data_set.is_literal else lambda value: value
+    if isinstance(condition, str) or (column not in data_set.columns and condition is None):
+        return lambda value: value
+    return lambda value: plain_scalar(value.strip()) if isinstance(value, str) else value
 
 
-def _renamed(rows: Sequence[Row], chosen: Mapping[str, str]) -> list[Row]:
-    return [{own: row.get(theirs) for own, theirs in chosen.items()} for row in rows]
-
-
-def _converted(rows: Sequence[Row], data_set: DataSet, conditions: Mapping[str, Any]) -> list[Row]:
-    """Return rows whose texts are decoded; cells of a CSV file that are no texts become numbers, true or false."""
-    compared_as_text = {column for column, value in conditions.items() if isinstance(value, str)}
-    typed = {*data_set.columns, *conditions} - {*data_set.texts, *compared_as_text}
-    literal = data_set.texts if data_set.is_literal else ()
-
-    def convert(column: str, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        if column in typed:
-            return plain_scalar(value.strip())
-        return _decoded(value) if column in literal else value
-
-    return [{column: convert(column, value) for column, value in row.items()} for row in rows]
-
-
-def _decoded(text: str) -> str:
-    """Return what a bytes literal of Python says; any other text as it is."""
-    if not BYTES_LITERAL.fullmatch(text):
+def _decoded(text: Any) -> Any:
+    """Return what a bytes literal of Python says; anything else as it is."""
+    if not isinstance(text, str) or not BYTES_LITERAL.fullmatch(text):
         return text
     content: bytes = ast.literal_eval(text)
     try:
@@ -153,6 +116,13 @@ def _decoded(text: str) -> str:
 def is_text(value: object) -> bool:
     """Say whether a value is a text that can be written; JSON can hold half of a character, a lone surrogate."""
     return isinstance(value, str) and not LONE_SURROGATE.search(value)
+
+
+def _check_texts(rows: Mapping[int, Row], column: str, *, source: str, may_be_blank: bool) -> None:
+    for number, row in rows.items():
+        if not is_text(text := row[column]) or not (may_be_blank or text.strip()):
+            came = f"{quote(repr(text))} in row {number}"
+            raise UserError(f"{source}: expected text in the column {column}, got {came}; mend the data set")
 
 
 def _check_comparable(values: Sequence[Any], condition: Any, *, column: str, source: str) -> None:
