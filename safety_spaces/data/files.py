@@ -26,6 +26,7 @@ from safety_spaces.errors import UserError, quote
 OPENERS: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 """Ending of a compressed file -> what opens it."""
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+LFS_POINTER = "version https://git-lfs"
 SEPARATORS = (",", ";", "\t")
 """Separators of a CSV file, the first that its header holds: Excel writes semicolons in half of Europe."""
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?(?=\r?\n)')
@@ -48,7 +49,7 @@ def read_file(path: Path, *, prompt: str) -> list[Row]:
         raise UserError(f"{path}: expected a file that ends in {', '.join(_READERS)}; convert it")
     try:
         return _READERS[kind](path, prompt)
-    except (ValueError, OSError, EOFError, csv.Error, lzma.LZMAError, zlib.error) as error:
+    except (ValueError, OSError, EOFError, RecursionError, csv.Error, lzma.LZMAError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read as {kind} ({quote(error)}); write it again") from error
 
 
@@ -64,6 +65,8 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ValueError(f"line {line}: expected UTF-8, got the byte {error.object[error.start]:#x}") from error
+    if text.startswith(LFS_POINTER):
+        raise ValueError("a pointer of Git LFS, not the file; run git lfs pull")
     if "\0" in text:
         raise ValueError(f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}: expected UTF-8, got a zero byte")
     return text
@@ -100,7 +103,10 @@ def _parse(line: str, number: int) -> Any:
 
 
 def _rows_of(document: Row, prompt: str) -> list[Row]:
-    """Return the rows of one object: its columns, the rows that it holds under one key, or itself as the only row."""
+    """Return the rows of one object: rows by their names, rows under one key, its columns, or itself as the only row."""
+    values = list(document.values())
+    if values and all(isinstance(value, dict) and prompt in value for value in values):
+        return values
     # pandas writes a column as an object of its values by their numbers.
     columns = {key: list(value.values()) if isinstance(value, dict) else value for key, value in document.items()}
     under = [key for key, value in document.items() if value and isinstance(value, list) and isinstance(value[0], dict)]

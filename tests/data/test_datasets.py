@@ -239,8 +239,9 @@ def test_a_copy_of_another_size_is_said_once_and_a_folder_that_is_too_large_is_a
     assert len(caplog.messages) == bool(said)
     assert said in caplog.text
     # Another set that stands for it, and the small world's own, have their own sizes.
-    read_rows(path, "gsm8k_test", names={"question": "question"})
-    read_rows(path, "gsm8k_test")
+    other = path.rename(tmp_path / "other.jsonl")
+    read_rows(other, "gsm8k_test", names={"question": "question"})
+    read_rows(other, "gsm8k_test")
     assert len(caplog.messages) == bool(said)
     if count > 4:
         with pytest.raises(UserError, match="expected the 4 rows of gsm8k_test, got 5; name one file of it"):

@@ -188,6 +188,11 @@ def test_a_tsv_file_is_divided_by_tabs_alone(tmp_path):
         ("a.json", '{"prompt": "a"}\n{"prompt" "b"}\n', "line 2: Expecting ':' delimiter, column 11"),
         ("a.json", '[{"prompt": "a"},\n{"prompt" "b"}]', "Expecting ':' delimiter: line 2 column 11 (char 28)"),
         ("a.jsonl", '{"prompt": "a"}\nnull\n', "row 2: expected an object, got None"),
+        (
+            "a.txt",
+            "version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 1\n",
+            "a pointer of Git LFS, not the file; run git lfs pull",
+        ),
         ("a.json", "7", "expected objects, got 7"),
         ("a.json", '{"a": [1, 2], "b": [3]}', "expected columns of one length, got 2 in a, 1 in b"),
         ("a.json", '{"a": [{"x": 1}], "b": [{"x": 2}]}', "expected rows under one key, got them under a, b"),
@@ -198,6 +203,7 @@ def test_the_reason_names_the_place(tmp_path, name, content, expected):
 
 
 def test_what_came_is_quoted_in_part(tmp_path):
+    assert "recursion" in reason(tmp_path, "a.json", "[" * 200_000)
     assert len(reason(tmp_path, "a.json", json.dumps(["a", ["x" * 9000]]))) <= 120
 
 
@@ -207,6 +213,7 @@ def test_what_came_is_quoted_in_part(tmp_path):
         [{"prompt": "a", "x": 1}, {"prompt": "b", "x": 2}],
         {"prompt": ["a", "b"], "x": [1, 2]},
         {"prompt": {"0": "a", "1": "b"}, "x": {"0": 1, "1": 2}},
+        {"first": {"prompt": "a", "x": 1}, "second": {"prompt": "b", "x": 2}},
         {"version": 1, "data": [{"prompt": "a", "x": 1}, {"prompt": "b", "x": 2}]},
     ],
 )
