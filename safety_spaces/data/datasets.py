@@ -41,7 +41,11 @@ def read_rows(
     Raises:
         UserError: the data set is unknown, cannot be had or read, lacks a column, a row is unusable, or none is left.
     """
-    data_set, conditions, source = find_data_set(name, is_own=names is not None), dict(where or {}), _source(path, name)
+    data_set, conditions, source = (
+        find_data_set(name, own=() if names is None else (name,)),
+        dict(where or {}),
+        _source(path, name),
+    )
     needed = dict.fromkeys((*(data_set.columns if columns is None else columns), *conditions))
     theirs = {data_set.aliases.get(own, own): column for own, column in (names or {}).items()}
 
@@ -145,7 +149,7 @@ def _check_size(path: Path, name: str, rows: int) -> None:
     Raises:
         UserError: a folder gives more, so files of something else are among its own.
     """
-    data_set = find_data_set(name, is_own=True)
+    data_set = find_data_set(name, own=(name,))
     size, hub = data_set.size, data_set.hub
     if size is None or hub is None or hub.revision == "main" or rows == size:
         return

@@ -103,7 +103,7 @@ def _parse(line: str, number: int) -> Any:
 
 
 def _rows_of(document: Row, prompt: str) -> list[Row]:
-    """Return the rows of one object: rows by their names, rows under one key, its columns, or itself as the only row."""
+    """Return the rows of one object: rows by name or under one key, its columns, or itself as the only row."""
     values = list(document.values())
     if values and all(isinstance(value, dict) and prompt in value for value in values):
         return values

@@ -1,6 +1,6 @@
 """The table of data sets: where each is on the Hugging Face hub, and which of its columns are prompt and response."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -173,15 +173,15 @@ OWN_SET = DataSet("prompt", "response")
 """What a user's own set, under a name of its own, is taken for."""
 
 
-def find_data_set(name: str, *, is_own: bool = False) -> DataSet:
-    """Return a data set of the table; one that is not there `is_own` where the study names a file for it.
+def find_data_set(name: str, *, own: Collection[str] = ()) -> DataSet:
+    """Return a data set of the table, or one of the user's `own`, for which the study names a file.
 
     Raises:
         UserError: no data set has this name.
     """
-    if name not in DATA_SETS and not is_own:
+    if name not in {*DATA_SETS, *own}:
         raise UserError(
             f"data set {name}: none has this name, and the study names no file for it under datasets; "
-            f"{known_names(name, DATA_SETS)}"
+            f"{known_names(name, {*DATA_SETS, *own})}"
         )
     return DATA_SETS.get(name, OWN_SET)

@@ -1,5 +1,6 @@
 """What a study names outside of itself, looked at before hours of work and not after them. Reads no weights."""
 
+import difflib
 import logging
 import os
 from collections.abc import Collection
@@ -48,10 +49,8 @@ def _check_data_sets(command: Command) -> None:
         others = () if name in DATA_SETS else (*COLUMNS, "subject")
         known.setdefault(name, set()).update(data_set.columns, data_set.aliases, where, others)
     for name, settings in own.items():
-        if name not in {*known, *DATA_SETS}:
-            raise UserError(
-                f"datasets.{name}: nothing in the study reads it; {known_names(name, {*known, *DATA_SETS})}"
-            )
+        if name not in (names := {*known, *DATA_SETS}) and (near := difflib.get_close_matches(name, names, n=1)):
+            raise UserError(f"datasets.{name}: nothing in the study reads it; did you mean {near[0]}?")
         for column in settings.columns:
             if column not in known.get(name, settings.columns):
                 raise UserError(f"datasets.{name}.columns: {column} is not read; {known_names(column, known[name])}")

@@ -65,7 +65,7 @@ def data_set_of(command: Command, name: str) -> DataSet:
     Raises:
         UserError: it is neither.
     """
-    return find_data_set(name, is_own=name in command.study.datasets)
+    return find_data_set(name, own=command.study.datasets)
 
 
 def role_rows(command: Command, role: str) -> list[dict[str, str]]:

@@ -183,7 +183,7 @@ def test_a_tsv_file_is_divided_by_tabs_alone(tmp_path):
         ("a.csv", "prompt,x\ncafé,1\n".encode("latin-1"), "line 2: expected UTF-8, got the byte 0xe9"),
         ("a.txt", "tea\ncafé\n".encode("latin-1"), "line 2: expected UTF-8, got the byte 0xe9"),
         ("a.csv", b"prompt,x\na,1\nb\0,2\n", "line 3: expected UTF-8, got a zero byte"),
-        ("a.jsonl", '{"prompt": "a"}\n\n{"prompt": "b"\n', "line 3: Expecting ',' delimiter, column 15"),
+        ("a.jsonl", '{"prompt": "a"}\n \n{"prompt": "b"\n', "line 3: Expecting ',' delimiter, column 15"),
         ("a.jsonl", '{"prompt": "a"\n{"prompt": "b"}\n', "line 1: Expecting ',' delimiter, column 15"),
         ("a.json", '{"prompt": "a"}\n{"prompt" "b"}\n', "line 2: Expecting ':' delimiter, column 11"),
         ("a.json", '[{"prompt": "a"},\n{"prompt" "b"}]', "Expecting ':' delimiter: line 2 column 11 (char 28)"),

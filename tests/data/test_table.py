@@ -16,9 +16,11 @@ def test_an_unknown_name_is_an_error_with_the_nearest_or_all(name, hint):
 
 
 def test_a_set_of_a_users_own_name_has_prompts_and_responses_and_a_known_name_stays_what_it_is():
-    own = find_data_set("ships", is_own=True)
+    own = find_data_set("ships", own=("ships",))
+    with pytest.raises(UserError, match=r"did you mean ships\?"):
+        find_data_set("ship", own=("ships",))
     assert (own.prompt, own.response, own.hub) == ("prompt", "response", None)
-    assert find_data_set("advbench", is_own=True) is DATA_SETS["advbench"]
+    assert find_data_set("advbench", own=("advbench",)) is DATA_SETS["advbench"]
 
 
 def test_columns_are_the_texts_and_what_else_is_needed():

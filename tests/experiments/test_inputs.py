@@ -132,6 +132,14 @@ def test_what_is_wrong_with_a_data_set_is_said_before_any_work(tmp_path, files, 
         check_inputs(command_of(tmp_path, files, **changes))
 
 
+def test_a_set_of_an_own_name_may_stand_there_unread_and_its_file_is_looked_for(tmp_path):
+    command = command_of(tmp_path, {"ships": ("ships.csv", "name\nowl\n")}, datasets={"ships": {"columns": {"a": "b"}}})
+    check_inputs(command)
+    (tmp_path / "ships.csv").unlink()
+    with pytest.raises(UserError, match=r"ships\.csv: expected a data set, found no file or folder"):
+        check_inputs(command)
+
+
 def test_only_columns_that_are_used_are_needed(tmp_path):
     """No target of AdvBench, no label of XSTest, no toxicity of unfiltered ToxiGen, no responses of prompts."""
     command = command_of(
