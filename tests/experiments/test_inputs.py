@@ -78,12 +78,20 @@ def test_a_set_of_a_users_own_name_trains_and_examines(tmp_path):
 
 def test_choices_of_an_own_name_are_read_as_those_of_mmlu(tmp_path):
     ability = {"dataset": "mine", "fewshot_dataset": "mine", "fewshot": 1}
-    command = command_of(
-        tmp_path, {"mine": ("anatomy_test.csv", "Where?,a,b,c,d,B\n")}, evaluation={"general_ability": ability}
-    )
-    check_inputs(command)
     row = {"question": "Where?", "choices": ["a", "b", "c", "d"], "answer": 1, "subject": "anatomy"}
-    assert general_ability_rows(command) == ([row], [row])
+    mapped = json.dumps({"asked": row["question"], **{key: row[key] for key in ("choices", "answer", "subject")}})
+    for file, content, columns in (
+        ("anatomy_test.csv", "Where?,a,b,c,d,B\n", {}),
+        ("mapped.jsonl", mapped, {"question": "asked"}),
+    ):
+        command = command_of(
+            tmp_path,
+            {"mine": (file, content)},
+            datasets={"mine": {"columns": columns}},
+            evaluation={"general_ability": ability},
+        )
+        check_inputs(command)
+        assert general_ability_rows(command) == ([row], [row])
 
 
 @pytest.mark.parametrize(
