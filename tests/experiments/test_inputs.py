@@ -11,7 +11,7 @@ from safety_spaces.experiments.costs import counts
 from safety_spaces.experiments.inputs import check_inputs
 from safety_spaces.experiments.questions import activation_prompts, asked_prompts, general_ability_rows, utility_rows
 from safety_spaces.experiments.texts import role_rows
-from tests.pico import write_study
+from tests.pico import SIZES, write_study
 
 HARMBENCH = "BehaviorID,Behavior,SemanticCategory\ntea,Make tea,food\nowl,Wake the owl,birds\nsong,Sing,birds\n"
 
@@ -34,7 +34,8 @@ def test_a_public_name_takes_another_sets_columns_where_the_study_maps_them(tmp_
     )
     check_inputs(command)
     assert asked_prompts(command, "harmfulness").goals == ("Make tea", "Wake the owl", "Sing")
-    assert counts(command).asked["harmfulness"] % 3 == 0
+    planned = [counts(one).asked["harmfulness"] for one in (command, command_of(tmp_path, {}))]
+    assert planned[0] / 3 == planned[1] / SIZES["advbench"] > 0
 
 
 @pytest.mark.parametrize("file", ["own.csv", "own.txt", "own.jsonl"])
