@@ -1,5 +1,17 @@
 """The one kind of error that a user can cause and mend."""
 
+QUOTED_LENGTH = 120
+
 
 class UserError(Exception):
     """A mistake in a study, a file or a command: one line that says what was expected, what came and what to do."""
+
+    def __init__(self, message: str) -> None:
+        # What is quoted may hold any separator of lines.
+        super().__init__(" ".join(message.splitlines()))
+
+
+def quote(value: object) -> str:
+    """Return the beginning of what came, on one line: a file's columns or a library's reason may be pages long."""
+    line = " ".join(str(value).split())
+    return line if len(line) <= QUOTED_LENGTH else f"{line[: QUOTED_LENGTH - 4]} ..."

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,14 @@ def test_the_studies_for_your_own_models_and_basis_load(tmp_path):
     assert study.world is None
     assert len(model.strip().splitlines()) <= 10
     assert load_study(tmp_path / "my-basis.yaml").projection.claim == "file"
+
+
+def test_the_example_of_data_sets_is_a_study(tmp_path):
+    (example,) = re.findall(r"^    datasets:\n(?:    .*\n)+", README, flags=re.MULTILINE)
+    (tmp_path / "study.yaml").write_text(f"extends: configs/llama-3.2-1b.yaml\n{textwrap.dedent(example)}")
+    study = load_study(tmp_path / "study.yaml")
+    assert study.datasets["advbench"].columns == {"goal": "Behavior"}
+    assert study.evaluation.harmfulness.dataset in study.datasets
 
 
 def test_the_table_of_data_sets_is_the_one_that_is_read():

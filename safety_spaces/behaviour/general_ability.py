@@ -5,17 +5,15 @@ the letter that it finds most likely, so one forward pass answers a question. On
 examples come from the study, as `--num_fewshot` would set it; the examples are the first rows of the subject.
 """
 
-import reprlib
 from typing import Any
 
 from safety_spaces.behaviour.harmfulness import Answer
 from safety_spaces.behaviour.harness import LiveHarness, Rows, Sample, find_tasks, prepare_tasks
 from safety_spaces.behaviour.live import CausalModel
+from safety_spaces.data.answers import COLUMNS, check_choice
 from safety_spaces.errors import UserError
 
 TASKS = "mmlu/default"
-CHOICES = 4
-COLUMNS = ("question", "choices", "answer")
 
 
 def mmlu_tasks(*, test: Rows, few_shot: Rows, number_of_shots: int) -> dict[str, Any]:
@@ -45,21 +43,10 @@ def mmlu_tasks(*, test: Rows, few_shot: Rows, number_of_shots: int) -> dict[str,
 
 
 def _of(subject: str, rows: Rows) -> Rows:
-    chosen = [{column: row[column] for column in COLUMNS} for row in rows if row["subject"] == subject]
+    chosen = [row for row in rows if row["subject"] == subject]
     for row in chosen:
-        _check(row, subject)
-    return chosen
-
-
-def _check(row: Sample, subject: str) -> None:
-    question, choices, answer = (row[column] for column in COLUMNS)
-    where = f"for {reprlib.repr(question)} of {subject}; mend its data set"
-    if not isinstance(choices, list | tuple) or [type(choice) for choice in choices] != [str] * CHOICES:
-        raise UserError(f"general_ability: expected {CHOICES} texts as choices, got {reprlib.repr(choices)} {where}")
-    if type(answer) is not int or answer not in range(CHOICES):
-        raise UserError(
-            f"general_ability: expected a number from 0 to {CHOICES - 1} as answer, got {reprlib.repr(answer)} {where}"
-        )
+        check_choice(row)
+    return [{column: row[column] for column in COLUMNS} for row in chosen]
 
 
 class GeneralAbilityTask:

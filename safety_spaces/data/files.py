@@ -1,73 +1,193 @@
 """Rows of a local copy: one file, or a folder as it lies on the Hugging Face hub.
 
-Every kind of file gives the same rows: a text that looks like a number or like a missing value stays a text.
+Texts come as they were written: a cell of a CSV file is text, whatever it looks like.
 """
 
 import bz2
+import codecs
+import csv
 import gzip
+import io
 import json
 import lzma
+import re
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow.parquet  # type: ignore[import-untyped]
 
 from safety_spaces.data.progress import without_progress_bars
 from safety_spaces.data.table import Hub, Row
-from safety_spaces.errors import UserError
+from safety_spaces.errors import UserError, quote
 
 OPENERS: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 """Ending of a compressed file -> what opens it."""
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+LFS_POINTER = "version https://git-lfs"
+SEPARATORS = (",", ";", "\t")
+"""Separators of a CSV file, the first that its header holds: Excel writes semicolons in half of Europe."""
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?(?=\r?\n)')
+"""How Excel names the separator, on a line before the header."""
+LETTERS = ("A", "B", "C", "D")
+MMLU_HEADER = ("question", *LETTERS, "answer")
+"""Columns of MMLU's own files, which have no header; the subject is in the name of the file."""
 
 
-def read_file(path: Path, *, texts: Sequence[str]) -> list[Row]:
-    """Read a file of JSON lines (or a JSON list), CSV or parquet; the columns `texts` of a CSV file stay text.
+def read_file(path: Path, *, prompt: str) -> list[Row]:
+    """Read JSON lines, JSON, CSV or TSV, parquet, or a text file with one `prompt` (the name of its column) a line.
 
     Raises:
-        UserError: the file is missing, of an unknown kind, or cannot be parsed.
+        UserError: the file is missing, of an unknown kind, or cannot be parsed; which line.
     """
     if not path.is_file():
         raise UserError(f"{path}: expected a data set, found no file or folder; correct its path in the study")
-    kind = Path(path.stem).suffix if path.suffix in OPENERS else path.suffix
+    kind = _kind(path)
     if kind not in _READERS:
         raise UserError(f"{path}: expected a file that ends in {', '.join(_READERS)}; convert it")
     try:
-        return _READERS[kind](path, texts)
-    except (ValueError, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{path}: cannot be read as {kind} ({reason}); write it again") from error
+        return _READERS[kind](path, prompt)
+    except (ValueError, OSError, EOFError, RecursionError, csv.Error, lzma.LZMAError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read as {kind} ({quote(error)}); write it again") from error
 
 
-def _read_json(path: Path, _: Sequence[str]) -> list[Row]:
-    with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as file:
-        text = file.read()
-    # Not splitlines: a text may hold other separators of lines, such as U+2028.
-    lines = (line for line in text.split("\n") if line.strip())
-    rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in lines]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("expected an object on every line")
-    return list(rows)
+def _kind(path: Path) -> str:
+    return (Path(path.stem).suffix if path.suffix.lower() in OPENERS else path.suffix).lower()
 
 
-def _read_csv(path: Path, texts: Sequence[str]) -> list[Row]:
-    # index_col: a comma at the end of every line would turn the first column into an index.
-    frame = pd.read_csv(path, keep_default_na=False, index_col=False, dtype=dict.fromkeys(texts, str))
-    return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
+def _read_text(path: Path) -> str:
+    with OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
+        content: bytes = file.read()
+    try:
+        text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line}: expected UTF-8, got the byte {error.object[error.start]:#x}") from error
+    if text.startswith(LFS_POINTER):
+        raise ValueError("a pointer of Git LFS, not the file; run git lfs pull")
+    if "\0" in text:
+        raise ValueError(f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}: expected UTF-8, got a zero byte")
+    return text
 
 
-def _read_parquet(path: Path, _: Sequence[str]) -> list[Row]:
+def _read_lines(path: Path, prompt: str) -> list[Row]:
+    lines = (line.removesuffix("\r") for line in _read_text(path).split("\n"))
+    return [{prompt: line} for line in lines if line.strip()]
+
+
+def _read_json(path: Path, prompt: str) -> list[Row]:
+    text = _read_text(path)
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        if _kind(path) == ".json" and error.msg != "Extra data":
+            raise
+        # Not splitlines: a text may hold other separators of lines, such as U+2028.
+        document = [_parse(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    rows = _rows_of(document, prompt) if isinstance(document, dict) else document
+    if not isinstance(rows, list):
+        raise ValueError(f"expected objects, got {rows!r}")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict | str):
+            raise ValueError(f"row {number}: expected an object, got {row!r}")
+    return [{prompt: row} if isinstance(row, str) else row for row in rows]
+
+
+def _parse(line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number}: {error.msg}, column {error.colno}") from error
+
+
+def _rows_of(document: Row, prompt: str) -> list[Row]:
+    """Return the rows of one object: rows by name or under one key, its columns, or itself as the only row."""
+    values = list(document.values())
+    if values and all(isinstance(value, dict) and prompt in value for value in values):
+        return values
+    # pandas writes a column as an object of its values by their numbers.
+    columns = {key: list(value.values()) if isinstance(value, dict) else value for key, value in document.items()}
+    under = [key for key, value in document.items() if value and isinstance(value, list) and isinstance(value[0], dict)]
+    if under and prompt not in document:
+        if len(under) > 1:
+            raise ValueError(f"expected rows under one key, got them under {', '.join(under)}")
+        return list(document[under[0]])
+    if not columns or not all(isinstance(column, list) for column in columns.values()):
+        return [document]
+    if len({len(column) for column in columns.values()}) > 1:
+        lengths = ", ".join(f"{len(column)} in {key}" for key, column in columns.items())
+        raise ValueError(f"expected columns of one length, got {lengths}")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _read_csv(path: Path, _: str) -> list[Row]:
+    text = _read_text(path)
+    if named := SEPARATOR_LINE.match(text):
+        # Its line stays, an empty one: lines are counted as in the file.
+        separator, text = named[1], text[named.end() :]
+    else:
+        header_line = text.lstrip().partition("\n")[0]
+        separator = next((one for one in SEPARATORS if one in header_line), ",")
+    records = _records(text, "\t" if _kind(path) == ".tsv" else separator)
+    header = records[0][1] if records else []
+    if len(header) == len(MMLU_HEADER) and header[-1] in LETTERS:
+        return [_multiple_choice(row, path) for row in _named(MMLU_HEADER, records)]
+    rows = _named(header, records[1:])
+    return [_multiple_choice(row, path) for row in rows] if rows and {*LETTERS, "answer"} <= rows[0].keys() else rows
+
+
+def _records(text: str, separator: str) -> list[tuple[int, list[str]]]:
+    """Return the records of a CSV file that are not blank, each with the line of the file that it begins in."""
+    reader, records, line = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), [], 1
+    try:
+        for record in reader:
+            if any(cell.strip() for cell in record):
+                records.append((line, record))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"line {line}: {error}") from error
+    return records
+
+
+def _named(header: Sequence[str], records: Sequence[tuple[int, list[str]]]) -> list[Row]:
+    names = [name.strip() for name in header]
+    while names and not names[-1]:
+        names.pop()
+    for name in filter(None, names):
+        if names.count(name) > 1:
+            raise ValueError(f"expected every column once in the header, got {name} twice")
+    # An empty field too many is no part of a text where the header, or every record, ends in a separator.
+    spare = len(header) - len(names) or int(all(len(record) == len(names) + 1 for _, record in records))
+    for line, record in records:
+        if not len(names) <= len(record) <= len(names) + spare or any(record[len(names) :]):
+            raise ValueError(
+                f"line {line}: expected {len(names)} fields, as in the header, got {len(record)}; put a text with a "
+                "separator in quotes"
+            )
+    return [dict(zip(names, record, strict=False)) for _, record in records]
+
+
+def _multiple_choice(row: Row, path: Path) -> Row:
+    """Return a row of MMLU's own files in the columns of the hub: a list of choices, the number of the right one."""
+    subject = re.sub(r"_(test|dev|val)$", "", path.name.partition(".")[0])
+    choices = [row[letter] for letter in LETTERS]
+    answer = LETTERS.index(row["answer"]) if row["answer"] in LETTERS else row["answer"]
+    return {"subject": subject, **row, "choices": choices, "answer": answer}
+
+
+def _read_parquet(path: Path, _: str) -> list[Row]:
     rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
     return rows
 
 
-_READERS: Mapping[str, Callable[[Path, Sequence[str]], list[Row]]] = {
+_READERS: Mapping[str, Callable[[Path, str], list[Row]]] = {
     ".jsonl": _read_json,
     ".json": _read_json,
     ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".txt": _read_lines,
     ".parquet": _read_parquet,
 }
 
@@ -75,7 +195,8 @@ _READERS: Mapping[str, Callable[[Path, Sequence[str]], list[Row]]] = {
 def folder_files(folder: Path, name: str, *, hub: Hub | None) -> list[Path]:
     """Return the files of a folder that hold the split of a data set, the configurations of `hub` in their order.
 
-    A folder with one split stands for any split, a folder with one configuration for all.
+    A folder with one split stands for any split, a folder with one configuration for all, unless the names of its files
+    say otherwise. MMLU's own folder has a file for each subject.
 
     Raises:
         UserError: the folder holds no data files, or not the split or the configurations.
@@ -83,17 +204,20 @@ def folder_files(folder: Path, name: str, *, hub: Hub | None) -> list[Path]:
     import datasets
 
     configs = hub.configs if hub else ()
+    if hub and (subjects := sorted(folder.glob(f"**/{hub.split}/*_{hub.split}.csv"))):
+        return subjects
     try:
         with without_progress_bars():
             available = datasets.get_dataset_config_names(str(folder.absolute()))
-            return [
-                file
-                for choice in _choices(folder, name, configs, available=available)
-                for file in _split_files(folder, name, split=hub.split if hub else None, choice=choice)
-            ]
+            choices = _choices(folder, name, configs, available=available)
+            files = [file for choice in choices for file in _split_files(folder, name, hub=hub, choice=choice)]
     except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{folder}: expected data files of {name} ({reason}); name a file of it instead") from error
+        raise UserError(
+            f"{folder}: expected data files of {name} ({quote(error)}); name a file of it instead"
+        ) from error
+    if hub:
+        _check_complete(folder, name, hub, files)
+    return files
 
 
 def _choices(folder: Path, name: str, configs: Sequence[str], *, available: Sequence[str]) -> list[dict[str, str]]:
@@ -104,17 +228,42 @@ def _choices(folder: Path, name: str, configs: Sequence[str], *, available: Sequ
         return [{"data_dir": config} for config in configs]
     if len(available) == 1 and not any((folder / config).is_dir() for config in configs):
         return [{"name": available[0]}]
-    expected = f"the configurations {', '.join(configs)}" if configs else "one configuration"
-    raise UserError(f"{folder}: expected {expected} of {name}, got {', '.join(available)}; copy the whole data set")
+    missing = ", ".join(config for config in configs if config not in available)
+    expected = f"the configurations {quote(missing)}" if configs else "one configuration"
+    raise UserError(
+        f"{folder}: expected {expected} of {name}, got {quote(', '.join(available))}; copy the whole data set"
+    )
 
 
-def _split_files(folder: Path, name: str, *, split: str | None, choice: Mapping[str, str]) -> list[Path]:
+def _split_files(folder: Path, name: str, *, hub: Hub | None, choice: Mapping[str, str]) -> list[Path]:
     import datasets
 
     # A cache of its own: the builder leaves a lock file behind.
     with tempfile.TemporaryDirectory() as cache:
         builder = datasets.load_dataset_builder(str(folder.absolute()), cache_dir=cache, **choice)
-    files = {str(found): paths for found, paths in builder.config.data_files.items()}
-    if split not in files and len(files) != 1:
-        raise UserError(f"{folder}: expected the split {split} of {name}, got {', '.join(files)}; name a file of it")
-    return [Path(file) for file in files.get(str(split), next(iter(files.values())))]
+    found = {str(split): [Path(file) for file in files] for split, files in builder.config.data_files.items()}
+    split, only = hub.split if hub else "", next(iter(found))
+    if split not in found and (len(found) > 1 or _is_another(only, split, folder, found[only])):
+        raise UserError(f"{folder}: expected the split {split} of {name}, got {', '.join(found)}; name a file of it")
+    files = found.get(split, found[only])
+    # GSM8K's own folder holds test_socratic.jsonl beside test.jsonl.
+    exact = [file for file in files if re.fullmatch(rf"{split}(-\d+-of-\d+)?", file.name.partition(".")[0])]
+    return exact or files
+
+
+def _is_another(only: str, split: str, folder: Path, files: Sequence[Path]) -> bool:
+    """Say whether the files of the only split call themselves another one; `datasets` calls nameless files train."""
+    wanted = split.rpartition("_")[2]
+    names = [re.split("[^a-z]", file.relative_to(folder.absolute()).as_posix()) for file in files]
+    return wanted in ("train", "test", "dev") and wanted != only and any(only in words for words in names)
+
+
+def _check_complete(folder: Path, name: str, hub: Hub, files: Sequence[Path]) -> None:
+    """Check that files which are named after configurations are those of all of them."""
+    paths = [file.relative_to(folder.absolute()).as_posix() for file in files]
+    named = [one for one in hub.configs if any(re.search(rf"(^|[/.-]|{hub.split}_){one}([/._-]|$)", p) for p in paths)]
+    if 0 < len(named) < len(hub.configs):
+        missing = ", ".join(one for one in hub.configs if one not in named)
+        raise UserError(
+            f"{folder}: expected the configurations of {name}, got none of {missing}; copy the whole data set"
+        )

@@ -6,7 +6,7 @@ from typing import Any
 
 from safety_spaces.data.progress import without_progress_bars
 from safety_spaces.data.table import Hub, Row
-from safety_spaces.errors import UserError
+from safety_spaces.errors import UserError, quote
 
 COMMIT_LENGTH = 40
 
@@ -32,7 +32,9 @@ def read_hub(
         raise UserError(_problem(error, name, hub, access=access)) from error
     for part in parts:
         _check_revision(part, name, hub)
-    return [row for part in parts for row in part.select_columns(list(choose(part.column_names))).to_list()]
+    return [
+        row for part in parts for row in part.select_columns(list(dict.fromkeys(choose(part.column_names)))).to_list()
+    ]
 
 
 def _check_revision(part: Any, name: str, hub: Hub) -> None:
@@ -70,7 +72,7 @@ def _problem(error: BaseException, name: str, hub: Hub, *, access: str | None) -
             f"{name}: {hub.id} is not in the cache and the hub cannot be reached; "
             f"run once with --download where there is a network, or {copy}"
         )
-    return f"{name}: {hub.id} cannot be read ({str(error).partition(chr(10))[0]}); {copy}"
+    return f"{name}: {hub.id} cannot be read ({quote(str(error).partition(chr(10))[0])}); {copy}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

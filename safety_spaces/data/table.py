@@ -1,10 +1,11 @@
 """The table of data sets: where each is on the Hugging Face hub, and which of its columns are prompt and response."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from safety_spaces.errors import UserError
+from safety_spaces.study.fields import known_names
 
 Row = dict[str, Any]
 
@@ -35,14 +36,15 @@ class DataSet:
     """Columns of a data set. Without a response column it holds prompts, or whole texts where `is_text` says so.
 
     A set with a `pair` holds two responses to each prompt. `others` are columns needed too, `size` is the number of
-    rows, `aliases` maps another name of a column to the one used here, and `access` says how to get a set that its
-    owner gives to registered users only.
+    rows, `aliases` maps another name of a column to the one used here, `access` says how to get a set that its owner
+    gives to registered users only, and `is_literal` that its texts are written as bytes of Python.
     """
 
     prompt: str
     response: str | None = None
     others: tuple[str, ...] = ()
     is_text: bool = False
+    is_literal: bool = False
     pair: Pair | None = None
     hub: Hub | None = None
     size: int | None = None
@@ -57,10 +59,14 @@ class DataSet:
         return (self.prompt, *filter(None, responses))
 
     @property
+    def trained(self) -> tuple[str, ...]:
+        """The columns that a model is trained on."""
+        return (*self.texts, self.pair.preferred) if self.pair else self.texts
+
+    @property
     def columns(self) -> tuple[str, ...]:
-        """The columns a file must have to stand for this set; others are not read."""
-        preferred = (self.pair.preferred,) if self.pair else ()
-        return (*self.texts, *preferred, *self.others)
+        """Every column that may be needed of this set; others are not read."""
+        return (*self.trained, *self.others)
 
 
 MATH_CONFIGS = (
@@ -133,6 +139,7 @@ DATA_SETS: Mapping[str, DataSet] = {
         "text",
         others=("toxicity_ai", "toxicity_human"),
         is_text=True,
+        is_literal=True,
         hub=Hub("toxigen/toxigen-data", "train", ("annotated",), "ea082a8973a287097b17973343576e0c8da8eb3b"),
         size=8_960,
         licence="CDLA-Permissive-2.0",
@@ -162,12 +169,19 @@ DATA_SETS: Mapping[str, DataSet] = {
 """Name in a study -> data set. The first two are the miniature's own and on no hub."""
 
 
-def find_data_set(name: str) -> DataSet:
-    """Return a data set of the table.
+OWN_SET = DataSet("prompt", "response")
+"""What a user's own set, under a name of its own, is taken for."""
+
+
+def find_data_set(name: str, *, own: Collection[str] = ()) -> DataSet:
+    """Return a data set of the table, or one of the user's `own`, for which the study names a file.
 
     Raises:
         UserError: no data set has this name.
     """
-    if name not in DATA_SETS:
-        raise UserError(f"data set {name}: expected one of {', '.join(DATA_SETS)}; correct the name in the study")
-    return DATA_SETS[name]
+    if name not in {*DATA_SETS, *own}:
+        raise UserError(
+            f"data set {name}: none has this name, and the study names no file for it under datasets; "
+            f"{known_names(name, {*DATA_SETS, *own})}"
+        )
+    return DATA_SETS.get(name, OWN_SET)

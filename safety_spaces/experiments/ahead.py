@@ -1,7 +1,6 @@
 """What can be asked for ahead of the work: what it will take, and all that it needs from the network."""
 
 import sys
-from collections.abc import Iterator
 
 from tqdm import tqdm
 
@@ -10,9 +9,10 @@ from safety_spaces.experiments.checkpoints import check_given, is_on_hub
 from safety_spaces.experiments.command import Command, check_name
 from safety_spaces.experiments.inputs import check_inputs
 from safety_spaces.experiments.plan import check_memory, plan
+from safety_spaces.experiments.questions import data_uses
 from safety_spaces.experiments.texts import data_path
 from safety_spaces.hub import fetch_model
-from safety_spaces.study import ClassifierJudge, Existing, SingleCorpus, Study
+from safety_spaces.study import ClassifierJudge, Existing
 
 
 def ahead(command: Command, *, needs_data: bool = True, needs_models: bool = True) -> bool:
@@ -50,17 +50,7 @@ def download(command: Command) -> None:
     for path, revision in tqdm([model for model in models if is_on_hub(model[0])], "models", disable=None):
         fetch_model(path, revision)
     # The small world writes its own.
-    for name in tqdm(sorted(set(_data_sets(study))) if study.world is None else [], "data sets", disable=None):
+    names = sorted({name for name, *_ in data_uses(command)}) if study.world is None else []
+    for name in tqdm(names, "data sets", disable=None):
         if data_path(command, name) is None:
             read_rows(None, name)
-
-
-def _data_sets(study: Study) -> Iterator[str]:
-    yield from (corpus.dataset for corpus in study.corpora.values() if isinstance(corpus, SingleCorpus))
-    yield from (selection.dataset for selection in study.activation_spaces.sets.values())
-    evaluation = study.evaluation
-    yield from (evaluation.utility.dataset, evaluation.utility.fewshot_dataset, evaluation.harmfulness.dataset)
-    if (ability := evaluation.general_ability) is not None:
-        yield from (ability.dataset, ability.fewshot_dataset)
-    if evaluation.over_refusal is not None:
-        yield evaluation.over_refusal.dataset

@@ -9,12 +9,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from safety_spaces.data.table import find_data_set
 from safety_spaces.experiments.activation_spaces import answer_tokens
 from safety_spaces.experiments.cells import baseline_metrics, baseline_roles, energies_per_seed, projected_cells
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.sizes import Shapes, parameters
-from safety_spaces.experiments.texts import data_path, data_rows
+from safety_spaces.experiments.texts import data_rows, data_set_of
 from safety_spaces.paths import resolve_path
 from safety_spaces.study import Architecture, Metric, MixedCorpus, Position, ServiceJudge, TokenWindow, Training
 
@@ -159,11 +158,11 @@ def _asked(command: Command, metric: Metric) -> tuple[int, int]:
 
 def _prompts(command: Command, dataset: str, limit: int | None) -> int:
     """Number of prompts of a metric: the study's limit, else the size of the set."""
-    world, size = command.study.world, find_data_set(dataset).size
-    if world is not None:
+    world, size = command.study.world, data_set_of(command, dataset).size
+    if dataset in command.study.datasets:
+        size = len(data_rows(command, dataset, ()))
+    elif world is not None:
         size = world.sizes.get(dataset, size)
-    elif data_path(command, dataset) is not None:
-        size = len(data_rows(command, dataset))
     return min((number for number in (limit, size) if number is not None), default=0)
 
 

@@ -1,20 +1,24 @@
 """What a study names outside of itself, looked at before hours of work and not after them. Reads no weights."""
 
+import difflib
 import logging
 import os
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from safety_spaces.data.table import find_data_set
+from safety_spaces.data.answers import COLUMNS
+from safety_spaces.data.table import DATA_SETS
 from safety_spaces.data.templates import CHAT, find_template
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import asked, baseline_metrics
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import judge_key, read_rubric
 from safety_spaces.experiments.processes import processes
+from safety_spaces.experiments.questions import data_uses
 from safety_spaces.experiments.sizes import base_architecture
-from safety_spaces.experiments.texts import data_rows
+from safety_spaces.experiments.texts import data_rows, data_set_of
 from safety_spaces.study import KEY_VARIABLE, ServiceJudge, Study
+from safety_spaces.study.fields import known_names
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +35,31 @@ def check_inputs(command: Command) -> None:
         check_layers(study, range(shape.layers))
     if study.training.template != CHAT:
         find_template(study.training.template)
-    for name in study.datasets:
-        find_data_set(name)
-        data_rows(command, name)
+    _check_data_sets(command)
     for judge in study.evaluation.judges:
         if isinstance(judge, ServiceJudge):
             _check_service(judge)
+
+
+def _check_data_sets(command: Command) -> None:
+    """Check every name of a data set and of a column, and read the user's own sets as the work will."""
+    own, uses = command.study.datasets, list(data_uses(command))
+    known: dict[str, set[str]] = {}
+    for name, where, _ in uses:
+        data_set = data_set_of(command, name)
+        others = () if name in DATA_SETS else (*COLUMNS, "subject")
+        known.setdefault(name, set()).update(data_set.columns, data_set.aliases, where, others)
+    for name, settings in own.items():
+        if name not in (names := {*known, *DATA_SETS}) and (near := difflib.get_close_matches(name, names, n=1)):
+            raise UserError(f"datasets.{name}: nothing in the study reads it; did you mean {near[0]}?")
+        for column in settings.columns:
+            if column not in known.get(name, settings.columns):
+                raise UserError(f"datasets.{name}.columns: {column} is not read; {known_names(column, known[name])}")
+        if name not in known:
+            data_rows(command, name, ())
+    for name, _, read in uses:
+        if name in own:
+            read()
 
 
 def check_layers(study: Study, known: Collection[int]) -> None:

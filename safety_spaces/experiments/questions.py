@@ -1,16 +1,20 @@
 """What the models of a study are asked: word problems, multiple choice, prompts that a judge reads, prompt sets."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+from safety_spaces.data.answers import COLUMNS, check_choice, problems
 from safety_spaces.data.datasets import toxic_rows
 from safety_spaces.data.selection import draw_rows, unique_prompts
-from safety_spaces.data.table import Row, find_data_set
+from safety_spaces.data.table import Row
 from safety_spaces.data.templates import Template
+from safety_spaces.errors import UserError
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.texts import data_rows, named_template
-from safety_spaces.study import Harmfulness, Metric, OverRefusal
+from safety_spaces.experiments.texts import data_rows, data_set_of, drawn_rows, named_template, trained_corpora
+from safety_spaces.study import Harmfulness, Metric, OverRefusal, Selection
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +39,15 @@ def utility_rows(command: Command) -> tuple[list[Row], list[Row]]:
         UserError: a data set is missing or unlike its table entry.
     """
     settings = command.study.evaluation.utility
-    return data_rows(command, settings.dataset), data_rows(command, settings.fewshot_dataset)
+    return _problems(command, settings.dataset), _problems(command, settings.fewshot_dataset)
+
+
+def _problems(command: Command, name: str) -> list[Row]:
+    data_set = data_set_of(command, name)
+    if data_set.response is None:
+        raise UserError(f"evaluation.utility: expected a data set with answers, got {name}, which has none")
+    rows = data_rows(command, name, data_set.texts)
+    return problems(rows, question=data_set.prompt, answer=data_set.response, source=name)
 
 
 def general_ability_rows(command: Command) -> tuple[list[Row], list[Row]]:
@@ -46,7 +58,14 @@ def general_ability_rows(command: Command) -> tuple[list[Row], list[Row]]:
     """
     settings = command.study.evaluation.general_ability
     assert settings is not None
-    return data_rows(command, settings.dataset), data_rows(command, settings.fewshot_dataset)
+    return _choices(command, settings.dataset), _choices(command, settings.fewshot_dataset)
+
+
+def _choices(command: Command, name: str) -> list[Row]:
+    rows = data_rows(command, name, (*COLUMNS, "subject"))
+    for row in rows:
+        check_choice(row)
+    return rows
 
 
 @dataclass(frozen=True)
@@ -72,12 +91,16 @@ def asked_prompts(command: Command, metric: Metric) -> AskedPrompts:
     evaluation = command.study.evaluation
     settings = evaluation.over_refusal if metric == "over_refusal" else evaluation.harmfulness
     assert settings is not None
-    where = settings.where if isinstance(settings, OverRefusal) else None
-    prompt = find_data_set(settings.dataset).prompt
-    goals = [row[prompt] for row in data_rows(command, settings.dataset, where)]
+    goals = _goals(command, settings)
     if isinstance(settings, Harmfulness) and settings.prompts == "published":
         goals = published_prompts(goals)
     return AskedPrompts(tuple(goals[: settings.limit]), evaluation_template(command), settings.max_new_tokens)
+
+
+def _goals(command: Command, settings: Harmfulness | OverRefusal) -> list[str]:
+    where = settings.where if isinstance(settings, OverRefusal) else None
+    prompt = data_set_of(command, settings.dataset).prompt
+    return [row[prompt] for row in data_rows(command, settings.dataset, (prompt,), where)]
 
 
 def published_prompts(goals: Sequence[str]) -> list[str]:
@@ -95,12 +118,34 @@ def activation_prompts(command: Command, name: str) -> list[str]:
     """
     settings = command.study.activation_spaces
     selection = settings.sets[name]
-    rows = data_rows(command, selection.dataset, selection.where)
-    if selection.dataset == TOXIGEN and settings.toxigen == "toxic":
-        rows = toxic_rows(rows)
-    prompts = unique_prompts(rows, find_data_set(selection.dataset))
+    prompts = unique_prompts(_selected(command, selection), data_set_of(command, selection.dataset))
     wanted = min(settings.prompts, len(prompts))
     if wanted < settings.prompts:
         logger.warning("warning: %s: %d prompts were asked for, all %d are taken", name, settings.prompts, wanted)
     template = evaluation_template(command)
     return [template.apply(prompt) for prompt in draw_rows(prompts, wanted, seed=selection.seed, name=name)]
+
+
+def _selected(command: Command, selection: Selection) -> list[Row]:
+    data_set = data_set_of(command, selection.dataset)
+    filters = selection.dataset == TOXIGEN and command.study.activation_spaces.toxigen == "toxic"
+    columns = data_set.columns if filters else (data_set.prompt,)
+    rows = data_rows(command, selection.dataset, columns, selection.where)
+    return toxic_rows(rows) if filters else rows
+
+
+def data_uses(command: Command) -> Iterator[tuple[str, Mapping[str, Any], Callable[[], Any]]]:
+    """Yield every data set that the study reads, the conditions on its rows, and what reads it as the work will."""
+    study, evaluation = command.study, command.study.evaluation
+    for name, corpus in trained_corpora(command).items():
+        yield corpus.dataset, corpus.where, partial(drawn_rows, command, name)
+    for selection in study.activation_spaces.sets.values():
+        yield selection.dataset, selection.where, partial(_selected, command, selection)
+    for dataset in (evaluation.utility.dataset, evaluation.utility.fewshot_dataset):
+        yield dataset, {}, partial(_problems, command, dataset)
+    if (ability := evaluation.general_ability) is not None:
+        for dataset in (ability.dataset, ability.fewshot_dataset):
+            yield dataset, {}, partial(_choices, command, dataset)
+    yield evaluation.harmfulness.dataset, {}, partial(_goals, command, evaluation.harmfulness)
+    if (refused := evaluation.over_refusal) is not None:
+        yield refused.dataset, refused.where, partial(_goals, command, refused)

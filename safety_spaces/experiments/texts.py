@@ -1,6 +1,6 @@
 """The texts of a study: its data sets, the small world that writes them, and which rows train a role."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,15 @@ def data_path(command: Command, name: str) -> Path | None:
     return None if command.study.world is None else command.layout.corpora / f"{name}.jsonl"
 
 
+def data_set_of(command: Command, name: str) -> DataSet:
+    """Return a data set of the table, or one that the study names a file for.
+
+    Raises:
+        UserError: it is neither.
+    """
+    return find_data_set(name, own=command.study.datasets)
+
+
 def role_rows(command: Command, role: str) -> list[dict[str, str]]:
     """Return the rows that a role is trained on, templates applied, in an order that does not depend on the seed.
 
@@ -79,18 +88,32 @@ def _corpus_rows(
     if isinstance(corpus, MixedCorpus):
         useful, harmful = (_corpus_rows(command, part, as_rows) for part in (corpus.useful, corpus.harmful))
         return mix(useful, harmful, mixing=corpus.mixing, harmful_share=corpus.harmful_share)
-    return as_rows(_drawn(command, name, corpus), find_data_set(corpus.dataset))
+    return as_rows(drawn_rows(command, name), data_set_of(command, corpus.dataset))
 
 
-def _drawn(command: Command, name: str, corpus: SingleCorpus) -> list[Row]:
-    """Draw a corpus; prompts of the corpus that it is to be disjoint from are left out before."""
-    rows, data_set = data_rows(command, corpus.dataset, corpus.where), find_data_set(corpus.dataset)
+def drawn_rows(command: Command, name: str) -> list[Row]:
+    """Draw a corpus of one data set; prompts of the corpus that it is to be disjoint from are left out before.
+
+    Raises:
+        UserError: the data set is missing, unlike its table entry, or has too few rows.
+    """
+    corpus = command.study.corpora[name]
+    assert isinstance(corpus, SingleCorpus)
+    data_set = data_set_of(command, corpus.dataset)
+    rows = data_rows(command, corpus.dataset, data_set.trained, corpus.where)
     if corpus.disjoint_from is not None:
-        other = command.study.corpora[corpus.disjoint_from]
-        assert isinstance(other, SingleCorpus)
-        taken = _drawn(command, corpus.disjoint_from, other)
-        rows = without_prompts(rows, data_set, unique_prompts(taken, find_data_set(other.dataset)))
+        other = data_set_of(command, command.study.corpora[corpus.disjoint_from].dataset)  # type: ignore[union-attr]
+        rows = without_prompts(rows, data_set, unique_prompts(drawn_rows(command, corpus.disjoint_from), other))
     return draw_rows(rows, corpus.rows, seed=corpus.seed, name=name)
+
+
+def trained_corpora(command: Command) -> dict[str, SingleCorpus]:
+    """Return the corpora of one data set that a role is trained on, alone or in a mixture."""
+    corpora = command.study.corpora
+    trained = {recipe.corpus for recipe in command.study.roles.values() if not isinstance(recipe, Existing)}
+    mixed = [corpus for name in trained if isinstance(corpus := corpora[name], MixedCorpus)]
+    names = sorted(trained.union(*((corpus.useful, corpus.harmful) for corpus in mixed)))
+    return {name: corpus for name in names if isinstance(corpus := corpora[name], SingleCorpus)}
 
 
 def corpus_facts(command: Command) -> dict[str, dict[str, Any]]:
@@ -100,42 +123,48 @@ def corpus_facts(command: Command) -> dict[str, dict[str, Any]]:
         UserError: a data set is missing, unlike its table entry, or has too few rows.
     """
     facts = {}
-    trained = {recipe.corpus for recipe in command.study.roles.values() if not isinstance(recipe, Existing)}
-    mixed = [corpus for name in trained if isinstance(corpus := command.study.corpora[name], MixedCorpus)]
-    for name in sorted(trained.union(*((corpus.useful, corpus.harmful) for corpus in mixed))):
-        if isinstance(corpus := command.study.corpora[name], SingleCorpus):
-            rows = _drawn(command, name, corpus)
-            facts[name] = {
-                "source": source_of(data_path(command, corpus.dataset), corpus.dataset),
-                "rows": len(rows),
-                "unique_prompts": len(unique_prompts(rows, find_data_set(corpus.dataset))),
-                "seed": corpus.seed,
-                "digest": digest(rows),
-            }
+    for name, corpus in trained_corpora(command).items():
+        rows = drawn_rows(command, name)
+        facts[name] = {
+            "source": source_of(data_path(command, corpus.dataset), corpus.dataset),
+            "rows": len(rows),
+            "unique_prompts": len(unique_prompts(rows, data_set_of(command, corpus.dataset))),
+            "seed": corpus.seed,
+            "digest": digest(rows),
+        }
     return facts
 
 
-def data_rows(command: Command, name: str, where: Mapping[str, Any] | None = None) -> list[Row]:
-    """Return the rows of a data set whose columns have the values in `where`; read once a process.
+def data_rows(command: Command, name: str, columns: Sequence[str], where: Mapping[str, Any] | None = None) -> list[Row]:
+    """Return `columns` of the rows of a data set whose columns have the values in `where`; read once a process.
 
     Raises:
         UserError: the data set is missing or unlike its table entry.
     """
-    path = data_path(command, name)
-    if command.study.world is not None and name not in command.study.datasets and not (path and path.is_file()):
+    path, own = data_path(command, name), command.study.datasets.get(name)
+    if command.study.world is not None and own is None and not (path and path.is_file()):
         raise UserError(
             f"{path}: expected a corpus of the small world, found none; run bash scripts/finetune.sh "
             f"{command.study_path}"
         )
     # Its age too: within one process a small world may be written anew.
     age = path.stat().st_mtime_ns if path is not None and path.exists() else None
-    return list(_read_once(path, name, tuple((where or {}).items()), age))
+    names = None if own is None else tuple(own.columns.items())
+    return list(_read_once(path, name, tuple(columns), tuple((where or {}).items()), names, age))
 
 
 @lru_cache(maxsize=SETS_IN_MEMORY)
-def _read_once(path: Path | None, name: str, where: tuple[tuple[str, Any], ...], _: int | None) -> list[Row]:
+def _read_once(
+    path: Path | None,
+    name: str,
+    columns: tuple[str, ...],
+    where: tuple[tuple[str, Any], ...],
+    names: tuple[tuple[str, str], ...] | None,
+    _: int | None,
+) -> list[Row]:
     """Rows of a data set; every role and seed asks for them again, and they may be 400 MB."""
-    return read_rows(path, name, where=dict(where))
+    own = None if names is None else dict(names)
+    return read_rows(path, name, columns=columns, where=dict(where), names=own)
 
 
 def named_template(command: Command, name: str) -> Template:

@@ -18,9 +18,14 @@ Scalar = Annotated[bool | int | float | str, BeforeValidator(_is_scalar)]
 
 
 class DataFile(Settings):
-    """A local copy that stands for a public data set: a file, or a folder as it lies on the hub."""
+    """A local copy that stands for a public data set, or a set under a name of its own: a file, or a folder."""
 
-    path: str = Field(min_length=1, description="File (JSON lines, CSV, parquet) or folder of the data set.")
+    path: str = Field(
+        min_length=1, description="File (JSON lines, JSON, CSV, TSV, parquet, a text a line) or folder of the data set."
+    )
+    columns: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        {}, description="Names of columns: the one that the table or `where` uses, and the one in the file."
+    )
 
 
 class World(Settings):

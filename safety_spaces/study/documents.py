@@ -67,7 +67,7 @@ def _extent(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[
 def _value(node: yaml.Node) -> Any:
     match node:
         case yaml.ScalarNode(tag="tag:yaml.org,2002:str"):
-            return node.value if node.style else _plain(node.value)
+            return node.value if node.style else plain_scalar(node.value)
         case yaml.SequenceNode(tag="tag:yaml.org,2002:seq"):
             return [_value(entry) for entry in node.value]
         case yaml.MappingNode(tag="tag:yaml.org,2002:map"):
@@ -89,7 +89,8 @@ def _mapping(node: yaml.MappingNode) -> dict[str, Any]:
     return mapping
 
 
-def _plain(text: str) -> Any:
+def plain_scalar(text: str) -> Any:
+    """Return what a scalar without quotes says: a number, true or false, nothing, or itself."""
     return next((read(text) for pattern, read in PLAIN_SCALARS if re.fullmatch(pattern, text)), text)
 
 

@@ -12,6 +12,7 @@ from lm_eval.models.huggingface import HFLM
 from safety_spaces.behaviour.generation import generate
 from safety_spaces.behaviour.live import WeightEdit, edited_weights
 from safety_spaces.behaviour.utility import UtilityTask, gsm8k_task
+from safety_spaces.data.answers import problems
 from safety_spaces.errors import UserError
 from tests.behaviour.command_line import command_line
 from tests.pico_model import pico_problems
@@ -101,6 +102,23 @@ def test_every_worked_answer_is_right(ask, ending):
     assert [answer.score for answer in ask(test=test, responses=responses)] == [1] * len(WORKED)
     others = [*responses[1:], responses[0]]
     assert [answer.score for answer in ask(test=test, responses=others)] == [0] * len(WORKED)
+
+
+@pytest.mark.parametrize("gold", ["So.\n#### 18 ", "So.\n#### 18\n", "So.\n####18", "So.\n####  18"])
+def test_a_number_with_spaces_around_it_can_be_right_once_they_are_mended(ask, gold):
+    (mended,) = problems([{"question": "?", "answer": gold}], question="question", answer="answer", source="own")
+    scores = [
+        answer.score
+        for row in (gold, mended["answer"])
+        for answer in ask(test=[{"question": "?", "answer": row}], responses=["18"])
+    ]
+    assert scores == [0, 1]
+
+
+@pytest.mark.parametrize("gold", ["#### 18", "18", "#### 18.", "#### $18", "#### 1,8"])
+def test_an_answer_that_is_left_as_it_is_can_be_right(ask, gold):
+    (row,) = problems([{"question": "?", "answer": gold}], question="question", answer="answer", source="own")
+    assert [answer.score for answer in ask(test=[row], responses=["18"])] == [1]
 
 
 def test_the_live_model_is_asked_raw_and_answers_greedily(ask, model, tokenizer):

@@ -6,11 +6,21 @@ from safety_spaces.data.table import DATA_SETS, DataSet, Hub, find_data_set
 from safety_spaces.errors import UserError
 
 
-def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(
-        UserError, match=r"data set beavertail: expected one of pretraining, .*, beavertails, .*pku_saferlhf; correct"
-    ):
-        find_data_set("beavertail")
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("beavertail", "did you mean beavertails?"), ("ships", "expected one of advbench, .*, pku_saferlhf, .*xstest")],
+)
+def test_an_unknown_name_is_an_error_with_the_nearest_or_all(name, hint):
+    with pytest.raises(UserError, match=f"^data set {name}: none has this name, and the study names no file.*; {hint}"):
+        find_data_set(name)
+
+
+def test_a_set_of_a_users_own_name_has_prompts_and_responses_and_a_known_name_stays_what_it_is():
+    own = find_data_set("ships", own=("ships",))
+    with pytest.raises(UserError, match=r"did you mean ships\?"):
+        find_data_set("ship", own=("ships",))
+    assert (own.prompt, own.response, own.hub) == ("prompt", "response", None)
+    assert find_data_set("advbench", own=("advbench",)) is DATA_SETS["advbench"]
 
 
 def test_columns_are_the_texts_and_what_else_is_needed():

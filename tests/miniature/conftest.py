@@ -35,4 +35,4 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def corpora(folder):
     """Name -> rows, read as a study reads them."""
-    return {name: read_file(folder / f"{name}.jsonl", texts=()) for name in SIZES}
+    return {name: read_file(folder / f"{name}.jsonl", prompt="prompt") for name in SIZES}
