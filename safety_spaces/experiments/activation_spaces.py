@@ -21,6 +21,9 @@ from safety_spaces.study import Position, Study, TokenWindow
 Prompts = Mapping[str, list[str]]
 """The prompts of each prompt set."""
 
+ANSWERS = "answers"
+"""File of the generated tokens beside the states: the hours of a study, and other positions need them again."""
+
 
 def compare_activations(command: Command) -> list[Path]:
     """Measure the missing overlaps of every seed and checkpoint, write activation_spaces.csv; return the file written.
@@ -38,7 +41,7 @@ def compare_activations(command: Command) -> list[Path]:
         {
             (seed, role, position): Cells(layout.cells(seed)).get(key)
             for seed, role in wanted
-            for position, key in _keys(command, seed, role, prompts).items()
+            for position, key in overlap_keys(command, seed, role, prompts).items()
         }
     )
     if found is None:
@@ -58,7 +61,7 @@ def compare_activations(command: Command) -> list[Path]:
     return [path]
 
 
-def _keys(command: Command, seed: int, role: str, prompts: Prompts) -> dict[Position, str]:
+def overlap_keys(command: Command, seed: int, role: str, prompts: Prompts) -> dict[Position, str]:
     """Return the key of the overlaps at each position of the study."""
     settings = command.study.activation_spaces
     states = list(states_keys(command, seed, role, prompts).items())
@@ -114,7 +117,7 @@ def answer_tokens(study: Study) -> int | None:
 
 def _measure(command: Command, seed: int, role: str, prompts: Prompts) -> bool:
     """Measure the overlaps of one checkpoint that are not there; say whether anything was measured."""
-    done, keys = Cells(command.layout.cells(seed)), _keys(command, seed, role, prompts)
+    done, keys = Cells(command.layout.cells(seed)), overlap_keys(command, seed, role, prompts)
     missing = {position: key for position, key in keys.items() if done.get(key) is None}
     if not missing:
         return False

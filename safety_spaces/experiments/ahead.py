@@ -1,17 +1,16 @@
 """What can be asked for ahead of the work: what it will take, and all that it needs from the network."""
 
 import sys
-from collections.abc import Iterator
 
 from safety_spaces.data.datasets import read_rows
 from safety_spaces.experiments.checkpoints import is_on_hub
 from safety_spaces.experiments.command import Command
+from safety_spaces.experiments.fitting import check_memory
 from safety_spaces.experiments.inputs import check_inputs
-from safety_spaces.experiments.plan import check_memory, plan
-from safety_spaces.experiments.texts import data_path
+from safety_spaces.experiments.needs import hub_data_sets, named_models
+from safety_spaces.experiments.plan import plan
 from safety_spaces.hub import fetch_model
 from safety_spaces.progress import progress
-from safety_spaces.study import ClassifierJudge, Existing, SingleCorpus, Study
 
 
 def ahead(command: Command, *, needs_data: bool = True) -> bool:
@@ -23,7 +22,7 @@ def ahead(command: Command, *, needs_data: bool = True) -> bool:
         UserError: something that the study names is not there, a training cannot fit on the card that it names, or
             something cannot be downloaded.
     """
-    if needs_data or command.plan or command.download:
+    if needs_data or command.download or (command.plan and not command.geometry_only):
         check_inputs(command)
     if command.plan:
         sys.stdout.write(f"{plan(command)}\n")
@@ -39,24 +38,8 @@ def download(command: Command) -> None:
     Raises:
         UserError: one cannot be had; which, and how it can.
     """
-    study = command.study
-    models = [(recipe.path, recipe.revision) for recipe in study.roles.values() if isinstance(recipe, Existing)]
-    judges = study.evaluation.judges
-    models += [(judge.name, judge.revision) for judge in judges if isinstance(judge, ClassifierJudge)]
-    for path, revision in progress([model for model in models if is_on_hub(model[0])], desc="models"):
-        fetch_model(path, revision)
-    # The small world writes its own.
-    for name in progress(sorted(set(_data_sets(study))) if study.world is None else [], desc="data sets"):
-        if data_path(command, name) is None:
-            read_rows(None, name)
-
-
-def _data_sets(study: Study) -> Iterator[str]:
-    yield from (corpus.dataset for corpus in study.corpora.values() if isinstance(corpus, SingleCorpus))
-    yield from (selection.dataset for selection in study.activation_spaces.sets.values())
-    evaluation = study.evaluation
-    yield from (evaluation.utility.dataset, evaluation.utility.fewshot_dataset, evaluation.harmfulness.dataset)
-    if (ability := evaluation.general_ability) is not None:
-        yield from (ability.dataset, ability.fewshot_dataset)
-    if evaluation.over_refusal is not None:
-        yield evaluation.over_refusal.dataset
+    models = [model for model in named_models(command.study) if is_on_hub(model[0])]
+    for name, revision in progress(models, desc="models"):
+        fetch_model(name, revision)
+    for name in progress(hub_data_sets(command), desc="data sets"):
+        read_rows(None, name)

@@ -68,6 +68,9 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
     """
     given = _parser(description, projects=projects).parse_args(argv)
     _quieten_libraries()
+    if given.plan:
+        # Before a library of the hub is imported: a plan asks no network.
+        os.environ["HF_HUB_OFFLINE"] = "1"
     study = load_study(given.study)
     return Command(
         study=study,

@@ -94,13 +94,23 @@ def activation_prompts(command: Command, name: str) -> list[str]:
         UserError: the data set is missing or unlike its table entry.
     """
     settings = command.study.activation_spaces
-    selection = settings.sets[name]
-    rows = data_rows(command, selection.dataset, selection.where)
-    if selection.dataset == TOXIGEN and settings.toxigen == "toxic":
-        rows = toxic_rows(rows)
-    prompts = unique_prompts(rows, find_data_set(selection.dataset))
+    selection, prompts = settings.sets[name], different_prompts(command, name)
     wanted = min(settings.prompts, len(prompts))
     if wanted < settings.prompts:
         logger.warning("warning: %s: %d prompts were asked for, all %d are taken", name, settings.prompts, wanted)
     template = evaluation_template(command)
     return [template.apply(prompt) for prompt in draw_rows(prompts, wanted, seed=selection.seed, name=name)]
+
+
+def different_prompts(command: Command, name: str) -> list[str]:
+    """Return all prompts that one prompt set of the activation experiment is drawn from, each once.
+
+    Raises:
+        UserError: the data set is missing or unlike its table entry.
+    """
+    settings = command.study.activation_spaces
+    selection = settings.sets[name]
+    rows = data_rows(command, selection.dataset, selection.where)
+    if selection.dataset == TOXIGEN and settings.toxigen == "toxic":
+        rows = toxic_rows(rows)
+    return unique_prompts(rows, find_data_set(selection.dataset))

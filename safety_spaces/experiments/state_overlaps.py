@@ -14,7 +14,7 @@ from safety_spaces.behaviour.generation import generate_tokens, prompt_tokens
 from safety_spaces.behaviour.positions import Tokens, position_name
 from safety_spaces.behaviour.states import write_states
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.activation_spaces import answer_tokens
+from safety_spaces.experiments.activation_spaces import ANSWERS, answer_tokens
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.device import ready_device
 from safety_spaces.experiments.models import live_model, role_tokenizer
@@ -25,9 +25,6 @@ from safety_spaces.geometry.overlap import mso_curve
 from safety_spaces.progress import progress
 from safety_spaces.store import Cells
 from safety_spaces.study import Position, TokenWindow
-
-ANSWERS = "answers"
-"""File of the generated tokens beside the states: the hours of a study, and other positions need them again."""
 
 
 def collect_states(
