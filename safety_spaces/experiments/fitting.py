@@ -71,7 +71,7 @@ def check_memory(command: Command) -> None:
         fits = partial(_training_fits, command, method, training, weights, available)
         if not fits({}):
             needed = training_arithmetic(command, method, training, weights)
-            advice = _advice("training", training.model_dump(), TRAINING_CHOICES, fits)
+            advice = _advice("training", TRAINING_CHOICES, fits)
             # So that a step stays as large as it is.
             step = f"batch_size to 1 and training.accumulation to {training.batch_size * training.accumulation}"
             advice = advice.replace("batch_size to 1", step)
@@ -80,7 +80,7 @@ def check_memory(command: Command) -> None:
         study = command.study
         halves = [study.evaluation.batch_size >> power for power in range(1, study.evaluation.batch_size.bit_length())]
         choices: dict[str, Sequence[Any]] = {"evaluation.batch_size": halves, "projection.weights_dtype": ["bfloat16"]}
-        advice = _advice("", {}, choices, partial(_live_fits, command, available))
+        advice = _advice("", choices, partial(_live_fits, command, available))
         raise UserError(f"projection: expected a live model that {expected}, got {live_arithmetic(command)}; {advice}")
 
 
@@ -134,16 +134,14 @@ def live_arithmetic(command: Command) -> str:
 
 def _advice(
     section: str,
-    settings: Mapping[str, Any],
     choices: Mapping[str, Sequence[Any]],
     fits: Callable[[dict[str, Any]], bool],
 ) -> str:
     """Return the fewest changes that make it fit: any value of the first of them, the largest of numbers."""
-    others = {key: [value for value in values if value != settings.get(key)] for key, values in choices.items()}
-    open_choices = {key: values for key, values in others.items() if values}
-    for number in range(1, len(open_choices) + 1):
-        for keys in itertools.combinations(open_choices, number):
-            changes = itertools.product(*(open_choices[key] for key in keys))
+    # The fewest hold no value that is there already: without it they would be fewer.
+    for number in range(1, len(choices) + 1):
+        for keys in itertools.combinations(choices, number):
+            changes = itertools.product(*(choices[key] for key in keys))
             fitting = [values for values in changes if fits(dict(zip(keys, values, strict=True)))]
             if fitting:
                 return f"set {_wording(section, keys, fitting)}, or gpu to the card that there is"

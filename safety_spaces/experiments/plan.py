@@ -173,11 +173,12 @@ def _judge(command: Command, who: str, judge: Judge, calls: int, left: int, resp
     if not isinstance(judge, ServiceJudge):
         return line
     dollars = judge_dollars(judge, left, response_tokens=response_tokens)
+    short = ", which does not suffice" if dollars > judge.budget else ""
     key = "is set" if os.environ.get(KEY_VARIABLE) else "is not set"
     need = "export it before judging" if judge.base_url is None else f"{judge.base_url} may need none"
     return (
         f"{line}, about {dollars:.2f} US dollars if each is read at once, {judge.attempts * dollars:.2f} if none is "
-        f"(estimated), stopped before {judge.budget:.2f} ({spent(command, [judge])}); "
+        f"(estimated), stopped before {judge.budget:.2f}{short} ({spent(command, [judge])}); "
         f"{KEY_VARIABLE} {key}{'' if key == 'is set' else f': {need}'}"
     )
 

@@ -135,7 +135,8 @@ def test_every_judge_that_is_paid_is_planned(tmp_path):
     command = of_model("llama-3.2-1b", tmp_path, evaluation={"harmfulness": {"compared_judges": [judge]}})
     assert "judge_agreement: 26,000 calls of other, about" in plan(command)
     dollars = judge_dollars(command.study.evaluation.harmfulness.compared_judges[0], 26_000, response_tokens=512)
-    assert f"{3 * dollars:.2f} if none is (estimated), stopped before 5.00" in plan(command)
+    assert f"{3 * dollars:.2f} if none is (estimated), stopped before 5.00, which does not suffice" in plan(command)
+    assert "stopped before 30.00 (0.00 US dollars so far)" in plan(command)
 
 
 def lines_of(text: str) -> dict[str, str]:
