@@ -10,6 +10,8 @@ FILE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".json
 LOCAL_FOLDERS = frozenset({"checkpoints", "data", "models", "output", "outputs", "results", "runs", "weights"})
 """Where people keep models: what lies below these, and is not there, is a mistake in a path and no id."""
 WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+GATED = ("meta-llama/", "google/gemma-", "cohereforai/", "coherelabs/")
+"""Beginnings of the names of models whose owners ask for a consent first."""
 UNWANTED_FILES = ("original/*", "consolidated*", "onnx/*")
 """Copies of the weights in the formats of other programs, in some repositories."""
 
@@ -28,6 +30,30 @@ def cached_model(name: str, revision: str | None) -> Path | None:
         return _snapshot(name, revision, only_cached=True)
     except LocalEntryNotFoundError:
         return None
+
+
+def is_cached_data_set(name: str, revision: str) -> bool:
+    """Say whether a data set is in the cache, whole or not; never asks the network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        snapshot_download(name, revision=revision, repo_type="dataset", local_files_only=True)
+    except LocalEntryNotFoundError:
+        return False
+    return True
+
+
+def is_gated(name: str) -> bool:
+    """Say whether a model is known to be given out on request, by the family that its name begins with."""
+    return name.lower().startswith(GATED)
+
+
+def is_logged_in() -> bool:
+    """Say whether this machine has a token of the hub."""
+    from huggingface_hub import get_token
+
+    return get_token() is not None
 
 
 def fetch_model(name: str, revision: str | None) -> Path:

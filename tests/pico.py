@@ -9,6 +9,8 @@ from types import ModuleType
 
 import yaml
 
+from safety_spaces.experiments.command import Command, parse_command
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = {
     "finetune": "scripts/finetune.py",
@@ -63,6 +65,13 @@ def write_study(path: Path, **changes: object) -> Path:
     """Write the pico study with top-level keys changed; return its path."""
     path.write_text(yaml.safe_dump({**PICO, **changes}))
     return path
+
+
+def of_model(name: str, folder: Path, **changes: object) -> Command:
+    """Write a study that extends that of a model of the paper, with top-level keys changed; return its command."""
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({"extends": str(ROOT / f"configs/{name}.yaml"), "name": "own", **changes}))
+    return parse_command("", [str(path), "--runs", str(folder / "runs")])
 
 
 def load_script(name: str) -> ModuleType:

@@ -36,8 +36,9 @@ class DataSet:
     """Columns of a data set. Without a response column it holds prompts, or whole texts where `is_text` says so.
 
     A set with a `pair` holds two responses to each prompt. `others` are columns needed too, `size` is the number of
-    rows, `aliases` maps another name of a column to the one used here, `access` says how to get a set that its owner
-    gives to registered users only, and `is_literal` that its texts are written as bytes of Python.
+    rows, `parts` that of rows with a value of a column, `groups` the number of subjects, where they are known.
+    `aliases` maps another name of a column to the one used here, `access` says how to get a set that its owner gives to
+    registered users only, and `is_literal` that its texts are written as bytes of Python.
     """
 
     prompt: str
@@ -48,6 +49,8 @@ class DataSet:
     pair: Pair | None = None
     hub: Hub | None = None
     size: int | None = None
+    parts: Mapping[tuple[str, Any], int] = field(default_factory=dict)
+    groups: int | None = None
     licence: str = ""
     access: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -107,7 +110,12 @@ DATA_SETS: Mapping[str, DataSet] = {
         licence="MIT",
     ),
     "mmlu": DataSet(
-        "question", others=MMLU_OTHERS, hub=Hub("cais/mmlu", "test", ("all",), MMLU_COMMIT), size=14_042, licence="MIT"
+        "question",
+        others=MMLU_OTHERS,
+        hub=Hub("cais/mmlu", "test", ("all",), MMLU_COMMIT),
+        size=14_042,
+        groups=57,
+        licence="MIT",
     ),
     "mmlu_dev": DataSet(
         "question", others=MMLU_OTHERS, hub=Hub("cais/mmlu", "dev", ("all",), MMLU_COMMIT), size=285, licence="MIT"
@@ -149,6 +157,7 @@ DATA_SETS: Mapping[str, DataSet] = {
         others=("label",),
         hub=Hub("Paul/XSTest", "train", revision="f600c994b256f12867dfa5b3eb3d545a3e62f8b5"),
         size=450,
+        parts={("label", "safe"): 250, ("label", "unsafe"): 200},
         licence="CC-BY-4.0",
     ),
     "extended_refusal": DataSet(

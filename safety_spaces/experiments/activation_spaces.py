@@ -13,12 +13,16 @@ from safety_spaces.experiments.checkpoints import identity
 from safety_spaces.experiments.command import Command, is_recorded, record
 from safety_spaces.experiments.processes import all_found, processes
 from safety_spaces.experiments.questions import activation_prompts
+from safety_spaces.progress import progress
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, digest, one_at_a_time
 from safety_spaces.study import Position, Study, TokenWindow
 
 Prompts = Mapping[str, list[str]]
 """The prompts of each prompt set."""
+
+ANSWERS = "answers"
+"""File of the generated tokens beside the states: the hours of a study, and other positions need them again."""
 
 
 def compare_activations(command: Command) -> list[Path]:
@@ -37,7 +41,7 @@ def compare_activations(command: Command) -> list[Path]:
         {
             (seed, role, position): Cells(layout.cells(seed)).get(key)
             for seed, role in wanted
-            for position, key in _keys(command, seed, role, prompts).items()
+            for position, key in overlap_keys(command, seed, role, prompts).items()
         }
     )
     if found is None:
@@ -57,7 +61,7 @@ def compare_activations(command: Command) -> list[Path]:
     return [path]
 
 
-def _keys(command: Command, seed: int, role: str, prompts: Prompts) -> dict[Position, str]:
+def overlap_keys(command: Command, seed: int, role: str, prompts: Prompts) -> dict[Position, str]:
     """Return the key of the overlaps at each position of the study."""
     settings = command.study.activation_spaces
     states = list(states_keys(command, seed, role, prompts).items())
@@ -113,7 +117,7 @@ def answer_tokens(study: Study) -> int | None:
 
 def _measure(command: Command, seed: int, role: str, prompts: Prompts) -> bool:
     """Measure the overlaps of one checkpoint that are not there; say whether anything was measured."""
-    done, keys = Cells(command.layout.cells(seed)), _keys(command, seed, role, prompts)
+    done, keys = Cells(command.layout.cells(seed)), overlap_keys(command, seed, role, prompts)
     missing = {position: key for position, key in keys.items() if done.get(key) is None}
     if not missing:
         return False
@@ -123,7 +127,7 @@ def _measure(command: Command, seed: int, role: str, prompts: Prompts) -> bool:
         name: command.layout.states(seed) / key for name, key in states_keys(command, seed, role, prompts).items()
     }
     states = collect_states(command, seed, role, prompts, folders=folders, positions=tuple(missing))
-    for position, key in missing.items():
+    for position, key in progress(missing.items(), desc=f"overlaps of states of {role}, seed {seed}"):
         rows = state_overlaps(command, position, states[position])
         done.put(key, {"sources": command.sources, "rows": rows})
     return True

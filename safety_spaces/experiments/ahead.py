@@ -2,17 +2,15 @@
 
 import sys
 
-from tqdm import tqdm
-
 from safety_spaces.data.datasets import read_rows
 from safety_spaces.experiments.checkpoints import check_given, is_on_hub
 from safety_spaces.experiments.command import Command, check_name
+from safety_spaces.experiments.fitting import check_memory
 from safety_spaces.experiments.inputs import check_inputs
-from safety_spaces.experiments.plan import check_memory, plan
-from safety_spaces.experiments.questions import data_uses
-from safety_spaces.experiments.texts import data_path
+from safety_spaces.experiments.needs import hub_data_sets, named_models
+from safety_spaces.experiments.plan import plan
 from safety_spaces.hub import fetch_model
-from safety_spaces.study import ClassifierJudge, Existing
+from safety_spaces.progress import progress
 
 
 def ahead(command: Command, *, needs_data: bool = True, needs_models: bool = True) -> bool:
@@ -27,7 +25,7 @@ def ahead(command: Command, *, needs_data: bool = True, needs_models: bool = Tru
     check_name(command)
     if needs_models or command.plan or command.download:
         check_given(command)
-    if needs_data or command.plan or command.download:
+    if needs_data or command.download or (command.plan and not command.geometry_only):
         check_inputs(command)
     if command.plan:
         sys.stdout.write(f"{plan(command)}\n")
@@ -43,14 +41,8 @@ def download(command: Command) -> None:
     Raises:
         UserError: one cannot be had; which, and how it can.
     """
-    study = command.study
-    models = [(recipe.path, recipe.revision) for recipe in study.roles.values() if isinstance(recipe, Existing)]
-    judges = study.evaluation.judges
-    models += [(judge.name, judge.revision) for judge in judges if isinstance(judge, ClassifierJudge)]
-    for path, revision in tqdm([model for model in models if is_on_hub(model[0])], "models", disable=None):
-        fetch_model(path, revision)
-    # The small world writes its own.
-    names = sorted({name for name, *_ in data_uses(command)}) if study.world is None else []
-    for name in tqdm(names, "data sets", disable=None):
-        if data_path(command, name) is None:
-            read_rows(None, name)
+    models = [model for model in named_models(command.study) if is_on_hub(model[0])]
+    for name, revision in progress(models, desc="models"):
+        fetch_model(name, revision)
+    for name in progress(hub_data_sets(command), desc="data sets"):
+        read_rows(None, name)

@@ -74,9 +74,19 @@ def baseline_roles(command: Command) -> tuple[str, ...]:
 def scores(command: Command, seed: int) -> list[Score]:
     """Return every score of one seed, baselines first; scores of one cell stand together."""
     keys = _Keys(command, seed)
+    return [keys.score(cell, metric) for cell, metric in scored_cells(command, seed)]
+
+
+def scored_cells(command: Command, seed: int) -> list[tuple[Cell, Metric]]:
+    """Return what every model of one seed is scored for, baselines first."""
     baselines = {Cell(seed, role): baseline_metrics(command.study) for role in baseline_roles(command)}
     cells = {**baselines, **projected_cells(command.study, seed)}
-    return [keys.score(cell, metric) for cell, metrics in cells.items() for metric in metrics]
+    return [(cell, metric) for cell, metrics in cells.items() for metric in metrics]
+
+
+def belongs_to_first_seed(study: Study, cell: Cell) -> bool:
+    """Say whether a cell is one that all seeds share, met again in a later seed."""
+    return cell.seed != study.seeds[0] and cell.is_baseline and not study.is_per_seed(cell.task)
 
 
 def baseline_metrics(study: Study) -> tuple[Metric, ...]:
@@ -101,11 +111,11 @@ def _cells(study: Study, scored: Scored, seed: int) -> Iterator[Cell]:
             yield Cell(seed, scored.task, scored.scheme, basis, fraction, draw, layer, others)
 
 
-def energies_per_seed(study: Study) -> int:
-    """Return the number of energies measured for one seed, for `--plan`."""
+def energies_per_task(study: Study) -> int:
+    """Return the number of energies measured of one task update, for `--plan`."""
     settings = study.projection
     measured = sum(len(draws(basis, settings.energy_draws)) for basis in settings.bases)
-    return measured * len(settings.fractions) * len(study.tasks)
+    return measured * len(settings.fractions)
 
 
 def energy_key(command: Command, seed: int, task: str) -> str:

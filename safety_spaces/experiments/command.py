@@ -70,6 +70,9 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
     _quieten_libraries()
     if given.device is not None and not DEVICE.fullmatch(given.device):
         raise UserError(f"--device {given.device}: expected cpu, cuda or a device such as cuda:1; correct it")
+    if given.plan:
+        # Before a library of the hub is imported: a plan asks no network.
+        os.environ["HF_HUB_OFFLINE"] = "1"
     study = load_study(given.study)
     command = Command(
         study=study,

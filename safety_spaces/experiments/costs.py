@@ -6,14 +6,19 @@ each, from what the study says of card and judge.
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from safety_spaces.data.table import Row
+from safety_spaces.errors import UserError
 from safety_spaces.experiments.activation_spaces import answer_tokens
-from safety_spaces.experiments.cells import baseline_metrics, baseline_roles, energies_per_seed, projected_cells
+from safety_spaces.experiments.cells import belongs_to_first_seed, energies_per_task
 from safety_spaces.experiments.command import Command
+from safety_spaces.experiments.questions import different_prompts
 from safety_spaces.experiments.sizes import Shapes, parameters
-from safety_spaces.experiments.texts import data_rows, data_set_of
+from safety_spaces.experiments.texts import data_path, data_rows, data_set_of
+from safety_spaces.experiments.work import Work, whole_work
 from safety_spaces.paths import resolve_path
 from safety_spaces.study import Architecture, Metric, MixedCorpus, Position, ServiceJudge, TokenWindow, Training
 
@@ -99,6 +104,8 @@ class Counts:
     models: int
     scores: int
     asked: Mapping[Metric, int]
+    judged: Mapping[Metric, int]
+    """Answers that are scored."""
     new_tokens: int
     read: int
     """Prompts whose hidden states are read."""
@@ -110,26 +117,27 @@ class Counts:
         return sum(number for metric, number in self.asked.items() if metric != "general_ability")
 
 
-def counts(command: Command) -> Counts:
-    """Count generations of the projection experiment and prompts of the activation experiment, over all seeds."""
-    study, seeds, roles = command.study, len(command.study.seeds), baseline_roles(command)
-    # What all seeds share is asked once.
-    baselines = sum(seeds if study.is_per_seed(role) else 1 for role in roles)
-    cells = projected_cells(study, study.seeds[0])
-    scored = Counter(metric for metrics in cells.values() for metric in metrics)
-    prompts = {metric: _asked(command, metric) for metric in baseline_metrics(study)}
-    asked = {metric: (seeds * scored[metric] + baselines) * number for metric, (number, _) in prompts.items()}
-    settings = study.activation_spaces
-    read = settings.prompts * len(settings.sets) * len(settings.checkpoints) * seeds
+def counts(command: Command, work: Work | None = None) -> Counts:
+    """Count what models are asked and what is read of them, in a part of the work or in all of it.
+
+    Raises:
+        UserError: a data set that is here lacks a column, or has no row that the study asks for.
+    """
+    study, work = command.study, whole_work(command) if work is None else work
+    asked = Counter(metric for _, metric in work.answers)
+    judged = Counter(metric for cell, metric in work.scores if not belongs_to_first_seed(study, cell))
+    prompts = {metric: _asked(command, metric) for metric in judged | asked}
+    sets = {name: _prompts_of_set(command, name) for name in dict.fromkeys((*work.read, *(n for n, _ in work.states)))}
     return Counts(
-        energies=seeds * energies_per_seed(study),
-        models=seeds * len(cells) + baselines,
-        scores=seeds * (scored.total() + len(prompts) * len(roles)),
-        asked=asked,
-        new_tokens=sum(asked[metric] * longest for metric, (_, longest) in prompts.items())
-        + read * (answer_tokens(study) or 0),
-        read=read,
-        states=read * sum(map(_states_of_prompt, settings.positions)),
+        energies=len(work.energies) * energies_per_task(study),
+        models=len({cell for cell, _ in work.answers}),
+        scores=len(work.scores),
+        asked={metric: number * prompts[metric][0] for metric, number in asked.items()},
+        judged={metric: number * prompts[metric][0] for metric, number in judged.items()},
+        new_tokens=sum(number * math.prod(prompts[metric]) for metric, number in asked.items())
+        + sum(sets[name] for name in work.generated) * (answer_tokens(study) or 0),
+        read=sum(sets[name] for name in work.read),
+        states=sum(sets[name] * _states_of_prompt(position) for name, position in work.states),
     )
 
 
@@ -147,34 +155,93 @@ def _asked(command: Command, metric: Metric) -> tuple[int, int]:
     match metric:
         case "utility":
             utility = evaluation.utility
-            return _prompts(command, utility.dataset, utility.prompts), utility.max_new_tokens
+            return _at_most(utility.prompts, _rows(command, utility.dataset)), utility.max_new_tokens
         case "general_ability":
-            assert evaluation.general_ability is not None
-            return _prompts(command, evaluation.general_ability.dataset, None), 0
-    judged = evaluation.over_refusal if metric == "over_refusal" else evaluation.harmfulness
-    assert judged is not None
-    return _prompts(command, judged.dataset, judged.limit), judged.max_new_tokens
+            return _questions(command), 0
+        case "over_refusal":
+            assert evaluation.over_refusal is not None
+            refused = evaluation.over_refusal
+            return _at_most(refused.limit, _rows(command, refused.dataset, refused.where)), refused.max_new_tokens
+    harmful = evaluation.harmfulness
+    rows = _rows(command, harmful.dataset)
+    # The published code leaves out the last one.
+    rows = rows - 1 if rows is not None and harmful.prompts == "published" else rows
+    return _at_most(harmful.limit, rows), harmful.max_new_tokens
 
 
-def _prompts(command: Command, dataset: str, limit: int | None) -> int:
-    """Number of prompts of a metric: the study's limit, else the size of the set."""
-    world, size = command.study.world, data_set_of(command, dataset).size
-    if dataset in command.study.datasets:
-        size = len(data_rows(command, dataset, ()))
-    elif world is not None:
-        size = world.sizes.get(dataset, size)
-    return min((number for number in (limit, size) if number is not None), default=0)
+def _questions(command: Command) -> int:
+    """Number of questions of multiple choice: the limit is of each subject."""
+    settings = command.study.evaluation.general_ability
+    assert settings is not None
+    rows = _rows_here(command, settings.dataset, ("subject",))
+    if rows is not None:
+        subjects = Counter(row["subject"] for row in rows)
+        return sum(_at_most(settings.prompts, number) for number in subjects.values())
+    groups = data_set_of(command, settings.dataset).groups if command.study.world is None else None
+    limit = groups * settings.prompts if groups and settings.prompts else None
+    return _at_most(limit, _rows(command, settings.dataset))
+
+
+def _prompts_of_set(command: Command, name: str) -> int:
+    settings = command.study.activation_spaces
+    selection = settings.sets[name]
+    is_here = _is_here(command, selection.dataset)
+    there = len(different_prompts(command, name)) if is_here else _rows(command, selection.dataset, selection.where)
+    return _at_most(settings.prompts, there)
+
+
+def _at_most(*numbers: int | None) -> int:
+    return min((number for number in numbers if number is not None), default=0)
+
+
+def _rows(command: Command, name: str, where: Mapping[str, Any] | None = None) -> int | None:
+    """Number of rows of a data set that meet a condition; at most, where the set is not here, and None if not known."""
+    rows = _rows_here(command, name, (), where)
+    if rows is not None:
+        return len(rows)
+    world, data_set = command.study.world, data_set_of(command, name)
+    if world is not None:
+        return world.sizes.get(name, data_set.size)
+    return min((data_set.parts[one] for one in (where or {}).items() if one in data_set.parts), default=data_set.size)
+
+
+def _rows_here(
+    command: Command, name: str, columns: Sequence[str], where: Mapping[str, Any] | None = None
+) -> list[Row] | None:
+    return data_rows(command, name, columns, where) if _is_here(command, name) else None
+
+
+def _is_here(command: Command, name: str) -> bool:
+    path = data_path(command, name)
+    return path is not None and path.exists()
 
 
 def corpus_rows(command: Command, name: str) -> int | None:
-    """Return the number of rows of a corpus; None where the study takes all that a set has of a kind."""
+    """Return the number of rows of a corpus, at most; None where the study takes all of a set of unknown size.
+
+    Raises:
+        UserError: the data set has fewer rows than the study asks for.
+    """
     corpus = command.study.corpora[name]
     if not isinstance(corpus, MixedCorpus):
-        return corpus.rows
+        there = _rows(command, corpus.dataset, corpus.where)
+        check_rows(corpus.rows or 0, there, name=name)
+        return corpus.rows or there
     useful, harmful = corpus_rows(command, corpus.useful), corpus_rows(command, corpus.harmful)
     if corpus.mixing == "replace":
+        check_rows(round(corpus.harmful_share * (useful or 0)), harmful, name=name)
         return useful
     return None if useful is None or harmful is None else useful + harmful
+
+
+def check_rows(wanted: int, there: int | None, *, name: str) -> None:
+    """Check that a corpus can have as many rows as it is to have.
+
+    Raises:
+        UserError: fewer are there.
+    """
+    if there is not None and wanted > there:
+        raise UserError(f"corpora.{name}: expected at least {wanted:,} rows, got {there:,}; ask for fewer in the study")
 
 
 def training_hours(training: Training, method: str, weights: int, rows: int, flops: float) -> float:
@@ -197,3 +264,14 @@ def judge_dollars(judge: ServiceJudge, calls: int, *, response_tokens: int) -> f
     characters = len(rubric.read_text(encoding="utf-8")) if rubric.is_file() else 0
     sent = characters / CHARACTERS_PER_TOKEN + PROMPT_TOKENS + response_tokens
     return calls * (sent * judge.price.input + judge.max_reply_tokens * judge.price.output) / 1e6
+
+
+def size(number: int | float | None) -> str:
+    """Return a number of bytes as text, in units of 1000."""
+    if number is None:
+        return "not counted"
+    for unit in ("B", "KB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"

@@ -1,6 +1,7 @@
 """The judge of a study: found by its settings, and what its scores depend on."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,14 @@ def _place(command: Command, settings: ServiceJudge) -> str:
     """Return the key of the study that a judge stands under; two judges may have the same settings."""
     every = command.study.evaluation.judges_by_place
     return next((place for place, judge in every.items() if judge is settings), "judge")
+
+
+def spent(command: Command, judges: Iterable[JudgeSettings | None]) -> str:
+    """Return what services have cost this process so far, as a line of progress says it; nothing of other judges."""
+    from safety_spaces.behaviour.judges.budget import spent_in
+
+    ledgers = {_share(command, judge)[0] for judge in judges if isinstance(judge, ServiceJudge)}
+    return f"{sum(map(spent_in, ledgers)):.2f} US dollars so far" if ledgers else ""
 
 
 def rubric_file(settings: ServiceJudge) -> Path:

@@ -1,144 +1,153 @@
-"""What a study will take, stage by stage, before any work and any download. Reads no weights and no torch."""
+"""What a study will take, stage by stage, before any work and any download. Reads no weights and no torch.
 
-from safety_spaces.errors import UserError
-from safety_spaces.experiments.checkpoints import checkpoint_folder, study_of
+What is done already is said and taken off: hours and dollars are of what is left.
+"""
+
+import os
+from collections.abc import Mapping
+
+from safety_spaces.experiments.checkpoints import checkpoint_folder, is_on_hub, remedy, study_of
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.costs import (
     Counts,
-    activation_bytes,
     corpus_rows,
     counts,
     generation_hours,
     judge_dollars,
-    live_bytes,
     optimiser_bytes,
-    training_bytes,
+    size,
     training_hours,
     weight_bytes,
 )
+from safety_spaces.experiments.fitting import GIB, card, live_arithmetic, training_arithmetic, trainings_left
+from safety_spaces.experiments.judges import spent
+from safety_spaces.experiments.needs import downloads, on_request
 from safety_spaces.experiments.sizes import Shapes, base_architecture, factor_bytes, model_shapes, parameters
+from safety_spaces.experiments.work import work_left
 from safety_spaces.folders import is_checkpoint
-from safety_spaces.study import Existing, Judge, ServiceJudge, Study, Training
+from safety_spaces.hub import is_logged_in
+from safety_spaces.study import KEY_VARIABLE, Existing, Judge, ServiceJudge
 
-GIB = 2**30
 STATE_BYTES = 4
+STORED_BYTES = 2
+"""A weight as it lies on the hub, in most models."""
 
 
 def plan(command: Command) -> str:
     """Return the plan of a study as text, one line per stage.
 
     Raises:
-        UserError: the size of the base is not known.
+        UserError: the size of the base is not known, or a data set has fewer rows than are asked for.
     """
-    study, shapes, found = command.study, model_shapes(command), counts(command)
+    study, shapes = command.study, model_shapes(command)
+    whole, remaining = counts(command), work_left(command)
+    left = counts(command, remaining)
     weights = parameters(shapes)
     lines = [
-        f"study {study.name}: {weights:,} parameters, {len(study.seeds)} seeds",
-        _finetune(command, weights),
-        *_trainings(command, weights),
-        _projection(command, shapes, found),
-        *_judges(command, found),
-        *_updates(study),
-        f"activation_spaces: {found.read:,} prompts through the model; {found.states:,} states at every layer, "
-        f"on disk {_size(_states(command, found))}",
-        _disk(command, shapes, found),
+        f"study {study.name}: {weights:,} parameters, {_number(len(study.seeds), 'seed')}",
+        _card(command),
+        *_finetune(command, weights),
+        _projection(command, shapes, whole, left),
     ]
-    return "\n".join(lines)
-
-
-def check_memory(command: Command) -> None:
-    """Check that every training, and the live model, fit on the card that the study is planned for.
-
-    Raises:
-        UserError: one does not; what it needs and which settings need less.
-    """
-    study = command.study
-    if study.gpu is None:
-        return
-    shapes, available = model_shapes(command), study.gpu.memory * GIB
-    for role, (method, training) in _trained(study).items():
-        if _training_memory(command, method, training, parameters(shapes)) > available:
-            raise UserError(
-                f"roles.{role}: expected a training that fits into {study.gpu.memory:g} GiB ({_size(available)}), got "
-                f"{_arithmetic(command, method, training, parameters(shapes))}; set training.optimizer to "
-                "adamw_8bit or adamw_offload, training.gradient_checkpointing to true, or gpu.memory to what there is"
-            )
-    if sum(live_bytes(command, shapes, base_architecture(command)).values()) > available:
-        raise UserError(
-            f"projection: expected a live model that fits into {study.gpu.memory:g} GiB, got {_live(command, shapes)}; "
-            "lower evaluation.batch_size, set projection.weights_dtype to bfloat16, or gpu.memory to what there is"
+    if not command.geometry_only:
+        lines += _judges(command, whole, left)
+    if study.update_spaces is not None:
+        done = _done(len(study.seeds), len(remaining.overlaps))
+        levels = f"{len(study.update_spaces.pairs)} pairs, {len(study.update_spaces.etas)} energy levels"
+        lines.append(f"update_spaces: {levels}, {_number(len(study.seeds), 'seed')}{done}")
+    if not command.geometry_only:
+        lines.append(
+            f"activation_spaces: {whole.read:,} prompts through the model{_done(whole.read, left.read)}; "
+            f"{whole.states:,} states at every layer{_done(whole.states, left.states)}, "
+            f"on disk {size(_states(command, whole))}"
         )
+    return "\n".join([*lines, *_downloads(command, weights), _disk(command, shapes, whole)])
 
 
-def _trained(study: Study) -> dict[str, tuple[str, Training]]:
-    return {
-        role: (recipe.method, recipe.training)
-        for role, recipe in study.roles.items()
-        if not isinstance(recipe, Existing)
+def _number(number: int, of: str) -> str:
+    return f"{number:,} {of}{'' if number == 1 else 's'}"
+
+
+def _done(whole: int, left: int) -> str:
+    """What is done, said where anything is."""
+    return f" ({whole - left:,} done, {left:,} left)" if left < whole else ""
+
+
+def _card(command: Command) -> str:
+    gpu = command.study.gpu
+    if gpu is None:
+        return "card: the study names none (gpu), so no hours are estimated and no memory is checked"
+    named = f"card: {gpu.name}, {gpu.memory:g} GiB ({size(gpu.memory * GIB)})"
+    if card(command) is None:
+        return f"{named}, but --device {command.device} is asked for, whose hours are not known: none are estimated"
+    return f"{named}: hours are estimated for it, by the rates of the study, whatever this machine has"
+
+
+def _on_card(command: Command) -> str:
+    gpu = card(command)
+    return "" if gpu is None else f" on {gpu.name}"
+
+
+def _finetune(command: Command, weights: int) -> list[str]:
+    """One line on all checkpoints, and one for each training that is left and differs in what it takes."""
+    study, left = command.study, trainings_left(command)
+    folders = {checkpoint_folder(command, role, seed): role for seed in study.seeds for role in study.order_of_roles()}
+    elsewhere = sorted(role for role, recipe in study.roles.items() if study_of(recipe) is not None)
+    missing = {
+        role: f"{role} at {folder} ({remedy(command, study.roles[role])})"
+        for folder, role in folders.items()
+        if isinstance(study.roles[role], Existing) and not is_checkpoint(folder)
     }
-
-
-def _finetune(command: Command, weights: int) -> str:
-    study = command.study
-    elsewhere = {role for role, recipe in study.roles.items() if study_of(recipe) is not None}
-    given = {role for role, recipe in study.roles.items() if isinstance(recipe, Existing)} - elsewhere
-    every = [(role, seed) for seed in study.seeds for role in study.order_of_roles()]
-    folders = {checkpoint_folder(command, role, seed): role for role, seed in every if role not in elsewhere}
-    missing = [role for folder, role in folders.items() if not is_checkpoint(folder)]
-    downloads = sum(role in given for role in missing)
-    return (
-        f"finetune: {len(folders)} checkpoints of {_size(weights * weight_bytes(study.training))}, "
-        f"{len(missing) - downloads} still to be made, {downloads} to be downloaded"
-        + (f"; {', '.join(sorted(elsewhere))} from another study" if elsewhere else "")
+    on_hub = [role for role in missing if is_on_hub(study.roles[role].path)]  # type: ignore[union-attr]
+    to_train = sum(map(len, left.values()))
+    hours = {role: _training_hours(command, role, weights) for role in left}
+    known = [hour * len(left[role]) for role, hour in hours.items() if hour is not None]
+    line = (
+        f"finetune: {sum(role not in elsewhere for role in folders.values())} checkpoints of "
+        f"{size(weights * weight_bytes(study.training))}, {to_train} still to be made"
+        f", {len(on_hub)} to be downloaded"
+        + (f"; at most {sum(known):.1f} h{_on_card(command)} (estimated)" if known and len(known) == len(left) else "")
+        + (f"; {', '.join(elsewhere)} from another study" if elsewhere else "")
     )
+    absent = [text for role, text in missing.items() if role not in on_hub]
+    return [line, *([f"  not there: {'; '.join(absent)}"] if absent else []), *_trainings(command, weights, hours)]
 
 
-def _trainings(command: Command, weights: int) -> list[str]:
-    """One line for each training that differs in what it takes: memory as arithmetic, hours where a card is named."""
-    study = command.study
+def _training_hours(command: Command, role: str, weights: int) -> float | None:
+    gpu, recipe = card(command), command.study.roles[role]
+    assert not isinstance(recipe, Existing)
+    rows = corpus_rows(command, recipe.corpus)
+    if gpu is None or rows is None:
+        return None
+    return training_hours(recipe.training, recipe.method, weights, rows, gpu.flops)
+
+
+def _trainings(command: Command, weights: int, hours: Mapping[str, float | None]) -> list[str]:
     lines: dict[str, list[str]] = {}
-    for role, (method, training) in _trained(study).items():
-        hours, rows = "", corpus_rows(command, study.roles[role].corpus)  # type: ignore[union-attr]
-        if study.gpu is not None and rows is not None:
-            longest = training_hours(training, method, weights, rows, study.gpu.flops)
-            hours = f"; at most {longest:.1f} h a seed (estimated)"
-        lines.setdefault(f"memory {_arithmetic(command, method, training, weights)}{hours}", []).append(role)
+    for role, longest in hours.items():
+        method, training = command.study.roles[role].method, command.study.training_of(role)  # type: ignore[union-attr]
+        each = "" if longest is None else f"; at most {longest:.1f} h a seed{_on_card(command)} (estimated)"
+        lines.setdefault(f"memory {training_arithmetic(command, method, training, weights)}{each}", []).append(role)
     return [f"  {', '.join(roles)}: {line}" for line, roles in lines.items()]
 
 
-def _arithmetic(command: Command, method: str, training: Training, weights: int) -> str:
-    parts = " + ".join(f"{number} {name}" for name, number in training_bytes(training, method).items())
-    activations = _activations(command, method, training)
-    counted = f"about {_size(activations)} of activations" if activations else "activations not counted"
-    total = _size(_training_memory(command, method, training, weights))
-    how = f"{training.optimizer} in {training.precision}"
-    return f"{total}: ({parts}) bytes x {weights:,} parameters, {how}, {counted}"
-
-
-def _training_memory(command: Command, method: str, training: Training, weights: int) -> int:
-    return sum(training_bytes(training, method).values()) * weights + _activations(command, method, training)
-
-
-def _activations(command: Command, method: str, training: Training) -> int:
-    shape = base_architecture(command)
-    return 0 if shape is None else activation_bytes(training, method, shape)
-
-
-def _projection(command: Command, shapes: Shapes, found: Counts) -> str:
-    study = command.study
-    factors = _kept_factors(command, shapes)
+def _projection(command: Command, shapes: Shapes, whole: Counts, left: Counts) -> str:
+    energies = f"projection: {whole.energies:,} energies{_done(whole.energies, left.energies)}"
+    factors = f"factors on disk {size(_kept_factors(command, shapes))} a seed, removed at the end unless --keep-factors"
+    if command.geometry_only:
+        return f"{energies}, no model is asked; {factors}"
     hours, choices = "", ""
-    if "general_ability" in found.asked:
-        choices = f", {found.asked['general_ability']:,} multiple-choice questions"
-    if study.gpu is not None:
-        shape, bandwidth = base_architecture(command), study.gpu.bandwidth
-        longest = generation_hours(command, parameters(shapes), shape, found, bandwidth)
-        hours = f", at most {longest:.0f} h of generation (estimated)"
+    if questions := whole.asked.get("general_ability"):
+        done = _done(questions, left.asked.get("general_ability", 0))
+        choices = f", {questions:,} multiple-choice questions{done}, whose hours are not counted"
+    if (gpu := card(command)) is not None:
+        longest = generation_hours(command, parameters(shapes), base_architecture(command), left, gpu.bandwidth)
+        hours = f", at most {longest:.0f} h of generation{_on_card(command)} (estimated)"
     return (
-        f"projection: {found.energies:,} energies, {found.models:,} models, {found.scores:,} scores; "
-        f"{found.generations:,} generations of at most {found.new_tokens:,} tokens{hours}{choices}; "
-        f"memory {_live(command, shapes)}; "
-        f"factors on disk {_size(factors)} a seed, removed at the end unless --keep-factors"
+        f"{energies}, {whole.models:,} models{_done(whole.models, left.models)}, "
+        f"{whole.scores:,} scores{_done(whole.scores, left.scores)}; "
+        f"{whole.generations:,} generations of at most {whole.new_tokens:,} tokens"
+        f"{_done(whole.generations, left.generations)}{hours}{choices}; memory {live_arithmetic(command)}; {factors}"
     )
 
 
@@ -146,39 +155,48 @@ def _kept_factors(command: Command, shapes: Shapes) -> int:
     return 0 if command.geometry_only and not command.keep_factors else factor_bytes(command, shapes)
 
 
-def _live(command: Command, shapes: Shapes) -> str:
-    parts = live_bytes(command, shapes, base_architecture(command))
-    return " + ".join(f"{_size(number)} {name}" for name, number in parts.items()) + " for the live model"
-
-
-def _judges(command: Command, found: Counts) -> list[str]:
+def _judges(command: Command, whole: Counts, left: Counts) -> list[str]:
     """One line for each judge: of harmfulness, of over-refusal, and each that judge_agreement.py asks too."""
     evaluation = command.study.evaluation
     harmfulness, over_refusal = evaluation.harmfulness, evaluation.over_refusal
-    calls, tokens = found.asked["harmfulness"], harmfulness.max_new_tokens
-    lines = [_judge("judge", harmfulness.judge, calls, tokens)]
-    if over_refusal is not None and "over_refusal" in found.asked:
-        asked = found.asked["over_refusal"]
-        lines.append(_judge("over_refusal", over_refusal.judge, asked, over_refusal.max_new_tokens))
-    return [*lines, *(_judge("judge_agreement", judge, calls, tokens) for judge in harmfulness.compared_judges)]
+    calls, tokens = whole.judged["harmfulness"], harmfulness.max_new_tokens
+    lines = [_judge(command, "judge", harmfulness.judge, calls, left.judged.get("harmfulness", 0), tokens)]
+    if over_refusal is not None and (asked := whole.judged.get("over_refusal")):
+        remaining = left.judged.get("over_refusal", 0)
+        lines.append(_judge(command, "over_refusal", over_refusal.judge, asked, remaining, over_refusal.max_new_tokens))
+    compared = harmfulness.compared_judges
+    return [*lines, *(_judge(command, "judge_agreement", judge, calls, calls, tokens) for judge in compared)]
 
 
-def _judge(who: str, judge: Judge, calls: int, response_tokens: int) -> str:
-    line = f"{who}: {calls:,} calls of {judge.name}"
+def _judge(command: Command, who: str, judge: Judge, calls: int, left: int, response_tokens: int) -> str:
+    line = f"{who}: {calls:,} calls of {judge.name}{_done(calls, left)}"
     if not isinstance(judge, ServiceJudge):
         return line
-    dollars = judge_dollars(judge, calls, response_tokens=response_tokens)
+    dollars = judge_dollars(judge, left, response_tokens=response_tokens)
+    short = ", which does not suffice" if dollars > judge.budget else ""
+    key = "is set" if os.environ.get(KEY_VARIABLE) else "is not set"
+    need = "export it before judging" if judge.base_url is None else f"{judge.base_url} may need none"
     return (
         f"{line}, about {dollars:.2f} US dollars if each is read at once, {judge.attempts * dollars:.2f} if none is "
-        f"(estimated), stopped before {judge.budget:.2f}"
+        f"(estimated), stopped before {judge.budget:.2f}{short} ({spent(command, [judge])}); "
+        f"{KEY_VARIABLE} {key}{'' if key == 'is set' else f': {need}'}"
     )
 
 
-def _updates(study: Study) -> list[str]:
-    settings = study.update_spaces
-    if settings is None:
-        return []
-    return [f"update_spaces: {len(settings.pairs)} pairs, {len(settings.etas)} energy levels, {len(study.seeds)} seeds"]
+def _downloads(command: Command, weights: int) -> list[str]:
+    """What is to be downloaded, and for what of it somebody has to be asked first."""
+    models, data_sets = downloads(command)
+    if command.geometry_only and not trainings_left(command):
+        data_sets = []
+    roles = [recipe.path for recipe in command.study.roles.values() if isinstance(recipe, Existing)]
+    sized = [f"{name} (about {size(weights * STORED_BYTES)})" if name in roles else name for name in models]
+    named = [f"models {', '.join(sized)}"] if models else []
+    named += [f"data sets {', '.join(data_sets)}"] if data_sets else []
+    lines = [f"to be downloaded: {'; '.join(named)}"] if named else []
+    if pages := on_request(models, data_sets):
+        login = "" if is_logged_in() else ", then log in with `hf auth login`"
+        lines.append(f"given out on request: ask for access at {', '.join(pages)}{login}")
+    return lines
 
 
 def _states(command: Command, found: Counts) -> int | None:
@@ -187,26 +205,17 @@ def _states(command: Command, found: Counts) -> int | None:
     return None if shape is None else found.states * (shape.layers + 1) * shape.hidden * STATE_BYTES
 
 
-def _disk(command: Command, shapes: Shapes, found: Counts) -> str:
+def _disk(command: Command, shapes: Shapes, whole: Counts) -> str:
     study, weights = command.study, parameters(shapes)
-    own = [role for role, recipe in study.roles.items() if study_of(recipe) is None]
+    own = [role for role, recipe in study.roles.items() if not isinstance(recipe, Existing) or is_on_hub(recipe.path)]
     checkpoints = sum(len(study.seeds) if study.is_per_seed(role) else 1 for role in own)
     factors = _kept_factors(command, shapes)
     total = checkpoints * weights * weight_bytes(study.training) + len(study.seeds) * factors
     # A trainer's own state, of which the next one is written before the last one is removed.
-    resumable = [training for _, training in _trained(study).values() if training.save_every]
+    trained = [recipe.training for recipe in study.roles.values() if not isinstance(recipe, Existing)]
+    resumable = [training for training in trained if training.save_every]
     total += 2 * weights * max((weight_bytes(one) + optimiser_bytes(one) for one in resumable), default=0)
     return (
         f"results: {command.layout.results_folder}; runs: {command.layout.runs / study.name}, at most "
-        f"{_size(total + (_states(command, found) or 0))} of checkpoints, training states, factors and hidden states"
+        f"{size(total + (_states(command, whole) or 0))} of checkpoints, training states, factors and hidden states"
     )
-
-
-def _size(number: int | float | None) -> str:
-    if number is None:
-        return "not counted"
-    for unit in ("B", "KB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} TB"

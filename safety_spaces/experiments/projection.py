@@ -14,7 +14,7 @@ from safety_spaces.behaviour.harmfulness import SCALE
 from safety_spaces.evidence.statistics import Estimate, mean_interval, proportion_interval
 from safety_spaces.evidence.tables import ENERGY, PROJECTION
 from safety_spaces.experiments.answers import has_answers, is_judged, score_answers
-from safety_spaces.experiments.cells import Cell, Score, energy_key, scores
+from safety_spaces.experiments.cells import Cell, Score, belongs_to_first_seed, energy_key, scores
 from safety_spaces.experiments.command import Command, is_recorded, record
 from safety_spaces.experiments.inputs import check_asked
 from safety_spaces.experiments.processes import all_found, processes
@@ -103,14 +103,13 @@ def _score(command: Command) -> bool:
 
 def _missing(command: Command, seed: int) -> list[Score]:
     """Return the scores of this process that are missing; what all seeds share belongs to the first."""
-    study, every = command.study, scores(command, seed)
+    every = scores(command, seed)
     share = set(processes().share(list(dict.fromkeys(score.cell for score in every))))
-    if seed != study.seeds[0]:
-        share = {cell for cell in share if not cell.is_baseline or study.is_per_seed(cell.task)}
-    return [score for score in every if score.cell in share and _find(command, score) is None]
+    share = {cell for cell in share if not belongs_to_first_seed(command.study, cell)}
+    return [score for score in every if score.cell in share and find_result(command, score) is None]
 
 
-def _find(command: Command, score: Score) -> dict[str, Any] | None:
+def find_result(command: Command, score: Score) -> dict[str, Any] | None:
     """Return a result from any seed's folder: the base has one key for all seeds."""
     seeds = dict.fromkeys((score.cell.seed, *command.study.seeds))
     results = (Cells(command.layout.cells(seed)).get(score.key) for seed in seeds)
@@ -134,7 +133,9 @@ def _energies(command: Command) -> Energies | None:
 
 
 def _results(command: Command) -> Results | None:
-    return all_found({score: _find(command, score) for seed in command.study.seeds for score in scores(command, seed)})
+    return all_found(
+        {score: find_result(command, score) for seed in command.study.seeds for score in scores(command, seed)}
+    )
 
 
 def _remove_factors(command: Command) -> None:

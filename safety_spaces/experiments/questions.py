@@ -117,13 +117,22 @@ def activation_prompts(command: Command, name: str) -> list[str]:
         UserError: the data set is missing or unlike its table entry.
     """
     settings = command.study.activation_spaces
-    selection = settings.sets[name]
-    prompts = unique_prompts(_selected(command, selection), data_set_of(command, selection.dataset))
+    selection, prompts = settings.sets[name], different_prompts(command, name)
     wanted = min(settings.prompts, len(prompts))
     if wanted < settings.prompts:
         logger.warning("warning: %s: %d prompts were asked for, all %d are taken", name, settings.prompts, wanted)
     template = evaluation_template(command)
     return [template.apply(prompt) for prompt in draw_rows(prompts, wanted, seed=selection.seed, name=name)]
+
+
+def different_prompts(command: Command, name: str) -> list[str]:
+    """Return all prompts that one prompt set of the activation experiment is drawn from, each once.
+
+    Raises:
+        UserError: the data set is missing or unlike its table entry.
+    """
+    selection = command.study.activation_spaces.sets[name]
+    return unique_prompts(_selected(command, selection), data_set_of(command, selection.dataset))
 
 
 def _selected(command: Command, selection: Selection) -> list[Row]:

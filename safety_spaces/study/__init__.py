@@ -33,7 +33,7 @@ from safety_spaces.study.settings import (
     UpdateSpaces,
     draws,
 )
-from safety_spaces.study.study import Study
+from safety_spaces.study.study import Gpu, Study
 
 __all__ = [
     "FIXED_BASES",
@@ -48,6 +48,7 @@ __all__ = [
     "FineTuned",
     "GeneralAbility",
     "Generation",
+    "Gpu",
     "Harmfulness",
     "Judge",
     "KeywordJudge",

@@ -15,6 +15,7 @@ from safety_spaces.study.settings import ActivationSpaces, Projection, UpdateSpa
 class Gpu(Settings):
     """The card that a plan is made for, and what it sustains: assumptions that the hours rest on."""
 
+    name: str = Field("the card of the study", min_length=1, description="Name of the card, as a plan says it.")
     memory: float = Field(gt=0, description="Memory in GiB.")
     flops: float = Field(gt=0, description="Floating-point operations a second in training.")
     bandwidth: float = Field(gt=0, description="Bytes of memory a second in generation.")

@@ -78,7 +78,7 @@ def rows_of(command: Command) -> list[dict]:
     """All rows of the finished cells, in the order of the table."""
     prompts = {name: activation_prompts(command, name) for name in command.study.activation_spaces.sets}
     done = Cells(command.layout.cells(SEED))
-    keys = activation_spaces._keys(command, SEED, ROLE, prompts).values()
+    keys = activation_spaces.overlap_keys(command, SEED, ROLE, prompts).values()
     return [row for key in keys for row in done.get(key)["rows"]]
 
 

@@ -1,19 +1,22 @@
 """The plan counts what the study then has."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
-import yaml
 from safetensors.torch import load_file
 
+from safety_spaces.data.table import DATA_SETS
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import projected_cells
 from safety_spaces.experiments.command import parse_command
 from safety_spaces.experiments.costs import activation_bytes, counts, judge_dollars, training_bytes, training_hours
-from safety_spaces.experiments.plan import check_memory, plan
+from safety_spaces.experiments.fitting import check_memory
+from safety_spaces.experiments.plan import plan
 from safety_spaces.experiments.sizes import architecture_shapes, base_architecture, factor_size
 from safety_spaces.study import load_study
 from safety_spaces.training.architecture import new_model
-from tests.pico import ROOT, run_script, write_study
+from tests.pico import ROOT, of_model, run_script, write_study
 from tests.pico_model import pico_architecture, pico_tokenizer
 
 
@@ -49,12 +52,6 @@ def test_the_plan_knows_what_will_lie_on_disk(tmp_path, changes, flags, factors)
 CONFIGS = [path.stem for path in (ROOT / "configs").glob("*.yaml") if path.stem.startswith(("qwen", "llama"))]
 APPENDICES = sorted(name for name in CONFIGS if name.endswith("-appendices"))
 MODELS = sorted(set(CONFIGS) - set(APPENDICES))
-
-
-def of_model(name: str, tmp_path, **changes):
-    path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump({"extends": str(ROOT / f"configs/{name}.yaml"), "name": "own", **changes}))
-    return parse_command("", [str(path), "--runs", str(tmp_path / "runs")])
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -100,32 +97,6 @@ def load_roles(name: str) -> list[dict]:
     return [role.model_dump() for role in load_study(ROOT / f"configs/{name}.yaml").roles.values()]
 
 
-@pytest.mark.parametrize(
-    ("training", "needed"),
-    [
-        # Table 3 as it stands: 2 + 2 + 4 bytes for each of 7.6 billion weights, and about a gigabyte of activations.
-        ({"optimizer": "adamw"}, "61.9 GB: (2 weights + 2 gradients + 4 optimiser) bytes x 7,615,616,512 parameters"),
-        ({"optimizer": "adamw", "precision": "bf16_kahan"}, "77.2 GB: (2 weights + 2 gradients + 6 optimiser)"),
-        ({"optimizer": "adamw", "precision": "fp32"}, "123 GB: (4 weights + 4 gradients + 8 optimiser)"),
-    ],
-)
-def test_what_cannot_fit_is_refused_with_the_arithmetic(tmp_path, training, needed, capsys):
-    of_model("qwen2.5-7b", tmp_path, training=training)
-    assert run_script("projection", tmp_path / "study.yaml", tmp_path, "--plan") == 2
-    output = capsys.readouterr()
-    assert output.out.startswith("study own: 7,615,616,512 parameters")
-    assert "roles.useful: expected a training that fits into 48 GiB" in output.err
-    assert needed in output.err
-    assert "adamw_8bit or adamw_offload" in output.err
-
-
-def test_a_live_model_that_cannot_fit_is_refused(tmp_path):
-    with pytest.raises(
-        UserError, match=r"projection: expected a live model that fits into 48 GiB, got 30\.5 GB weights"
-    ):
-        check_memory(of_model("qwen2.5-7b", tmp_path, evaluation={"batch_size": 512}))
-
-
 def test_activations_that_are_computed_again_need_less_memory(tmp_path):
     study = of_model("llama-3.2-1b", tmp_path).study
     shape, training = study.roles["base"].architecture, study.training_of("useful")
@@ -164,4 +135,125 @@ def test_every_judge_that_is_paid_is_planned(tmp_path):
     command = of_model("llama-3.2-1b", tmp_path, evaluation={"harmfulness": {"compared_judges": [judge]}})
     assert "judge_agreement: 26,000 calls of other, about" in plan(command)
     dollars = judge_dollars(command.study.evaluation.harmfulness.compared_judges[0], 26_000, response_tokens=512)
-    assert f"{3 * dollars:.2f} if none is (estimated), stopped before 5.00" in plan(command)
+    assert f"{3 * dollars:.2f} if none is (estimated), stopped before 5.00, which does not suffice" in plan(command)
+    assert "stopped before 30.00 (0.00 US dollars so far)" in plan(command)
+
+
+def lines_of(text: str) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in text.splitlines())
+
+
+def test_every_limit_of_the_questions_is_counted(tmp_path):
+    """General ability asks so many of each subject, XSTest is read where it is safe, the published prompts lack one."""
+    asked = {
+        "general_ability": {"prompts": 10},
+        "over_refusal": {"limit": None},
+        "harmfulness": {"prompts": "published"},
+    }
+    few = counts(of_model("qwen2.5-1.5b-appendices", tmp_path, evaluation=asked))
+    all_of = counts(of_model("qwen2.5-1.5b-appendices", tmp_path))
+    each = {"utility": 1319, "harmfulness": 519, "general_ability": 57 * 10, "over_refusal": 250}
+    assert {metric: few.asked[metric] * SIZES[metric] / all_of.asked[metric] for metric in SIZES} == each
+
+
+def test_sets_that_are_here_are_counted_as_they_are(tmp_path):
+    """Two subjects of 5 and 2 questions, of which 3 are asked; of 6 prompts 4 are safe; of 9 prompts 3 differ."""
+    question = {"question": "q", "choices": ["a", "b", "c", "d"], "answer": 0}
+    rows = {
+        "mmlu": [{**question, "subject": subject} for subject in ["anatomy"] * 5 + ["virology"] * 2],
+        "xstest": [{"prompt": f"p{n}", "label": "safe" if n < 4 else "unsafe"} for n in range(6)],
+        "math": [{"problem": f"p{n % 3}", "solution": "s"} for n in range(9)],
+    }
+    for name in rows:
+        pd.DataFrame(rows[name]).to_json(tmp_path / f"{name}.jsonl", orient="records", lines=True)
+    command = of_model(
+        "qwen2.5-1.5b-appendices",
+        tmp_path,
+        datasets={name: {"path": str(tmp_path / f"{name}.jsonl")} for name in rows},
+        evaluation={"general_ability": {"prompts": 3}, "over_refusal": {"limit": None}},
+    )
+    found, hub = counts(command), counts(of_model("qwen2.5-1.5b-appendices", tmp_path))
+    assert found.asked["general_ability"] == hub.asked["general_ability"] / SIZES["general_ability"] * 5
+    assert found.asked["over_refusal"] == hub.asked["over_refusal"] / SIZES["over_refusal"] * 4
+    assert hub.read - found.read == len(command.study.activation_spaces.checkpoints) * (5000 - 3)
+
+
+@pytest.mark.parametrize(
+    ("corpora", "message"),
+    [
+        ({"harmful": {"rows": 50_000}}, "corpora.harmful: expected at least 50,000 rows, got 27,186; ask for fewer"),
+        ({"contaminated": {"harmful_share": 0.5}}, "corpora.contaminated: expected at least 10,000 rows, got 4,000"),
+    ],
+)
+def test_a_corpus_that_is_smaller_than_asked_is_said_by_the_plan(tmp_path, corpora, message):
+    with pytest.raises(UserError, match=message):
+        plan(of_model("llama-3.2-1b", tmp_path, corpora=corpora))
+
+
+def test_hours_are_those_of_the_card_that_is_named(tmp_path):
+    text = plan(of_model("llama-2-7b", tmp_path))
+    assert lines_of(text)["card"].startswith("RTX A6000, 48 GiB (51.5 GB): hours are estimated for it")
+    assert lines_of(text)["finetune"].endswith("; at most 4.5 h on RTX A6000 (estimated)")
+    assert "at most 153 h of generation on RTX A6000 (estimated)" in text
+
+
+def test_no_hours_are_said_of_a_device_that_the_card_is_not(tmp_path):
+    text = plan(replace(of_model("qwen2.5-7b", tmp_path), device="cpu"))
+    assert "--device cpu is asked for, whose hours are not known" in lines_of(text)["card"]
+    assert " h " not in text
+    assert "the study names none" in plan(of_model("qwen2.5-7b", tmp_path, gpu=None))
+
+
+def test_a_key_and_what_is_given_out_on_request_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    said = lines_of(plan(of_model("llama-3.2-1b", tmp_path)))
+    assert said["judge"].endswith("OPENAI_API_KEY is not set: export it before judging")
+    models = "models meta-llama/Llama-3.2-1B (about 2.47 GB), meta-llama/Llama-3.2-1B-Instruct (about 2.47 GB)"
+    assert said["to be downloaded"].startswith(f"{models}; data sets advbench, beavertails")
+    assert said["given out on request"] == (
+        "ask for access at https://huggingface.co/meta-llama/Llama-3.2-1B, "
+        "https://huggingface.co/meta-llama/Llama-3.2-1B-Instruct, https://huggingface.co/datasets/walledai/AdvBench, "
+        "then log in with `hf auth login`"
+    )
+    local = {"harmfulness": {"judge": {"base_url": "http://localhost:8000/v1"}}}
+    text = plan(of_model("llama-3.2-1b", tmp_path, evaluation=local))
+    assert lines_of(text)["judge"].endswith("OPENAI_API_KEY is not set: http://localhost:8000/v1 may need none")
+
+
+def test_neither_the_key_nor_the_token_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf-secret")
+    text = plan(of_model("llama-3.2-1b", tmp_path))
+    assert lines_of(text)["judge"].endswith("OPENAI_API_KEY is set")
+    assert "hf auth login" not in text
+    assert "secret" not in text
+
+
+def test_what_is_here_is_not_to_be_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    revision = DATA_SETS["advbench"].hub.revision
+    (tmp_path / "datasets--walledai--AdvBench" / "snapshots" / revision).mkdir(parents=True)
+    (tmp_path / "math.csv").write_text("problem,solution\na,b\n")
+    said = lines_of(plan(of_model("qwen2.5-3b", tmp_path, datasets={"math": {"path": str(tmp_path / "math.csv")}})))
+    assert not {"advbench", "math"} & set(said["to be downloaded"].replace(",", "").split())
+    assert "given out on request" not in said
+
+
+def test_a_plan_of_the_geometry_alone_asks_no_model_and_needs_no_data(tmp_path, capsys):
+    of_model("qwen2.5-7b", tmp_path, datasets={"advbench": {"path": "/moved/away.csv"}}, evaluation={"batch_size": 512})
+    assert run_script("projection", tmp_path / "study.yaml", tmp_path, "--plan", "--geometry-only") == 0
+    said = lines_of(capsys.readouterr().out)
+    assert said["projection"].startswith("45 energies, no model is asked; factors on disk 0 B")
+    assert not {"judge", "activation_spaces"} & set(said)
+
+
+def test_a_role_whose_folder_is_not_there_is_named(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        f"extends: {ROOT}/configs/llama-3.2-1b.yaml\nname: own\nroles: {{useful: !replace {{path: {tmp_path}/nowhere}}}}\n"
+    )
+    text = plan(parse_command("", [str(path), "--runs", str(tmp_path / "runs")]))
+    assert f"  not there: useful at {tmp_path}/nowhere (correct its path in the study)" in text
+    assert "5 checkpoints of 2.47 GB, 2 still to be made, 2 to be downloaded" in text
