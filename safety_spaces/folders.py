@@ -3,6 +3,7 @@
 Ordinary Hugging Face folders, single or sharded, or LoRA folders of PEFT. No tensor is read.
 """
 
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ ADAPTER_KEYS_WITH_EFFECT = (
 """What adapter_config.json says of an adapter's weights; what was trained is in the file of its tensors."""
 KEYS_WITHOUT_EFFECT = frozenset({"_name_or_path", "name_or_path", "transformers_version", "backend", "is_local"})
 """What the JSON files of a folder say of their writer."""
-SETTINGS = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+GENERATION = "generation_config.json"
+SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+SETTINGS = (GENERATION, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 
 
@@ -50,6 +53,27 @@ def is_checkpoint(folder: Path) -> bool:
         return (folder / ADAPTER_WEIGHTS).is_file()
     files = weight_files(folder)
     return (folder / CONFIG).is_file() and bool(files) and all(path.is_file() for path in files)
+
+
+def special_tokens(folder: Path) -> dict[str, Any]:
+    """Return the ids of the tokens that begin, end and pad a text: of generation_config.json, else of config.json.
+
+    Raises:
+        UserError: generation_config.json cannot be read, or an id is no token's.
+    """
+    settings = read_json(folder / GENERATION)
+    if settings is None and (folder / GENERATION).exists():
+        raise UserError(f"{folder / GENERATION}: expected a JSON object, found none; mend or remove the file")
+    known = [*(read_json(folder / CONFIG) or {}).items(), *(settings or {}).items()]
+    # Files write -1 for a token that a model has not.
+    tokens = {key: value for key, value in known if key in SPECIAL_TOKENS and value not in (None, -1)}
+    for key, value in tokens.items():
+        if any(type(token) is not int for token in (value if isinstance(value, list) else [value])):
+            raise UserError(
+                f"{folder / GENERATION}: expected a number as {key}, or a list of them, got {reprlib.repr(value)}; "
+                "correct it there or in config.json"
+            )
+    return tokens
 
 
 def checkpoint_identity(folder: Path) -> str:

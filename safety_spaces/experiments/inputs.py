@@ -8,28 +8,34 @@ from safety_spaces.data.table import find_data_set
 from safety_spaces.data.templates import CHAT, find_template
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import asked, baseline_metrics
+from safety_spaces.experiments.checkpoints import checkpoint_folder
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import judge_key, rubric_file
 from safety_spaces.experiments.processes import processes
 from safety_spaces.experiments.sizes import base_architecture
 from safety_spaces.experiments.texts import data_rows
-from safety_spaces.study import KEY_VARIABLE, ServiceJudge, Study
+from safety_spaces.folders import special_tokens
+from safety_spaces.study import KEY_VARIABLE, Existing, ServiceJudge, Study
 
 logger = logging.getLogger(__name__)
 
 
 def check_inputs(command: Command) -> None:
-    """Check the layers, the template, the user's own data sets and what the judges need.
+    """Check the layers, the template, the user's own checkpoints and data sets, and what the judges need.
 
     Raises:
-        UserError: the model lacks a layer that is named, a data set is not in the table, cannot be read or lacks a
-            column, there is no such template or rubric, or a service's address is none.
+        UserError: the model lacks a layer that is named, a checkpoint's generation_config.json or a data set cannot be
+            read, a data set is not in the table or lacks a column, there is no such template or rubric, or a service's
+            address is none.
     """
     study, shape = command.study, base_architecture(command)
     if shape is not None:
         check_layers(study, range(shape.layers))
     if study.training.template != CHAT:
         find_template(study.training.template)
+    for role, recipe in study.roles.items():
+        if isinstance(recipe, Existing):
+            special_tokens(checkpoint_folder(command, role, study.seeds[0]))
     for name in study.datasets:
         find_data_set(name)
         data_rows(command, name)
