@@ -18,10 +18,10 @@ from safety_spaces.study import Study, load_study, study_files
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_STUDY = ROOT / "configs" / "miniature.yaml"
-EXIT_USER_ERROR = 2
+EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
 NOISY_LIBRARIES = ("torchao", "torch.utils._pytree", "huggingface_hub", "httpx2")
 """They say at every start what kernels they lack here, or of every try that no network was reached."""
-VERSIONS = ("torch", "transformers", "trl", "lm-eval", "datasets", "accelerate", "numpy", "safety-spaces")
+VERSIONS = ("torch", "transformers", "trl", "lm-eval", "datasets", "accelerate", "numpy")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
         UserError: the study is wrong.
     """
     given = _parser(description, projects=projects).parse_args(argv)
-    _quieten_libraries()
+    _prepare_libraries()
     study = load_study(given.study)
     return Command(
         study=study,
@@ -99,7 +99,12 @@ def _parser(description: str, *, projects: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def _quieten_libraries() -> None:
+def _prepare_libraries() -> None:
+    # Threads that wait for one another sleep: spinning beside another busy process they are 20 times slower. Read when
+    # torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Notebooks export a backend of their own, and matplotlib cannot be imported with one that is not installed here.
+    os.environ["MPLBACKEND"] = "agg"
     # No library tells anybody that a study is run.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Our own lines only: libraries report every step of every cell at the same level.
@@ -110,7 +115,7 @@ def _quieten_libraries() -> None:
 
 
 def report_errors(main: Callable[..., int]) -> Callable[..., int]:
-    """Turn a UserError into one line on stderr and exit code 2; anything else keeps its traceback."""
+    """Turn a UserError into one line on stderr and exit code 2, ctrl-C into 130; anything else keeps its traceback."""
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
@@ -119,6 +124,9 @@ def report_errors(main: Callable[..., int]) -> Callable[..., int]:
         except UserError as error:
             sys.stderr.write(f"error: {error}\n")
             return EXIT_USER_ERROR
+        except KeyboardInterrupt:
+            sys.stderr.write("\nstopped; the same command goes on where it was\n")
+            return EXIT_INTERRUPTED
 
     return wrapped
 
