@@ -19,7 +19,7 @@ from safety_spaces.study import Study, load_study, study_files
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_STUDY = ROOT / "configs" / "miniature.yaml"
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
-NOISY_LIBRARIES = ("torchao", "torch.utils._pytree", "huggingface_hub", "httpx2")
+NOISY_LIBRARIES = ("torchao", "torch.utils._pytree", "huggingface_hub", "httpx2", "matplotlib")
 """They say at every start what kernels they lack here, or of every try that no network was reached."""
 VERSIONS = ("torch", "transformers", "trl", "lm-eval", "datasets", "accelerate", "numpy")
 

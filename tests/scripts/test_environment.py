@@ -42,8 +42,8 @@ def run(clone, tmp_path):
         notes.write_text("")
         conda = {"CONDA_PREFIX": str(tmp_path / "conda"), "CONDA_DEFAULT_ENV": "base", "NOTES": str(notes)}
         done = subprocess.run(
-            ["bash", str(clone / script), *arguments],
-            env={"PATH": f"{base.parent}:/usr/bin:/bin", "CDPATH": "/usr", **conda, **environment},
+            ["bash", str((clone / script).relative_to(tmp_path)), *arguments],
+            env={"PATH": f"{base.parent}:/usr/bin:/bin", "CDPATH": str(tmp_path), **conda, **environment},
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         return done.returncode, done.stderr, notes.read_text().splitlines()
