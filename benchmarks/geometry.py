@@ -14,11 +14,17 @@ results/benchmarks/geometry.csv and one JSON line for each part; what the table 
 import argparse
 import csv
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+# The code of this clone, whichever one is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# As the commands: threads that wait sleep. Read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 from cases import PARTS, floor_flops, prompts_of

@@ -19,6 +19,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# The code of this clone, whichever one is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# As the commands: threads that wait sleep. Read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import torch
 from stamp import STAMP, environment_stamp
 

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 
+# The code of this clone, whichever one is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import numpy as np
 import torch
 from cases import BASES, ETAS, FRACTIONS, SEED, STATE_ETAS

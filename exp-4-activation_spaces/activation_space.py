@@ -9,6 +9,10 @@ in the reference, useful and contaminated checkpoints, layer by layer, centred a
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+# The code of this clone, whichever one is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from safety_spaces.experiments.activation_spaces import compare_activations
 from safety_spaces.experiments.ahead import ahead

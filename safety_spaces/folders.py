@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from safety_spaces.errors import UserError
+from safety_spaces.errors import UserError, quote
 from safety_spaces.paths import is_there
 from safety_spaces.store import digest, file_digest, read_json
 
@@ -28,7 +28,9 @@ ADAPTER_KEYS_WITH_EFFECT = (
 """What adapter_config.json says of an adapter's weights; what was trained is in the file of its tensors."""
 KEYS_WITHOUT_EFFECT = frozenset({"_name_or_path", "name_or_path", "transformers_version", "backend", "is_local"})
 """What the JSON files of a folder say of their writer."""
-SETTINGS = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+GENERATION = "generation_config.json"
+SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+SETTINGS = (GENERATION, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
@@ -137,6 +139,27 @@ def file_flaw(path: Path) -> str | None:
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
             whole = False
     return None if whole else f"found {path}: half-written or unreadable; copy or write it again"
+
+
+def special_tokens(folder: Path) -> dict[str, Any]:
+    """Return the ids of the tokens that begin, end and pad a text: of generation_config.json, else of config.json.
+
+    Raises:
+        UserError: generation_config.json cannot be read, or an id is no token's.
+    """
+    settings = read_json(folder / GENERATION)
+    if settings is None and (folder / GENERATION).exists():
+        raise UserError(f"{folder / GENERATION}: expected a JSON object, found none; mend or remove the file")
+    known = [*(read_json(folder / CONFIG) or {}).items(), *(settings or {}).items()]
+    # Files write -1 for a token that a model has not.
+    tokens = {key: value for key, value in known if key in SPECIAL_TOKENS and value not in (None, -1)}
+    for key, value in tokens.items():
+        if any(type(token) is not int for token in (value if isinstance(value, list) else [value])):
+            raise UserError(
+                f"{folder / GENERATION}: expected a number as {key}, or a list of them, got {quote(repr(value))}; "
+                "correct it there or in config.json"
+            )
+    return tokens
 
 
 def checkpoint_identity(folder: Path) -> str:

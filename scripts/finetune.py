@@ -9,6 +9,10 @@ ordinary Hugging Face folders. A finished checkpoint is not trained again.
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+# The code of this clone, whichever one is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from safety_spaces.experiments.ahead import ahead
 from safety_spaces.experiments.command import finish, parse_command, report_errors

@@ -11,6 +11,10 @@ any moment it goes on where it stopped.
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+# The code of this clone, whichever one is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from safety_spaces.experiments.ahead import ahead
 from safety_spaces.experiments.command import finish, parse_command, report_errors

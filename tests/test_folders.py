@@ -11,7 +11,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from safety_spaces.errors import UserError
-from safety_spaces.folders import checkpoint_identity, flaw, is_adapter, is_checkpoint, weight_files
+from safety_spaces.folders import (
+    checkpoint_identity,
+    flaw,
+    is_adapter,
+    is_checkpoint,
+    special_tokens,
+    weight_files,
+)
 
 
 def write_checkpoint(folder: Path, *, weight: float = 1.0, **config: object) -> Path:
@@ -227,3 +234,37 @@ def test_what_a_tokenizer_or_a_generation_does_differently_is_another_checkpoint
     if same is not None:
         (folder / name).write_text(same)
         assert checkpoint_identity(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("generation", "config", "expected"),
+    [
+        ({"eos_token_id": [7, 2], "top_p": 0.7}, {"eos_token_id": 2, "bos_token_id": 1}, {"eos": [7, 2], "bos": 1}),
+        ({"pad_token_id": -1, "bos_token_id": 0}, {"eos_token_id": 0}, {"eos": 0, "bos": 0}),
+        (None, {"eos_token_id": 2, "pad_token_id": None}, {"eos": 2}),
+        ({}, {}, {}),
+    ],
+)
+def test_special_tokens_are_those_of_the_generation_settings_else_of_the_configuration(
+    tmp_path: Path, generation: dict | None, config: dict, expected: dict
+) -> None:
+    folder = write_checkpoint(tmp_path / "a", **config)
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps(generation))
+    assert special_tokens(folder) == {f"{kind}_token_id": value for kind, value in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "expected a JSON object, found none; mend or remove the file"),
+        ('{"eos_token_id": 2', "expected a JSON object, found none; mend or remove the file"),
+        ('{"eos_token_id": "</s>"}', "expected a number as eos_token_id, or a list of them, got '</s>'; correct it"),
+        ('{"eos_token_id": [2, null]}', r"expected a number as eos_token_id, or a list of them, got \[2, None\]"),
+    ],
+)
+def test_generation_settings_that_name_no_tokens_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    folder = write_checkpoint(tmp_path / "a")
+    (folder / "generation_config.json").write_text(content)
+    with pytest.raises(UserError, match=rf"generation_config\.json: {message}"):
+        special_tokens(folder)

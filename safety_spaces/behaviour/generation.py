@@ -1,13 +1,11 @@
 """Greedy generation: the same model and prompts give the same texts.
 
-Both engines take the most probable token under the model's own distribution, whatever sampling or penalty of repeated
-words the checkpoint's generation_config.json recommends, and stop at its end-of-text tokens. static pads prompts of
-like length into batches that run to their longest answer; continuous puts a new prompt in the place of each answer
-that ends (transformers' paged attention) and is CUDA's.
+Both engines take the most probable token under the model's own distribution and stop at its end-of-text tokens. static
+pads prompts of like length into batches that run to their longest answer; continuous puts a new prompt in the place of
+each answer that ends (transformers' paged attention) and is CUDA's.
 """
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from functools import partial
 from itertools import takewhile
 from typing import Any, Literal, Protocol
@@ -130,21 +128,14 @@ def _cut(text: str, stop_strings: Sequence[str]) -> str:
 
 
 def _greedy(model: CausalModel, tokenizer: Any, max_new_tokens: int) -> Any:
-    """The checkpoint's generation settings with everything taken back that makes an answer other than greedy."""
-    settings = deepcopy(model.generation_config)
-    settings.update(
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
         do_sample=False,
-        num_beams=1,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=50,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        max_length=None,
         max_new_tokens=max_new_tokens,
+        eos_token_id=model.generation_config.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return settings
 
 
 def _static(

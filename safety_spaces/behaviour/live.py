@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safety_spaces.errors import UserError
+from safety_spaces.folders import special_tokens
 
 ROWS_AT_ONCE = 4096
 """Rows of a tensor that are in float64 at a time."""
@@ -82,7 +83,7 @@ def _found_device() -> tuple[torch.device, str]:
 
 
 def load_model(
-    folder: Path | str,
+    folder: Path,
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -93,15 +94,29 @@ def load_model(
     weights, those of an adapter's sum for example, are written over the folder's, one tensor at a time.
 
     Raises:
-        UserError: a tensor of weights has more rows than the model, as after new tokens.
+        UserError: a tensor of weights has more rows than the model, as after new tokens, or generation_config.json
+            cannot be read.
     """
-    from transformers import AutoModelForCausalLM
-
     # The map brings each tensor straight to its device, without a model on the CPU first.
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, device_map={"": device})
+    model = greedy_model(folder, dtype=dtype, device_map={"": device})
     if weights is not None:
         _write_over(model, weights, folder)
     return model.eval()
+
+
+def greedy_model(folder: Path, **settings: Any) -> CausalModel:
+    """Load a causal language model as transformers does, but for how it generates: greedily, to the end of the text.
+
+    Of generation_config.json the ids of special tokens alone are taken. `generate` lets every other field of the file
+    act where its caller leaves one out, lm-eval's call too, and a file may hold what the library refuses to save.
+
+    Raises:
+        UserError: generation_config.json cannot be read.
+    """
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    greedy = GenerationConfig(**special_tokens(folder))
+    return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, generation_config=greedy, **settings)
 
 
 def _write_over(model: CausalModel, weights: Iterable[tuple[str, Float[Tensor, "..."]]], folder: Path | str) -> None:

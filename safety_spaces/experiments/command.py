@@ -21,12 +21,12 @@ from safety_spaces.store import Layout, file_digest, one_at_a_time, source_diges
 from safety_spaces.study import Study, load_study, study_files
 
 DEFAULT_STUDY = ROOT / "configs" / "miniature.yaml"
-EXIT_USER_ERROR = 2
-NOISY_LIBRARIES = ("torchao", "torch.utils._pytree", "huggingface_hub", "httpx2")
+EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+NOISY_LIBRARIES = ("torchao", "torch.utils._pytree", "huggingface_hub", "httpx2", "matplotlib")
 """They say at every start what kernels they lack here, or of every try that no network was reached."""
 DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:(0|[1-9][0-9]*))?")
 """How a device is called: a command that uses none refuses a name that is none too, without torch."""
-VERSIONS = ("torch", "transformers", "trl", "lm-eval", "datasets", "accelerate", "numpy", "safety-spaces")
+VERSIONS = ("torch", "transformers", "trl", "lm-eval", "datasets", "accelerate", "numpy")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
         UserError: the study is wrong, there can be no such device, or files cannot lie where they are to lie.
     """
     given = _parser(description, projects=projects).parse_args(argv)
-    _quieten_libraries()
+    _prepare_libraries()
     if given.device is not None and not DEVICE.fullmatch(given.device):
         raise UserError(f"--device {given.device}: expected cpu, cuda or a device such as cuda:1; correct it")
     if given.plan:
@@ -146,7 +146,12 @@ def _parser(description: str, *, projects: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def _quieten_libraries() -> None:
+def _prepare_libraries() -> None:
+    # Threads that wait for one another sleep: spinning beside another busy process they are 20 times slower. Read when
+    # torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Notebooks export a backend of their own, and matplotlib cannot be imported with one that is not installed here.
+    os.environ["MPLBACKEND"] = "agg"
     # No library tells anybody that a study is run.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Our own lines only: libraries report every step of every cell at the same level.
@@ -157,7 +162,7 @@ def _quieten_libraries() -> None:
 
 
 def report_errors(main: Callable[..., int]) -> Callable[..., int]:
-    """Turn a UserError, and a file that the system refuses, into one line on stderr and exit code 2.
+    """Turn a UserError, and a file that the system refuses, into one line on stderr and exit code 2, ctrl-C into 130.
 
     Anything else keeps its traceback.
     """
@@ -172,6 +177,9 @@ def report_errors(main: Callable[..., int]) -> Callable[..., int]:
             if error.filename is None:
                 raise
             message = f"{error.filename}: cannot be read or written ({error.strerror}); allow it, or name another path"
+        except KeyboardInterrupt:
+            sys.stderr.write("\nstopped; the same command goes on where it was\n")
+            return EXIT_INTERRUPTED
         # A path or a server's answer may hold line breaks.
         sys.stderr.write(f"error: {' '.join(message.splitlines())}\n")
         return EXIT_USER_ERROR

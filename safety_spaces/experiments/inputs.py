@@ -11,30 +11,36 @@ from safety_spaces.data.table import DATA_SETS
 from safety_spaces.data.templates import CHAT, find_template
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import asked, baseline_metrics
+from safety_spaces.experiments.checkpoints import checkpoint_folder
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import judge_key, read_rubric
 from safety_spaces.experiments.processes import processes
 from safety_spaces.experiments.questions import data_uses
 from safety_spaces.experiments.sizes import base_architecture
 from safety_spaces.experiments.texts import data_rows, data_set_of
-from safety_spaces.study import KEY_VARIABLE, ServiceJudge, Study
+from safety_spaces.folders import special_tokens
+from safety_spaces.study import KEY_VARIABLE, Existing, ServiceJudge, Study
 from safety_spaces.study.fields import known_names
 
 logger = logging.getLogger(__name__)
 
 
 def check_inputs(command: Command) -> None:
-    """Check the layers, the template, the user's own data sets and what the judges need.
+    """Check the layers, the template, the user's own checkpoints and data sets, and what the judges need.
 
     Raises:
-        UserError: the model lacks a layer that is named, a data set is not in the table, cannot be read or lacks a
-            column, there is no such template or rubric, or a service's address is none.
+        UserError: the model lacks a layer that is named, a checkpoint's generation_config.json or a data set cannot be
+            read, a data set is not in the table or lacks a column, there is no such template or rubric, or a service's
+            address is none.
     """
     study, shape = command.study, base_architecture(command)
     if shape is not None:
         check_layers(study, range(shape.layers))
     if study.training.template != CHAT:
         find_template(study.training.template)
+    for role, recipe in study.roles.items():
+        if isinstance(recipe, Existing):
+            special_tokens(checkpoint_folder(command, role, study.seeds[0]))
     _check_data_sets(command)
     for judge in study.evaluation.judges:
         if isinstance(judge, ServiceJudge):

@@ -59,6 +59,17 @@ def role_tokenizer(command: Command, role: str, seed: int) -> Any:
     return load_tokenizer(folder)
 
 
+def whole_role(command: Command, role: str, seed: int) -> str:
+    """Return the role whose folder holds the whole model that a role's weights are or, by way of LoRA folders, add to.
+
+    Raises:
+        UserError: a checkpoint is missing.
+    """
+    while (parent := adapted_role(command, role, seed)) is not None:
+        role = parent
+    return role
+
+
 def live_model(command: Command, role: str, seed: int) -> Any:
     """Load a role's model in the number format of the study's live models.
 
@@ -75,9 +86,7 @@ def role_model(command: Command, role: str, seed: int, *, device: torch.device, 
     Raises:
         UserError: the checkpoint is missing or cannot be read.
     """
-    whole = role
-    while (parent := adapted_role(command, whole, seed)) is not None:
-        whole = parent
+    whole = whole_role(command, role, seed)
     folder = finished_checkpoint(command, whole, seed)
     if whole == role:
         return load_model(folder, device=device, dtype=dtype)

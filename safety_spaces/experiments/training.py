@@ -11,17 +11,19 @@ from typing import Any
 
 import torch
 
+from safety_spaces.behaviour.live import greedy_model
 from safety_spaces.experiments.checkpoints import RECIPE_FILE, adapted_role, checkpoint_folder, finished_checkpoint
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.device import ready_device
 from safety_spaces.experiments.finetune import state_folder
-from safety_spaces.experiments.models import open_role, role_model, role_tokenizer
+from safety_spaces.experiments.models import open_role, role_model, role_tokenizer, whole_role
 from safety_spaces.experiments.processes import processes
 from safety_spaces.experiments.texts import role_rows
+from safety_spaces.folders import GENERATION, special_tokens
 from safety_spaces.geometry.checkpoints import open_checkpoint
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
 from safety_spaces.record import Stage
-from safety_spaces.store import digest, partial_folder, write_atomically, writing
+from safety_spaces.store import digest, partial_folder, read_json, write_atomically, write_json, writing
 from safety_spaces.study import FineTuned, Pretrained
 from safety_spaces.training import dpo, sft
 from safety_spaces.training.architecture import new_model
@@ -59,6 +61,7 @@ def train_role(command: Command, role: str, seed: int, rows: list[dict[str, str]
                 "seconds": round(stage.seconds, 1),
                 "share_of_weights_changed": _share_changed(command, role, seed, folder),
             }
+            _keep_generation_settings(command, role, seed, folder)
             write_atomically(folder / RECIPE_FILE, (json.dumps(notes, indent=1) + "\n").encode())
     if processes().is_first:
         drop_states(state_folder(final))
@@ -93,6 +96,15 @@ def _train(
         )
 
 
+def _keep_generation_settings(command: Command, role: str, seed: int, folder: Path) -> None:
+    """Write what the parent recommends for generation, with the special tokens of the training: no other field acts."""
+    if (parent := command.study.parent(role)) is None:
+        return
+    recommended = read_json(finished_checkpoint(command, whole_role(command, parent, seed), seed) / GENERATION)
+    if recommended is not None:
+        write_json(folder / GENERATION, recommended | special_tokens(folder))
+
+
 def _method(command: Command, role: str) -> Callable[..., Trained]:
     recipe = command.study.roles[role]
     if isinstance(recipe, FineTuned) and recipe.beta is not None:
@@ -102,8 +114,6 @@ def _method(command: Command, role: str) -> Callable[..., Trained]:
 
 def _start(command: Command, role: str, seed: int, *, training_seed: int) -> tuple[Any, Any]:
     """Return the weights and the tokenizer that a training starts from."""
-    from transformers import AutoModelForCausalLM
-
     recipe = command.study.roles[role]
     if isinstance(recipe, Pretrained):
         tokenizer = wrap_tokenizer(_tokenizer_texts(command, role), vocabulary=recipe.architecture.vocabulary)
@@ -113,8 +123,7 @@ def _start(command: Command, role: str, seed: int, *, training_seed: int) -> tup
     if adapted_role(command, parent, seed) is not None:
         return role_model(command, parent, seed, device=torch.device("cpu"), dtype=dtype), tokenizer
     # Where processes share a model, the library itself reads it in one of them.
-    folder = finished_checkpoint(command, parent, seed)
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True), tokenizer
+    return greedy_model(finished_checkpoint(command, parent, seed), dtype=dtype), tokenizer
 
 
 def _tokenizer_texts(command: Command, role: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Greedy generation gives the same texts however the prompts are batched."""
 
-from copy import deepcopy
+import json
 
 import pytest
 import torch
@@ -8,9 +8,11 @@ from transformers.generation.continuous_batching import ContinuousBatchingManage
 
 from safety_spaces.behaviour import generation
 from safety_spaces.behaviour.generation import generate, generate_tokens
-from safety_spaces.behaviour.live import WeightEdit, edited_weights
+from safety_spaces.behaviour.live import WeightEdit, edited_weights, load_model
+from safety_spaces.behaviour.utility import UtilityTask, gsm8k_task
 from safety_spaces.errors import UserError
 from tests.behaviour.plain import answer_of_one
+from tests.pico_model import pico_problems
 
 MAX_NEW_TOKENS = 13
 
@@ -143,14 +145,47 @@ def test_a_stop_string_that_begins_in_the_prompt_ends_nothing(model, tokenizer, 
     assert responses == expected
 
 
-def test_what_the_checkpoint_recommends_for_sampling_changes_nothing(
-    model, tokenizer, prompts, expected, engine, monkeypatch
-):
-    recommended = deepcopy(model.generation_config)
-    recommended.update(do_sample=True, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.4, max_length=31)
-    monkeypatch.setattr(model, "generation_config", recommended)
-    assert generate(model, tokenizer, prompts, max_new_tokens=MAX_NEW_TOKENS, batch_size=4, engine=engine) == expected
-    assert recommended.repetition_penalty == 1.4
+RECOMMENDED = [
+    {"temperature": 0.7},
+    {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.4, "max_length": 31},
+    {"stop_strings": ["a", "e", "o"]},
+    {"num_return_sequences": 3},
+    {"penalty_alpha": 0.6, "top_k": 4},
+    {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
+    {"force_words_ids": [[5]], "num_beams": 3},
+    {"suppress_tokens": list(range(5, 120)), "bad_words_ids": [[token] for token in range(120, 170)]},
+    {"forced_eos_token_id": 7, "begin_suppress_tokens": list(range(5, 170))},
+    {"sequence_bias": [[[9], 50.0]], "guidance_scale": 1.5},
+    {"min_new_tokens": 9, "exponential_decay_length_penalty": [1, 9.0]},
+    {"prompt_lookup_num_tokens": 3},
+    {"cache_implementation": "static"},
+    {"watermarking_config": {"bias": 9.0, "greenlist_ratio": 0.3}},
+    {"return_dict_in_generate": True, "output_scores": True},
+    {"max_time": 1e-9},
+    {"pad_token_id": -1, "no_repeat_ngram_size": 1},
+]
+
+
+@pytest.fixture(params=RECOMMENDED, ids=lambda recommended: next(iter(recommended)))
+def recommending(request, model, tmp_path):
+    """The same model, loaded from a folder whose generation_config.json says more than how a text ends."""
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | request.param))
+    return load_model(tmp_path, device=torch.device("cpu"), dtype=torch.float32)
+
+
+def test_what_the_checkpoint_recommends_changes_nothing(recommending, tokenizer, prompts, expected, everywhere):
+    settings = {"max_new_tokens": MAX_NEW_TOKENS, "batch_size": 4}
+    for engine in ("static", "continuous"):
+        assert generate(recommending, tokenizer, prompts, engine=engine, **settings) == expected
+
+
+def test_what_the_checkpoint_recommends_changes_no_answer_in_the_protocol_of_lm_eval(recommending, model, tokenizer):
+    rows = [{"question": problem.question, "answer": problem.gsm8k_answer} for problem in pico_problems(3, seed=2)]
+    task = gsm8k_task(test=rows, few_shot=rows, number_of_shots=0, max_new_tokens=MAX_NEW_TOKENS)
+    own, plain = (UtilityTask(asked, tokenizer, task, limit=None, batch_size=2)() for asked in (recommending, model))
+    assert own == plain
 
 
 def test_both_engines_see_the_weights_of_the_moment(model, tokenizer, prompts, expected, everywhere):

@@ -1,9 +1,12 @@
 """What does not depend on weights is done once; what does is done at every call."""
 
+import random
+
 import pytest
 from lm_eval.api.task import ConfigurableTask
+from lm_eval.models.huggingface import HFLM
 
-from safety_spaces.behaviour.harness import LiveHarness, find_tasks, prepare_tasks
+from safety_spaces.behaviour.harness import FEWEST_ROWS, LiveHarness, LiveModel, find_tasks, prepare_tasks
 from tests.pico_model import pico_problems
 
 COUNTS = {"gsm8k": 5, "gsm8k_cot": 3}
@@ -83,3 +86,31 @@ def test_whoever_changes_tokens_changes_them_for_nobody_else(harness):
 def test_tasks_are_prepared_without_a_word(tasks, caplog):
     assert list(tasks) == list(reversed(COUNTS))
     assert caplog.get_records("setup") == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 40])
+def test_only_logits_of_continuations_are_computed_and_the_likelihoods_are_those_of_lm_eval(
+    model, tokenizer, batch_size
+):
+    """Contexts of all lengths, some beyond the model's longest; continuations of one token and more."""
+    generator, longest = random.Random(3), model.config.max_position_embeddings
+    contexts = [
+        generator.choices(range(3, len(tokenizer)), k=length) for length in (1, 2, 9, 40, 41, longest, longest + 7)
+    ]
+    requests = [
+        (None, context, generator.choices(range(3, len(tokenizer)), k=length))
+        for context in contexts
+        for length in (1, 1, 1, 4, 5)
+        if length <= len(context)
+    ]
+    settings = {"pretrained": model, "tokenizer": tokenizer, "batch_size": batch_size}
+    expected = HFLM(**settings)._loglikelihood_tokens(requests)
+    shapes = []
+    counting = model.lm_head.register_forward_hook(lambda _module, _given, logits: shapes.append(logits.shape[:2]))
+    found = LiveModel(model, tokenizer, batch_size=batch_size)._loglikelihood_tokens(requests)
+    counting.remove()
+    for (own, is_greedy), (theirs, is_theirs) in zip(found, expected, strict=True):
+        assert own == pytest.approx(theirs, rel=1e-5)
+        assert is_greedy == is_theirs
+    assert sum(rows for rows, _ in shapes) == len({(*c, *last[:-1]) for _, c, last in requests})
+    assert max(tokens for _, tokens in shapes) <= FEWEST_ROWS + 5 * min(batch_size, len(contexts))

@@ -252,7 +252,8 @@ def test_a_plan_of_the_geometry_alone_asks_no_model_and_needs_no_data(tmp_path, 
 def test_a_role_whose_folder_is_not_there_is_named(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(
-        f"extends: {ROOT}/configs/llama-3.2-1b.yaml\nname: own\nroles: {{useful: !replace {{path: {tmp_path}/nowhere}}}}\n"
+        f"extends: {ROOT}/configs/llama-3.2-1b.yaml\nname: own\n"
+        f"roles: {{useful: !replace {{path: {tmp_path}/nowhere}}}}\n"
     )
     text = plan(parse_command("", [str(path), "--runs", str(tmp_path / "runs")]))
     assert f"  not there: useful at {tmp_path}/nowhere (correct its path in the study)" in text

@@ -18,7 +18,7 @@ from safety_spaces.experiments.command import parse_command
 from safety_spaces.experiments.finetune import finetune
 from safety_spaces.training.optimizers import BETAS, EPSILON
 from tests.experiments.preferences import write_preferences
-from tests.pico import PICO, ROOT, SCRIPTS, write_study
+from tests.pico import PICO, ROOT, SCRIPTS, run_script, write_study
 from tests.pico_model import pico_tokenizer
 
 LAYOUT = {**PICO["training"], "batch_size": 2, "accumulation": 4}
@@ -74,6 +74,8 @@ def arguments(folder: Path) -> list[str]:
 )
 def test_a_real_architecture_in_shards_is_fine_tuned(tmp_path, caplog, family, precision, dtype):
     given = parent(tmp_path / "given", family)
+    recommended = {"temperature": 0.7, "stop_strings": ["."], "transformers_version": "4.40.0"}
+    (given / "generation_config.json").write_text(json.dumps(recommended))
     study_of(tmp_path, given, precision=precision, learning_rate=1e-5)
     with caplog.at_level("WARNING", logger="safety_spaces"):
         folders = finetune(parse_command("", arguments(tmp_path)))
@@ -87,9 +89,23 @@ def test_a_real_architecture_in_shards_is_fine_tuned(tmp_path, caplog, family, p
         share = changed / sum(weight.numel() for weight in weights.values())
         assert json.loads((folder / "recipe.json").read_text())["share_of_weights_changed"] == pytest.approx(share)
         assert AutoModelForCausalLM.from_pretrained(folder).dtype == dtype
+        end = json.loads((given / "config.json").read_text())["eos_token_id"]
+        # The end of the text pads where the tokenizer has no token for that alone.
+        kept = json.loads((folder / "generation_config.json").read_text())
+        assert kept == kept | recommended | {"eos_token_id": end, "pad_token_id": end}
     assert ("bf16 rounded the rest away; see training.precision" in caplog.text) == (precision == "bf16")
     if family == "qwen2":
         assert any(name.endswith("q_proj.bias") for name in weights)
+
+
+def test_a_parent_whose_generation_config_cannot_be_read_is_refused_before_any_work(tmp_path, capsys):
+    given = parent(tmp_path / "given", "llama")
+    (given / "generation_config.json").write_text('{"temperature": 0.7,}')
+    study = study_of(tmp_path, given)
+    assert run_script("finetune", study, tmp_path) == 2
+    message = f"{given / 'generation_config.json'}: expected a JSON object, found none; mend or remove the file"
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert not (tmp_path / "runs").exists()
 
 
 def launched(folder: Path, *before: str, **environment: str) -> subprocess.CompletedProcess[str]:
