@@ -8,22 +8,25 @@ from safety_spaces.data.table import find_data_set
 from safety_spaces.data.templates import CHAT, find_template
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import asked, baseline_metrics
+from safety_spaces.experiments.checkpoints import checkpoint_folder
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import judge_key, rubric_file
 from safety_spaces.experiments.processes import processes
 from safety_spaces.experiments.sizes import base_architecture
 from safety_spaces.experiments.texts import data_rows
-from safety_spaces.study import KEY_VARIABLE, ServiceJudge, Study
+from safety_spaces.folders import is_checkpoint
+from safety_spaces.headers import check_not_quantised
+from safety_spaces.study import KEY_VARIABLE, Existing, ServiceJudge, Study
 
 logger = logging.getLogger(__name__)
 
 
 def check_inputs(command: Command) -> None:
-    """Check the layers, the template, the user's own data sets and what the judges need.
+    """Check the layers, the template, the user's own data sets and models, and what the judges need.
 
     Raises:
         UserError: the model lacks a layer that is named, a data set is not in the table, cannot be read or lacks a
-            column, there is no such template or rubric, or a service's address is none.
+            column, there is no such template or rubric, a service's address is none, or a model is quantised.
     """
     study, shape = command.study, base_architecture(command)
     if shape is not None:
@@ -36,6 +39,10 @@ def check_inputs(command: Command) -> None:
     for judge in study.evaluation.judges:
         if isinstance(judge, ServiceJudge):
             _check_service(judge)
+    for role, recipe in study.roles.items():
+        folder = checkpoint_folder(command, role, study.seeds[0])
+        if isinstance(recipe, Existing) and is_checkpoint(folder):
+            check_not_quantised(folder)
 
 
 def check_layers(study: Study, known: Collection[int]) -> None:

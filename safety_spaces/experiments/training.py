@@ -18,7 +18,7 @@ from safety_spaces.experiments.finetune import state_folder
 from safety_spaces.experiments.models import open_role, role_model, role_tokenizer
 from safety_spaces.experiments.processes import processes
 from safety_spaces.experiments.texts import role_rows
-from safety_spaces.geometry.checkpoints import open_checkpoint
+from safety_spaces.geometry.opening import open_checkpoint
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
 from safety_spaces.record import Stage
 from safety_spaces.store import digest, partial_folder, write_atomically, writing
