@@ -55,7 +55,8 @@ def check_not_quantised(folder: Path) -> None:
     Raises:
         UserError: its configuration or the type of a tensor says that it is quantised, or a file is cut short.
     """
-    config = read_json(folder / CONFIG) or {}
+    # Beside an adapter lies the configuration of what it was trained on, which may have been quantised then.
+    config = {} if is_adapter(folder) else read_json(folder / CONFIG) or {}
     if found := [key for key in SETTINGS if config.get(key)]:
         raise _quantised(folder, f"{found[0]} in {CONFIG}")
     for name, header in read_headers(folder):

@@ -16,6 +16,9 @@ from safety_spaces.folders import CONFIG
 from safety_spaces.store import read_json
 from safety_spaces.tensors import POSITIONS, kind
 
+UNUSABLE = (ArithmeticError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a family's own code raises on settings that no model can be built of."""
+
 
 @dataclass(frozen=True)
 class ModelTensors:
@@ -87,7 +90,7 @@ def _on_meta(config: Mapping[str, Any]) -> Any:
             return None
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(settings)
-    except (StrictDataclassError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+    except (StrictDataclassError, *UNUSABLE):
         return None
 
 

@@ -72,16 +72,27 @@ class Checkpoint:
                     f"it, {name} is not; set projection.side to left or right"
                 )
 
-    def check_is_live(self) -> None:
-        """Raise UserError unless the live model, where it is known, can be given its weights tensor by tensor."""
-        kinds, tied = ({}, {}) if self.model is None else (self.model.kinds, self.model.tied)
-        if missing := sorted(set(kinds).difference(tied, self.names)):
-            is_joined = any(name not in kinds for name in self.names)
-            remedy = "its files hold parts of them: it can be measured" if is_joined else "save the whole model"
+    def check_is_whole(self) -> None:
+        """Raise UserError when the live model, where it is known, has a tensor that the folder lacks."""
+        missing = [] if self.model is None else sorted(set(self.model.kinds).difference(self.model.tied, self.names))
+        if missing and not self._parts():
             raise UserError(
-                f"{self.folder}: expected the tensors of the live model, {_listed(missing)} missing; {remedy} "
-                f"{'' if is_joined else 'or measure it '}with --geometry-only, and not be scored"
+                f"{self.folder}: expected the tensors of its model, {_listed(missing)} missing; save the whole model "
+                "(AutoModelForCausalLM), or compare updates alone with --geometry-only"
             )
+
+    def check_is_live(self) -> None:
+        """Raise UserError unless the live model, where it is known, can be given the weights tensor by tensor."""
+        self.check_is_whole()
+        if parts := self._parts():
+            raise UserError(
+                f"{self.folder}: expected tensors as the live model has them, it joins {parts[0]} and others (experts) "
+                "into one; such a model is not scored: compare its updates alone with --geometry-only"
+            )
+
+    def _parts(self) -> list[str]:
+        """Tensors that the live model joins into others."""
+        return [] if self.model is None else [name for name in self.names if name not in self.model.kinds]
 
     def tensor(self, name: str) -> Float[Tensor, "..."]:
         """Read one tensor, in float32 (float64 is kept).
