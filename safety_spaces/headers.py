@@ -42,9 +42,10 @@ def read_headers(folder: Path) -> Iterator[tuple[str, Header]]:
         try:
             with path.open("rb") as file:
                 (length,) = struct.unpack("<Q", file.read(8))
-                entries = json.loads(file.read(length))
-        except (struct.error, ValueError, OverflowError) as error:
-            raise UserError(f"{path}: expected a safetensors header, found a part of one; download it again") from error
+                # Eight bytes of another format may be any number.
+                entries = json.loads(file.read(min(length, path.stat().st_size)))
+        except (struct.error, ValueError, OSError) as error:
+            raise UserError(f"{path}: expected a safetensors header, found none; download it again") from error
         entries.pop("__metadata__", None)
         yield from ((name, Header(entry["dtype"], tuple(entry["shape"]))) for name, entry in entries.items())
 

@@ -69,7 +69,7 @@ def factor_bytes(command: Command, shapes: Shapes) -> int:
     """Return the bytes of the factorised reference update of one seed, at full rank."""
     settings = command.study.projection
     counted = list(shapes.items())
-    if settings.tied == "twice" and HEAD not in shapes:
+    if settings.tied == "twice" and "lm_head" not in map(kind, shapes):
         counted += [(HEAD, shape) for name, shape in counted if kind(name) == "embed_tokens"]
     return sum(factor_size(name, shape, side=settings.projected_side) for name, shape in counted) * FACTOR_BYTES
 

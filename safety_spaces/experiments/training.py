@@ -109,9 +109,9 @@ def _start(command: Command, role: str, seed: int, *, training_seed: int) -> tup
         tokenizer = wrap_tokenizer(_tokenizer_texts(command, role), vocabulary=recipe.architecture.vocabulary)
         return new_model(recipe.architecture, tokenizer, seed=training_seed), tokenizer
     parent, dtype = str(command.study.parent(role)), DTYPES[command.study.training_of(role).precision]
-    tokenizer = role_tokenizer(command, parent, seed)
     # The library would draw what is missing at random.
     open_role(command, parent, seed).check_is_whole()
+    tokenizer = role_tokenizer(command, parent, seed)
     if adapted_role(command, parent, seed) is not None:
         return role_model(command, parent, seed, device=torch.device("cpu"), dtype=dtype), tokenizer
     # Where processes share a model, the library itself reads it in one of them.

@@ -1,6 +1,7 @@
 """Folders as people have them, through the commands: other families, older buffers, mixed types, quantised ones."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,10 @@ import pytest
 import torch
 import yaml
 
+from safety_spaces.errors import UserError
+from safety_spaces.experiments.command import parse_command
+from safety_spaces.experiments.energies import Subspaces
+from safety_spaces.experiments.training import train_role
 from tests.experiments.plain import plain_mso
 from tests.geometry.families import FAMILIES, family_model, rewrite
 from tests.geometry.test_opening import OLD
@@ -21,18 +26,18 @@ FRACTION, ETA = 0.5, 0.5
 def study(tmp_path):
     """Writes five folders of a family and a study of them; returns their weights in float64 by role."""
 
-    def write(name, **projection):
+    def write(name, given=ROLES):
         weights = {}
         for seed, role in enumerate(ROLES):
             model = family_model(name, seed=seed)
             model.save_pretrained(tmp_path / role)
             weights[role] = {key: of.detach().double().numpy() for key, of in model.named_parameters()}
         roles = {role: {"path": str(tmp_path / role)} for role in ROLES}
-        tasks = {role: Replaced(roles[role]) for role in ROLES[2:]}
+        tasks = {role: Replaced(roles[role]) for role in given[2:]}
         (tmp_path / "study.yaml").write_text(yaml.safe_dump({
             "extends": str(ROOT / "configs/paper.yaml"), "name": "own", "model": name, "threads": 1,
-            "roles": {**roles, **tasks}, "update_spaces": {"etas": [ETA]},
-            "projection": {"fractions": [FRACTION], **projection},
+            "roles": {**{role: roles[role] for role in given[:2]}, **tasks},
+            "update_spaces": {"etas": [ETA]}, "projection": {"fractions": [FRACTION]},
         }))  # fmt: skip
         return weights
 
@@ -62,7 +67,7 @@ def with_buffers(name):
     return lambda tensors: {**tensors, **OLD[name](0), **OLD[name](1)}
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "opt", "falcon", "gemma"])
+@pytest.mark.parametrize("name", ["llama", "gpt_neox", "openai-gpt", "gemma"])
 def test_tables_of_old_and_mixed_folders_are_those_of_dense_algebra(study, tmp_path, name):
     weights, embeddings = study(name), FAMILIES[name].embeddings
     rewrite(tmp_path / "useful", to_type(torch.float64))
@@ -86,6 +91,7 @@ def test_tables_of_old_and_mixed_folders_are_those_of_dense_algebra(study, tmp_p
         kept = sum(inside[key] for key in keys) / sum(norms[key] for key in keys)
         assert energy.energy_kept[total] == pytest.approx(kept, rel=1e-4)
     overlaps = table(tmp_path, "update_spaces").query("pair == 'useful-harmful'").set_index("tensor")
+    assert overlaps.kind[embeddings[0]] == energy.kind[embeddings[0]] == "embed_tokens"
     assert set(overlaps.index) == {key for key, of in weights["base"].items() if of.ndim == 2}
     for key, row in overlaps.iterrows():
         mso, *_ = plain_mso(update["useful"][key], update["harmful"][key], ETA)
@@ -114,3 +120,24 @@ def test_a_type_of_codes_is_refused_before_any_work(study, tmp_path, script, cap
     assert run(script, tmp_path, *(["--geometry-only"] if script == "projection" else [])) == 2
     assert "harmful: expected weights in float32" in capsys.readouterr().err
     assert not (tmp_path / "runs/own/seed-0/cells").exists()
+
+
+def command_of(tmp_path, *flags):
+    return parse_command("", [str(tmp_path / "study.yaml"), "--runs", str(tmp_path / "runs"), *flags], projects=True)
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen3_moe"])
+def test_experts_that_are_joined_are_refused_before_the_sweep(study, tmp_path, name):
+    study(name)
+    with pytest.raises(UserError, match=r"reference: expected tensors as the live model has them, it joins .*experts"):
+        Subspaces(command_of(tmp_path), 0, ["useful"])
+    assert run("projection", tmp_path, "--geometry-only") == 0
+    assert "kind:w1" in set(table(tmp_path, "energy").tensor) or name == "qwen3_moe"
+
+
+def test_a_model_without_a_head_is_not_trained(study, tmp_path):
+    study("llama", given=ROLES[:2])
+    shutil.rmtree(tmp_path / "reference")
+    family_model("llama", seed=1).model.save_pretrained(tmp_path / "reference")
+    with pytest.raises(UserError, match=r"reference: expected the tensors of its model, lm_head.weight missing"):
+        train_role(command_of(tmp_path), "useful", 0, [], recipe={"seed": 0})

@@ -49,6 +49,13 @@ FAMILIES = {
     "phi3": Family(GATED, LLAMA),
     "phi": Family(GATED, LLAMA, frozenset({"dense", "fc2"})),
     "gpt2": Family(OLDER, GPT2, PROJECTED, is_transposed=True, is_tied=True),
+    "openai-gpt": Family(
+        OLDER,
+        ("transformer.tokens_embed.weight", "transformer.positions_embed.weight"),
+        PROJECTED,
+        is_transposed=True,
+        is_tied=True,
+    ),
     "gpt_bigcode": Family(OLDER, GPT2, PROJECTED, is_tied=True),
     "gptj": Family({**OLDER, "rotary_dim": 2}, ("transformer.wte.weight", "lm_head.weight"), OUT),
     "gpt_neox": Family({**COMMON, "intermediate_size": 20}, ("gpt_neox.embed_in.weight", "lm_head.weight"), DENSE),
