@@ -129,16 +129,28 @@ def file_flaw(path: Path) -> str | None:
         return f"found no {path.name}; copy it too"
     with path.open("rb") as file:
         start = file.read(8)
-        if LFS_POINTER.startswith(start) and start:
-            return f"found {path.name} as a pointer of Git LFS; run git lfs pull"
-        size, length = path.stat().st_size, int.from_bytes(start, "little")
+    if LFS_POINTER.startswith(start) and start:
+        return f"found {path.name} as a pointer of Git LFS; run git lfs pull"
+    whole = stored_header(path) is not None
+    return None if whole else f"found {path}: half-written or unreadable; copy or write it again"
+
+
+def stored_header(path: Path) -> dict[str, Any] | None:
+    """Return what a safetensors file says of its tensors, by their names; None where it is none, or cut short.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        size, length = path.stat().st_size, int.from_bytes(file.read(8), "little")
         try:
             tensors = json.loads(file.read(length) if 8 + length <= min(size, LARGEST_HEADER) else b"")
-            ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
+            tensors.pop("__metadata__", None)
+            ends = [entry["data_offsets"][1] for entry in tensors.values()]
             whole = 8 + length + max(ends, default=0) <= size
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
-            whole = False
-    return None if whole else f"found {path}: half-written or unreadable; copy or write it again"
+            return None
+    return dict(tensors) if whole else None
 
 
 def special_tokens(folder: Path) -> dict[str, Any]:

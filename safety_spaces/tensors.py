@@ -1,10 +1,32 @@
 """What a tensor is by its name: its kind, and the side that its subspace is taken from. No tensor is read for that."""
 
+import re
 from typing import Literal
 
 HEAD = "lm_head.weight"
 VECTOR_KINDS = frozenset({"norm", "bias"})
-WRITES_TO_RESIDUAL = frozenset({"o_proj", "down_proj"})
+VOCABULARY_KINDS = frozenset({"embed_tokens", "lm_head"})
+"""Kinds of tensors with a row per token; padding and new tokens are rows at the end."""
+POSITIONS = "embed_positions"
+EMBEDDINGS = VOCABULARY_KINDS | {POSITIONS}
+NORM = re.compile(r"norm|^ln")
+SAME_KIND = {
+    "wte": "embed_tokens",
+    "word_embeddings": "embed_tokens",
+    "embed_in": "embed_tokens",
+    "embed_out": "lm_head",
+    "wpe": POSITIONS,
+}
+"""Embeddings that GPT-2, Falcon, BLOOM and GPT-NeoX call by another name."""
+WRITES_TO_RESIDUAL = frozenset({
+    "o_proj", "down_proj", "out_proj", "dense", "dense_4h_to_h", "c_proj", "fc2", "fc_out", "w2", "wo", "project_in",
+})  # fmt: skip
+READS_FROM_RESIDUAL = EMBEDDINGS | {
+    "q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "Wqkv", "wqkv", "c_attn",
+    "gate_proj", "up_proj", "gate_up_proj", "dense_h_to_4h", "c_fc", "fc1", "fc_in", "w1", "w3",
+    "gate", "router", "shared_expert_gate", "project_out",
+}  # fmt: skip
+"""An embedding and a head face the residual stream with their columns, as what reads from it does."""
 
 Side = Literal["left", "right", "residual"]
 Projected = Literal["left", "right"]
@@ -16,7 +38,7 @@ def kind(name: str) -> str:
     if leaf == "bias":
         return "bias"
     last = module.rpartition(".")[2] if leaf == "weight" and module else leaf
-    return "norm" if "norm" in last else last
+    return "norm" if NORM.search(last) else SAME_KIND.get(last, last)
 
 
 def layer(name: str) -> int | None:
@@ -29,14 +51,20 @@ def layer_total(number: int) -> str:
     return f"layer:{number}"
 
 
-def project_from(side: Side, kind: str) -> Projected:
+def faces_residual(kind: str) -> bool:
+    """Say whether a kind of matrix is known to read from the residual stream or to write to it."""
+    return kind in WRITES_TO_RESIDUAL | READS_FROM_RESIDUAL
+
+
+def project_from(side: Side, kind: str, *, is_transposed: bool = False) -> Projected:
     """Side on which a kind of tensor is projected.
 
-    residual takes the side that faces the residual stream: the outputs of o_proj and down_proj, the inputs of all
-    others. A vector has one side, the left.
+    residual takes the side that faces the residual stream: the outputs of what writes to it (o_proj, down_proj), the
+    inputs of all others; of a matrix that is stored as inputs x outputs the outputs are on the right. A vector has one
+    side, the left.
     """
     if kind in VECTOR_KINDS:
         return "left"
     if side == "residual":
-        return "left" if kind in WRITES_TO_RESIDUAL else "right"
+        return "left" if (kind in WRITES_TO_RESIDUAL) != is_transposed else "right"
     return side

@@ -8,6 +8,7 @@ from typing import Any
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.command import Command, basis_file
 from safety_spaces.folders import checkpoint_identity, file_flaw, flaw, is_adapter, is_checkpoint
+from safety_spaces.headers import check_not_quantised
 from safety_spaces.hub import cached_model, fetch_model, is_hub_id
 from safety_spaces.paths import is_there, resolve_path
 from safety_spaces.store import digest, read_json
@@ -169,9 +170,21 @@ def identity(command: Command, role: str, seed: int) -> str:
     Raises:
         UserError: the checkpoint is not there.
     """
-    own = folder_identity(finished_checkpoint(command, role, seed).resolve())
+    folder = finished_checkpoint(command, role, seed).resolve()
+    check_weights(folder)
+    own = folder_identity(folder)
     parent = adapted_role(command, role, seed)
     return own if parent is None else digest([own, identity(command, parent, seed)])
+
+
+@functools.cache
+def check_weights(folder: Path) -> None:
+    """Check once per process that a folder is not quantised.
+
+    Raises:
+        UserError: it is.
+    """
+    check_not_quantised(folder)
 
 
 @functools.cache

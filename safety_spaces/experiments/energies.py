@@ -37,6 +37,8 @@ class Subspaces:
         settings = command.study.projection
         side = settings.projected_side
         self.updates = open_updates(command, seed, tasks, side=side)
+        if not command.geometry_only:
+            self.updates.reference.check_is_live()
         # Where the shape of the model was not known before.
         check_layers(command.study, {number for name in self.updates.names if (number := layer(name)) is not None})
         self._own = None if settings.basis is None else open_basis(basis_file(settings.basis.file), self.updates)
@@ -121,6 +123,7 @@ def _measure(
         seed=seed,
         rounding=settings.rounding,
         vectors=settings.vectors,
+        kind=subspaces.updates.reference.kind(name),
     )
     for found, rows in cells:
         energies[found.task] += rows

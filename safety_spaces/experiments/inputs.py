@@ -18,7 +18,8 @@ from safety_spaces.experiments.processes import processes
 from safety_spaces.experiments.questions import data_uses
 from safety_spaces.experiments.sizes import base_architecture
 from safety_spaces.experiments.texts import data_rows, data_set_of
-from safety_spaces.folders import special_tokens
+from safety_spaces.folders import is_checkpoint, special_tokens
+from safety_spaces.headers import check_not_quantised
 from safety_spaces.study import KEY_VARIABLE, Existing, ServiceJudge, Study
 from safety_spaces.study.fields import known_names
 
@@ -29,9 +30,9 @@ def check_inputs(command: Command) -> None:
     """Check the layers, the template, the user's own checkpoints and data sets, and what the judges need.
 
     Raises:
-        UserError: the model lacks a layer that is named, a checkpoint's generation_config.json or a data set cannot be
-            read, a data set is not in the table or lacks a column, there is no such template or rubric, or a service's
-            address is none.
+        UserError: the model lacks a layer that is named, a checkpoint is quantised, its generation_config.json or a
+            data set cannot be read, a data set is not in the table or lacks a column, there is no such template or
+            rubric, or a service's address is none.
     """
     study, shape = command.study, base_architecture(command)
     if shape is not None:
@@ -39,8 +40,10 @@ def check_inputs(command: Command) -> None:
     if study.training.template != CHAT:
         find_template(study.training.template)
     for role, recipe in study.roles.items():
-        if isinstance(recipe, Existing):
-            special_tokens(checkpoint_folder(command, role, study.seeds[0]))
+        folder = checkpoint_folder(command, role, study.seeds[0])
+        if isinstance(recipe, Existing) and is_checkpoint(folder):
+            special_tokens(folder)
+            check_not_quantised(folder)
     _check_data_sets(command)
     for judge in study.evaluation.judges:
         if isinstance(judge, ServiceJudge):

@@ -9,8 +9,9 @@ from safety_spaces.experiments.checkpoints import adapted_role, finished_checkpo
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.device import DTYPES, ready_device
 from safety_spaces.folders import ADAPTER_CONFIG, TOKENIZERS
-from safety_spaces.geometry.checkpoints import Checkpoint, open_checkpoint
+from safety_spaces.geometry.checkpoints import Checkpoint
 from safety_spaces.geometry.notices import warn_once
+from safety_spaces.geometry.opening import open_checkpoint
 from safety_spaces.paths import resolve_path
 from safety_spaces.store import read_json
 from safety_spaces.study import Existing

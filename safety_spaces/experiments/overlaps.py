@@ -14,7 +14,7 @@ from safety_spaces.geometry.overlap import Overlap, update_overlaps
 from safety_spaces.geometry.updates import REFERENCE
 from safety_spaces.store import Cells, digest
 from safety_spaces.study import UpdateSpaces
-from safety_spaces.tensors import kind, layer
+from safety_spaces.tensors import layer
 
 
 def weight_overlaps(
@@ -32,7 +32,7 @@ def weight_overlaps(
         updates,
         [name for name in updates.names if len(updates.reference.shape(name)) > 1],
         roles,
-        lambda name, D: {"rows": _tensor_overlaps(command, settings, name, D)},
+        lambda name, D: {"rows": _tensor_overlaps(command, settings, name, updates.reference.kind(name), D)},
         done=done,
         # The sources too: a pass that goes on under other code would carry the mark of the new code alone.
         key=digest([command.sources, key]),
@@ -42,10 +42,10 @@ def weight_overlaps(
 
 
 def _tensor_overlaps(
-    command: Command, settings: UpdateSpaces, name: str, D: Mapping[str, Float[Tensor, "M N"]]
+    command: Command, settings: UpdateSpaces, name: str, kind: str, D: Mapping[str, Float[Tensor, "M N"]]
 ) -> list[dict[str, Any]]:
     precision = factor_precision(ready_device(command))
-    place = {"tensor": name, "layer": layer(name), "kind": kind(name)}
+    place = {"tensor": name, "layer": layer(name), "kind": kind}
     return [
         {"pair": f"{first}-{second}", **place, **overlap_columns(overlap), "cosine": cosine}
         for first, second, cosine, curve in update_overlaps(D, settings.pairs, settings.etas, precision=precision)

@@ -1,8 +1,6 @@
 """Sizes of a model's tensors, known before it is trained or downloaded. Reads no weights and no torch."""
 
-import json
 import math
-import struct
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -10,10 +8,11 @@ from pydantic import ValidationError
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.checkpoints import checkpoint_folder, remedy, study_of
 from safety_spaces.experiments.command import Command
-from safety_spaces.folders import CONFIG, is_adapter, is_checkpoint, weight_files
+from safety_spaces.folders import CONFIG, is_adapter, is_checkpoint
+from safety_spaces.headers import read_headers
 from safety_spaces.store import read_json
 from safety_spaces.study import Architecture, Existing, Pretrained
-from safety_spaces.tensors import HEAD, Side, kind, project_from
+from safety_spaces.tensors import HEAD, Side, faces_residual, kind, project_from
 
 Shapes = dict[str, tuple[int, ...]]
 FACTOR_BYTES = 4
@@ -70,16 +69,22 @@ def factor_bytes(command: Command, shapes: Shapes) -> int:
     """Return the bytes of the factorised reference update of one seed, at full rank."""
     settings = command.study.projection
     counted = list(shapes.items())
-    if settings.tied == "twice" and HEAD not in shapes:
+    if settings.tied == "twice" and "lm_head" not in map(kind, shapes):
         counted += [(HEAD, shape) for name, shape in counted if kind(name) == "embed_tokens"]
     return sum(factor_size(name, shape, side=settings.projected_side) for name, shape in counted) * FACTOR_BYTES
 
 
 def factor_size(name: str, shape: tuple[int, ...], *, side: Side) -> int:
-    """Return how many numbers the factor U of a tensor has, M min(M, N) with the projected side M, at full rank."""
+    """Return how many numbers the factor U of a tensor has, M min(M, N) with the projected side M, at full rank.
+
+    At most as many where the model alone says which side faces the residual stream.
+    """
     rows = shape[0] if shape else 1
     columns = math.prod(shape[1:])
-    is_right = len(shape) > 1 and project_from(side, kind(name)) == "right"
+    of = kind(name)
+    if side == "residual" and len(shape) > 1 and (not faces_residual(of) or of.startswith("c_")):
+        return max(rows, columns) * min(rows, columns)
+    is_right = len(shape) > 1 and project_from(side, of) == "right"
     return (columns if is_right else rows) * min(rows, columns)
 
 
@@ -106,21 +111,12 @@ def architecture_shapes(architecture: Architecture) -> Shapes:
 def stored_shapes(folder: Path) -> Shapes:
     """Return the shapes of the floating-point tensors of a checkpoint, from the headers of its safetensors files.
 
+    What they hold beyond the live model (old buffers, a copy of a head that its class ties) is counted: a bound.
+
     Raises:
         UserError: a file is cut short.
     """
-    shapes: Shapes = {}
-    for path in weight_files(folder):
-        try:
-            with path.open("rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                header = json.loads(file.read(length))
-        except (struct.error, ValueError) as error:
-            raise UserError(f"{path}: expected a safetensors header, found a part of one; download it again") from error
-        header.pop("__metadata__", None)
-        shapes |= {
-            name: tuple(entry["shape"]) for name, entry in header.items() if entry["dtype"].startswith(("F", "BF"))
-        }
+    shapes = {name: header.shape for name, header in read_headers(folder) if header.is_floating}
     if (read_json(folder / CONFIG) or {}).get("tie_word_embeddings"):
         shapes.pop(HEAD, None)
     return shapes

@@ -20,7 +20,7 @@ from safety_spaces.experiments.models import open_role, role_model, role_tokeniz
 from safety_spaces.experiments.processes import processes
 from safety_spaces.experiments.texts import role_rows
 from safety_spaces.folders import GENERATION, special_tokens
-from safety_spaces.geometry.checkpoints import open_checkpoint
+from safety_spaces.geometry.opening import open_checkpoint
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
 from safety_spaces.record import Stage
 from safety_spaces.store import digest, partial_folder, read_json, write_atomically, write_json, writing
@@ -119,6 +119,8 @@ def _start(command: Command, role: str, seed: int, *, training_seed: int) -> tup
         tokenizer = wrap_tokenizer(_tokenizer_texts(command, role), vocabulary=recipe.architecture.vocabulary)
         return new_model(recipe.architecture, tokenizer, seed=training_seed), tokenizer
     parent, dtype = str(command.study.parent(role)), DTYPES[command.study.training_of(role).precision]
+    # The library would draw what is missing at random.
+    open_role(command, parent, seed).check_is_whole()
     tokenizer = role_tokenizer(command, parent, seed)
     if adapted_role(command, parent, seed) is not None:
         return role_model(command, parent, seed, device=torch.device("cpu"), dtype=dtype), tokenizer

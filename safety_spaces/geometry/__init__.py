@@ -18,7 +18,6 @@ from safety_spaces.geometry.checkpoints import (
     check_differs,
     check_same_tensors,
     fitted,
-    open_checkpoint,
     update,
 )
 from safety_spaces.geometry.coordinates import Coordinates, Frames, coordinates
@@ -26,6 +25,7 @@ from safety_spaces.geometry.energies import TensorEnergy, cell_energies, expecte
 from safety_spaces.geometry.factor_cache import cached_factor
 from safety_spaces.geometry.factorisation import Factors, factor, is_orthonormal, precision_on
 from safety_spaces.geometry.moments import Moments, moment_factors, second_moment, state_moments
+from safety_spaces.geometry.opening import open_checkpoint
 from safety_spaces.geometry.overlap import Overlap, modes, mso_curve, update_cosine, update_overlaps
 from safety_spaces.geometry.own_basis import OwnBasis, open_basis
 from safety_spaces.geometry.projection import (

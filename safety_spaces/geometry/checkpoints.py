@@ -11,35 +11,35 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from safety_spaces.errors import UserError
-from safety_spaces.folders import INDEX, WHOLE, is_adapter, weight_files
-from safety_spaces.geometry.adapters import Adapter, LowRank, read_adapter
-from safety_spaces.geometry.tensor_files import StoredTensor, computed_in, is_finite, read_object, stored_tensors
-from safety_spaces.tensors import HEAD, kind
+from safety_spaces.geometry.adapters import LowRank
+from safety_spaces.geometry.tensor_files import StoredTensor, computed_in, is_finite
+from safety_spaces.model_tensors import ModelTensors
+from safety_spaces.tensors import HEAD, VOCABULARY_KINDS, Projected, Side, faces_residual, kind, project_from
 
 NAMES_SHOWN = 3
-VOCABULARY_KINDS = frozenset({"embed_tokens", "lm_head"})
-"""Kinds of tensors with a row per token; padding and new tokens are rows at the end."""
 SUBTRACTED_AT_ONCE = 2**22
 """Numbers of a stored tensor that are in float32 at a time."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The floating-point tensors of one folder; integer buffers are not listed.
+    """The tensors of one folder that its live model has, by the live model's names.
 
-    A tensor of a LoRA folder is one stored by its parent, or by itself, and the products that are added to it.
+    Where the model is not known, all tensors in floating point by the names in the files. A tensor of a LoRA folder is
+    one stored by its parent, or by itself, and the products that are added to it.
     """
 
     folder: Path
     stored: Mapping[str, StoredTensor]
     low_rank: Mapping[str, tuple[LowRank, ...]] = field(default_factory=dict)
+    model: ModelTensors | None = None
+    ties_head: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,6 +49,50 @@ class Checkpoint:
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor, as stored."""
         return self.stored[name].shape
+
+    def kind(self, name: str) -> str:
+        """Kind of a tensor: what the model says of it, or its name."""
+        known = {} if self.model is None else self.model.kinds
+        return known.get(name) or kind(name)
+
+    def projected(self, name: str, side: Side) -> Projected:
+        """Side that a tensor is projected on, of the matrix as it is stored."""
+        is_transposed = self.model is not None and name in self.model.transposed
+        return project_from(side, self.kind(name), is_transposed=is_transposed)
+
+    def check_faces_residual(self) -> None:
+        """Raise UserError unless each matrix is known to read from the residual stream or to write to it."""
+        for name in self.names:
+            of, axes = self.kind(name), len(self.shape(name))
+            # Only the model says whether the matrices of GPT-2 are stored as inputs x outputs.
+            is_known = axes == 2 and faces_residual(of) and not (self.model is None and of.startswith("c_"))
+            if axes > 1 and of != "norm" and not is_known:
+                raise UserError(
+                    f"{self.folder}: expected matrices that are known to read from the residual stream or to write to "
+                    f"it, {name} is not; set projection.side to left or right"
+                )
+
+    def check_is_whole(self) -> None:
+        """Raise UserError when the live model, where it is known, has a tensor that the folder lacks."""
+        missing = [] if self.model is None else sorted(set(self.model.kinds).difference(self.model.tied, self.names))
+        if missing and not self._parts():
+            raise UserError(
+                f"{self.folder}: expected the tensors of its model, {_listed(missing)} missing; save the whole model "
+                "(AutoModelForCausalLM), or compare updates alone with --geometry-only"
+            )
+
+    def check_is_live(self) -> None:
+        """Raise UserError unless the live model, where it is known, can be given the weights tensor by tensor."""
+        self.check_is_whole()
+        if parts := self._parts():
+            raise UserError(
+                f"{self.folder}: expected tensors as the live model has them, it joins {parts[0]} and others (experts) "
+                "into one; such a model is not scored: compare its updates alone with --geometry-only"
+            )
+
+    def _parts(self) -> list[str]:
+        """Tensors that the live model joins into others."""
+        return [] if self.model is None else [name for name in self.names if name not in self.model.kinds]
 
     def tensor(self, name: str) -> Float[Tensor, "..."]:
         """Read one tensor, in float32 (float64 is kept).
@@ -86,77 +130,11 @@ class Checkpoint:
             )
 
 
-def open_checkpoint(
-    folder: Path | str, *, tied: Literal["once", "twice"] = "once", parent: Checkpoint | None = None
-) -> Checkpoint:
-    """List the tensors of a folder with model.safetensors or a sharded model.safetensors.index.json, or of an adapter.
-
-    tied says how often an output head counts that config.json ties to the embedding: once, as the embedding, or twice,
-    as in a state_dict (the published code). A LoRA folder in PEFT's format needs its parent, the model that it adds to,
-    and counts the head as the parent does. Raises UserError when the folder or a shard is missing or unreadable, or
-    an adapter is not plain LoRA of the parent.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: expected a checkpoint folder, found none; train it first or correct the path")
-    if is_adapter(folder):
-        return _adapted(folder, parent)
-    stored = {name: place for path in _shards(folder) for name, place in stored_tensors(path).items()}
-    if _ties_head(folder):
-        # A stored copy is ignored, as transformers does: the model computes with the embedding.
-        stored.pop(HEAD, None)
-        embedding = _embedding(stored)
-        if tied == "twice" and embedding is not None:
-            stored[HEAD] = stored[embedding]
-    return Checkpoint(folder, stored)
-
-
-def _adapted(folder: Path, parent: Checkpoint | None) -> Checkpoint:
-    """A parent's tensors with the changes of a LoRA folder."""
-    if parent is None:
-        raise UserError(f"{folder}: expected a model, found a LoRA folder; name the model or role that it adds to")
-    if _holds_model(folder):
-        raise UserError(f"{folder}: expected a model or a LoRA folder, found both; move one of them to its own folder")
-    embedding = _embedding(parent.stored)
-    is_tied = embedding is not None and parent.stored.get(HEAD, parent.stored[embedding]) == parent.stored[embedding]
-    shapes = {name: place.shape for name, place in parent.stored.items()}
-    if embedding is None or not is_tied:
-        return _changed(parent, read_adapter(folder, shapes))
-    adapter = read_adapter(folder, {**shapes, HEAD: shapes[embedding]}).without_head(embedding)
-    changed = _changed(parent, adapter)
-    if HEAD not in parent.stored:
-        return changed
-    twice = {**changed.stored, HEAD: changed.stored[embedding]}
-    return Checkpoint(folder, twice, {**changed.low_rank, HEAD: changed.products(embedding)})
-
-
-def _changed(parent: Checkpoint, adapter: Adapter) -> Checkpoint:
-    # PEFT saves the embedding below its product too: a copy of the parent's, which would only bring in rounding.
-    whole = {
-        name: place
-        for name, place in adapter.whole.items()
-        if name not in adapter.low_rank or not _is_copy(parent, name, place)
-    }
-    low_rank = {name: products for name, products in parent.low_rank.items() if name not in whole}
-    for name, product in adapter.low_rank.items():
-        low_rank[name] = (*low_rank.get(name, ()), product)
-    return Checkpoint(adapter.folder, {**parent.stored, **whole}, low_rank)
-
-
-def _is_copy(parent: Checkpoint, name: str, place: StoredTensor) -> bool:
-    values = place.mapped()
-    return parent.shape(name) == place.shape and torch.equal(parent.mapped(name).to(values.dtype), values)
-
-
-def _embedding(stored: Mapping[str, StoredTensor]) -> str | None:
-    return next((name for name in stored if kind(name) == "embed_tokens"), None)
-
-
 def check_same_tensors(first: Checkpoint, second: Checkpoint) -> None:
     """Raise UserError unless both hold tensors of the same names and shapes, but for the number of tokens."""
     for one, other in ((first, second), (second, first)):
         missing = sorted(set(one.names) - set(other.names))
-        if missing == [HEAD]:
+        if missing == [HEAD] and other.ties_head:
             raise UserError(
                 f"{other.folder}: expected an output head of its own as in {one.folder}, it is tied to the embedding; "
                 "save both models tied or both untied (tie_word_embeddings in config.json)"
@@ -180,7 +158,8 @@ def _check_shapes(first: Checkpoint, second: Checkpoint, names: Iterable[str]) -
 
 def _are_comparable(first: Checkpoint, second: Checkpoint, name: str) -> bool:
     one, other = first.shape(name), second.shape(name)
-    return one == other or (kind(name) in VOCABULARY_KINDS and one[1:] == other[1:])
+    per_token = frozenset() if first.model is None else first.model.per_token
+    return one == other or ((name in per_token or kind(name) in VOCABULARY_KINDS) and one[1:] == other[1:])
 
 
 def fitted(checkpoint: Checkpoint, reference: Checkpoint, name: str) -> Float[Tensor, "..."]:
@@ -266,29 +245,6 @@ def as_matrix(values: Float[Tensor, "..."]) -> Float[Tensor, "M N"]:
         if values.ndim == 2
         else values.reshape(values.shape[0] if values.ndim else 1, math.prod(values.shape[1:]))
     )
-
-
-def _shards(folder: Path) -> list[Path]:
-    if not _holds_model(folder):
-        raise UserError(f"{folder}: expected {WHOLE} or {INDEX}, found neither; save the model with save_pretrained")
-    index = folder / INDEX
-    shards = weight_files(folder)
-    if not shards:
-        # An index that is cut short is said to be.
-        read_object(index)
-    for shard in shards:
-        if not shard.exists():
-            raise UserError(f"{index}: expected the shard {shard.name}, found none; download or train the folder again")
-    return shards
-
-
-def _holds_model(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (WHOLE, INDEX))
-
-
-def _ties_head(folder: Path) -> bool:
-    config = folder / "config.json"
-    return config.exists() and bool(read_object(config).get("tie_word_embeddings", False))
 
 
 def _listed(names: list[str]) -> str:

@@ -14,9 +14,8 @@ from torch import Tensor
 from safety_spaces.geometry.bases import Rounding
 from safety_spaces.geometry.coordinates import Coordinates, Frames, coordinates
 from safety_spaces.geometry.projection import Vectors, running_sum, squared_norm, vector_share
-from safety_spaces.tensors import VECTOR_KINDS, kind, layer, layer_total
-
-EMBEDDINGS = frozenset({"embed_tokens", "lm_head"})
+from safety_spaces.tensors import EMBEDDINGS, VECTOR_KINDS, layer, layer_total
+from safety_spaces.tensors import kind as kind_of
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,11 @@ def tensor_cells(
     seed: int,
     rounding: Rounding = "floor",
     vectors: Vectors = "project",
+    kind: str | None = None,
 ) -> Iterator[tuple[Coordinates, list[TensorEnergy]]]:
     """Coordinates of one tensor's updates in every basis and draw, and their energies at every fraction.
 
-    frames hold the directions that are given, oriented as the updates are.
+    frames hold the directions that are given, oriented as the updates are; kind is by name where it is not given.
     """
     M, N = next(iter(updates.values())).shape
     shape = (M, N)
@@ -87,7 +87,8 @@ def tensor_cells(
     norms = {task: squared_norm(D) for task, D in updates.items()}
     for found in coordinates(name, frames, updates, bases=bases, draws=draws, seed=seed, k=max(ks.values())):
         rank = frames.of(found.basis).shape[1]
-        yield found, cell_energies(name, found, ks, shape, rank=rank, update_energy=norms[found.task], vectors=vectors)
+        norm = norms[found.task]
+        yield found, cell_energies(name, found, ks, shape, rank=rank, update_energy=norm, vectors=vectors, kind=kind)
 
 
 def cell_energies(
@@ -99,6 +100,7 @@ def cell_energies(
     rank: int,
     update_energy: float,
     vectors: Vectors = "project",
+    kind: str | None = None,
 ) -> list[TensorEnergy]:
     """Energies of one task in one draw of a basis, at every fraction of ks; update_energy is |D|^2."""
     curve = running_sum(found.ordered.rows(found.energies[:, None], 0, len(found.ordered))[:, 0]).tolist()
@@ -107,7 +109,7 @@ def cell_energies(
     for fraction, wanted in ks.items():
         k = min(wanted, len(found.ordered))
         expected = expected_energy(found.basis, k, shape, rank, span_energy=curve[-1], update_energy=update_energy)
-        place = (name, layer(name), kind(name), found.basis, fraction, found.draw)
+        place = (name, layer(name), kind or kind_of(name), found.basis, fraction, found.draw)
         row = TensorEnergy(*place, rank, k, curve[k], update_energy, expected)
         rows.append(row if share is None else _by_policy(row, share))
     return rows

@@ -91,8 +91,9 @@ def squared_norm(D: Float[Tensor, "M N"]) -> float:
 
 
 def inner(first: Float[Tensor, "M N"], second: Float[Tensor, "M N"]) -> float:
-    """Frobenius inner product, rows summed in float64."""
-    return float(torch.linalg.vecdot(first, second).sum(dtype=torch.float64))
+    """Frobenius inner product, in the better of two precisions, rows summed in float64."""
+    dtype = torch.promote_types(first.dtype, second.dtype)
+    return float(torch.linalg.vecdot(first.to(dtype), second.to(dtype)).sum(dtype=torch.float64))
 
 
 def cosine(dot: float, first_squared: float, second_squared: float) -> float:

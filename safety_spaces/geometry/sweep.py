@@ -66,6 +66,7 @@ def sweep(
             seed=seed,
             rounding=rounding,
             vectors=vectors,
+            kind=updates.reference.kind(name),
         )
         for found, energies in cells:
             weights = merged(W, D[found.task], found, [energy.k for energy in energies], space, vectors=vectors)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from safety_spaces.errors import UserError
+from safety_spaces.headers import FLOATING
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def stored_tensors(path: Path, *, integers: bool = False) -> dict[str, StoredTen
         return {
             name: StoredTensor(path, name, tuple(values.get_shape()))
             for name, values in slices.items()
-            if integers or values.get_dtype().startswith(("F", "BF"))
+            if integers or values.get_dtype() in FLOATING
         }
 
 

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from safety_spaces.geometry.bases import orient
 from safety_spaces.geometry.checkpoints import Checkpoint, as_matrix, check_differs, check_same_tensors, update
 from safety_spaces.geometry.notices import warn_once
-from safety_spaces.tensors import Side, kind, project_from
+from safety_spaces.tensors import Side
 
 REFERENCE = "reference"
 
@@ -45,6 +45,8 @@ class Updates:
     ) -> None:
         for other in (base, *tasks.values()):
             check_same_tensors(reference, other)
+        if side == "residual":
+            reference.check_faces_residual()
         check_differs(base, reference)
         _warn_of_vocabularies(reference, (base, *tasks.values()))
         self.base, self.reference, self.tasks = base, reference, dict(tasks)
@@ -59,7 +61,7 @@ class Updates:
     def turned(self, name: str, D: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """A matrix of one tensor with the projected side on the left; the same call turns it back."""
         is_vector = len(self.reference.shape(name)) < 2
-        return D if is_vector else orient(D, project_from(self._side, kind(name)))
+        return D if is_vector else orient(D, self.reference.projected(name, self._side))
 
     def shape(self, name: str) -> tuple[int, int]:
         """Rows and columns of one tensor as a matrix, the projected side first."""

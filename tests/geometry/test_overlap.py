@@ -145,3 +145,14 @@ def test_update_cosine_is_signed():
     assert update_cosine(D, E) == pytest.approx(expected, rel=1e-5)
     assert update_cosine(D, -D) == pytest.approx(-1, abs=1e-6)
     assert update_cosine(D, torch.zeros(6, 11)) == 0
+
+
+@pytest.mark.parametrize("first", [torch.float32, torch.float64])
+@pytest.mark.parametrize("second", [torch.float32, torch.float64])
+def test_updates_of_two_precisions_are_compared(first, second):
+    """A task may be stored in float64 and another not."""
+    V, W = gaussian(17, 9), gaussian(17, 11, seed=1)[:, :9]
+    ((_, _, cosine, (found,)),) = update_overlaps({"a": V.to(first), "b": W.to(second)}, [("a", "b")], [0.5])
+    *_, mso, _ = dense.overlap(V, W, 0.5)
+    assert found.mso == pytest.approx(mso, rel=1e-4)
+    assert cosine == pytest.approx(float((V.double() * W.double()).sum() / V.double().norm() / W.double().norm()))
