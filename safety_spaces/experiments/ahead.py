@@ -42,7 +42,7 @@ def download(command: Command) -> None:
     """
     study = command.study
     models = [(recipe.path, recipe.revision) for recipe in study.roles.values() if isinstance(recipe, Existing)]
-    judges = study.evaluation.judges
+    judges = study.questioning.judges if study.questioning else ()
     models += [(judge.name, judge.revision) for judge in judges if isinstance(judge, ClassifierJudge)]
     for path, revision in tqdm([model for model in models if is_on_hub(model[0])], "models", disable=None):
         fetch_model(path, revision)
@@ -54,8 +54,10 @@ def download(command: Command) -> None:
 
 def _data_sets(study: Study) -> Iterator[str]:
     yield from (corpus.dataset for corpus in study.corpora.values() if isinstance(corpus, SingleCorpus))
-    yield from (selection.dataset for selection in study.activation_spaces.sets.values())
-    evaluation = study.evaluation
+    if study.compared_states is not None:
+        yield from (selection.dataset for selection in study.compared_states.sets.values())
+    if (evaluation := study.questioning) is None:
+        return
     yield from (evaluation.utility.dataset, evaluation.utility.fewshot_dataset, evaluation.harmfulness.dataset)
     if (ability := evaluation.general_ability) is not None:
         yield from (ability.dataset, ability.fewshot_dataset)

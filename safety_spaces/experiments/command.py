@@ -67,7 +67,7 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
         UserError: the study is wrong.
     """
     given = _parser(description, projects=projects).parse_args(argv)
-    _quieten_libraries()
+    quieten_libraries()
     study = load_study(given.study)
     return Command(
         study=study,
@@ -76,7 +76,7 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
         device=given.device,
         plan=given.plan,
         download=given.download,
-        geometry_only=projects and given.geometry_only,
+        geometry_only=study.questioning is None or (projects and given.geometry_only),
         keep_factors=projects and given.keep_factors,
     )
 
@@ -99,8 +99,8 @@ def _parser(description: str, *, projects: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def _quieten_libraries() -> None:
-    # No library tells anybody that a study is run.
+def quieten_libraries() -> None:
+    """Let no library tell anybody that a study is run, nor say what it does at every step."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Our own lines only: libraries report every step of every cell at the same level.
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -124,7 +124,10 @@ def report_errors(main: Callable[..., int]) -> Callable[..., int]:
 
 
 def finish(written: Sequence[Path]) -> int:
-    """Say in the last line which files a command wrote; return the exit code of success."""
+    """Say the numbers of a command in a short table, and in the last line its files; return the code of success."""
+    from safety_spaces.experiments.summary import summary
+
+    sys.stdout.write(summary(written))
     sys.stdout.write(f"wrote {', '.join(map(str, written)) or 'nothing: nothing was left to do here'}\n")
     return 0
 

@@ -81,8 +81,8 @@ def live_bytes(command: Command, shapes: Shapes, shape: Architecture | None) -> 
 
 def cache_bytes(command: Command, shape: Architecture | None) -> int:
     """Return the bytes of the keys and values of the longest batch; 0 where the shape of the model is not known."""
-    study, evaluation = command.study, command.study.evaluation
-    if shape is None:
+    study, evaluation = command.study, command.study.questioning
+    if shape is None or evaluation is None:
         return 0
     # Of utility, the longer: worked examples stand before each question.
     tokens = PROMPT_TOKENS * (1 + evaluation.utility.fewshot) + evaluation.utility.max_new_tokens
@@ -119,17 +119,17 @@ def counts(command: Command) -> Counts:
     scored = Counter(metric for metrics in cells.values() for metric in metrics)
     prompts = {metric: _asked(command, metric) for metric in baseline_metrics(study)}
     asked = {metric: (seeds * scored[metric] + baselines) * number for metric, (number, _) in prompts.items()}
-    settings = study.activation_spaces
-    read = settings.prompts * len(settings.sets) * len(settings.checkpoints) * seeds
+    settings = study.compared_states
+    read = settings.prompts * len(settings.sets) * len(settings.checkpoints) * seeds if settings else 0
     return Counts(
         energies=seeds * energies_per_seed(study),
         models=seeds * len(cells) + baselines,
         scores=seeds * (scored.total() + len(prompts) * len(roles)),
         asked=asked,
         new_tokens=sum(asked[metric] * longest for metric, (_, longest) in prompts.items())
-        + read * (answer_tokens(study) or 0),
+        + (read * (answer_tokens(study) or 0) if settings else 0),
         read=read,
-        states=read * sum(map(_states_of_prompt, settings.positions)),
+        states=read * sum(map(_states_of_prompt, settings.positions if settings else ())),
     )
 
 
@@ -187,6 +187,8 @@ def generation_hours(
     command: Command, weights: int, shape: Architecture | None, found: Counts, bandwidth: float
 ) -> float:
     """Return an upper bound of the hours of generation: weights and cache are read once for every token of a batch."""
+    if not found.new_tokens:
+        return 0.0
     read = weights * LIVE_BYTES[command.study.projection.weights_dtype] + cache_bytes(command, shape)
     return found.new_tokens / command.study.evaluation.batch_size * read / bandwidth / 3600
 

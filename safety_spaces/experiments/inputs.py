@@ -33,7 +33,7 @@ def check_inputs(command: Command) -> None:
     for name in study.datasets:
         find_data_set(name)
         data_rows(command, name)
-    for judge in study.evaluation.judges:
+    for judge in study.questioning.judges if study.questioning else ():
         if isinstance(judge, ServiceJudge):
             _check_service(judge)
 

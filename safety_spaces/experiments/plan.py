@@ -63,7 +63,8 @@ def check_memory(command: Command) -> None:
                 f"{_arithmetic(command, method, training, parameters(shapes))}; set training.optimizer to "
                 "adamw_8bit or adamw_offload, training.gradient_checkpointing to true, or gpu.memory to what there is"
             )
-    if sum(live_bytes(command, shapes, base_architecture(command)).values()) > available:
+    # A study of weights alone loads no live model.
+    if study.questioning and sum(live_bytes(command, shapes, base_architecture(command)).values()) > available:
         raise UserError(
             f"projection: expected a live model that fits into {study.gpu.memory:g} GiB, got {_live(command, shapes)}; "
             "lower evaluation.batch_size, set projection.weights_dtype to bfloat16, or gpu.memory to what there is"
@@ -153,7 +154,9 @@ def _live(command: Command, shapes: Shapes) -> str:
 
 def _judges(command: Command, found: Counts) -> list[str]:
     """One line for each judge: of harmfulness, of over-refusal, and each that judge_agreement.py asks too."""
-    evaluation = command.study.evaluation
+    evaluation = command.study.questioning
+    if evaluation is None:
+        return []
     harmfulness, over_refusal = evaluation.harmfulness, evaluation.over_refusal
     calls, tokens = found.asked["harmfulness"], harmfulness.max_new_tokens
     lines = [_judge("judge", harmfulness.judge, calls, tokens)]
@@ -178,7 +181,9 @@ def _updates(study: Study) -> list[str]:
     settings = study.update_spaces
     if settings is None:
         return []
-    return [f"update_spaces: {len(settings.pairs)} pairs, {len(settings.etas)} energy levels, {len(study.seeds)} seeds"]
+    return [
+        f"update_spaces: {len(study.update_pairs)} pairs, {len(settings.etas)} energy levels, {len(study.seeds)} seeds"
+    ]
 
 
 def _states(command: Command, found: Counts) -> int | None:

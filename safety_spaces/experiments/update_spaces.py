@@ -43,9 +43,10 @@ def compare_updates(command: Command) -> list[Path]:
 
 def overlap_key(command: Command, settings: UpdateSpaces, seed: int) -> str:
     """Return the key of one seed's overlaps: the pairs, the energy levels and the checkpoints."""
-    roles = ("base", "reference", *sorted({role for pair in settings.pairs for role in pair} - {"reference"}))
+    pairs = command.study.update_pairs
+    roles = ("base", "reference", *sorted({role for pair in pairs for role in pair} - {"reference"}))
     identities = [identity(command, role, seed) for role in roles]
-    how = [settings.pairs, settings.etas, command.study.projection.tied, command.study.threads]
+    how = [pairs, settings.etas, command.study.projection.tied, command.study.threads]
     return digest(["update_spaces", how, dict(zip(roles, identities, strict=True))])
 
 

@@ -76,4 +76,5 @@ Word = Annotated[str, AfterValidator(_is_word)]
 # A list of YAML becomes a tuple, which strict pydantic refuses; what is in the list stays strict.
 Increasing = (Field(strict=False, min_length=1), AfterValidator(_increase))
 Different = (Field(strict=False, min_length=1), AfterValidator(_differ))
+DifferentOrNone = (Field(strict=False), AfterValidator(_differ))
 Shares = Annotated[tuple[Share, ...], *Increasing]
