@@ -39,8 +39,7 @@ def plan(command: Command) -> str:
         _projection(command, shapes, found),
         *_judges(command, found),
         *_updates(study),
-        f"activation_spaces: {found.read:,} prompts through the model; {found.states:,} states at every layer, "
-        f"on disk {_size(_states(command, found))}",
+        *_activation_spaces(command, found),
         _disk(command, shapes, found),
     ]
     return "\n".join(lines)
@@ -183,6 +182,15 @@ def _updates(study: Study) -> list[str]:
         return []
     return [
         f"update_spaces: {len(study.update_pairs)} pairs, {len(settings.etas)} energy levels, {len(study.seeds)} seeds"
+    ]
+
+
+def _activation_spaces(command: Command, found: Counts) -> list[str]:
+    if command.study.compared_states is None:
+        return []
+    return [
+        f"activation_spaces: {found.read:,} prompts through the model; {found.states:,} states at every layer, "
+        f"on disk {_size(_states(command, found))}"
     ]
 
 

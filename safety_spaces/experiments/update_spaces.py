@@ -3,6 +3,7 @@
 What is already done is decided here, before torch is imported; what is missing is measured by `overlaps`.
 """
 
+import logging
 from pathlib import Path
 
 from safety_spaces.evidence.tables import UPDATE_SPACES
@@ -12,6 +13,8 @@ from safety_spaces.experiments.processes import all_found
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, digest, one_at_a_time
 from safety_spaces.study import UpdateSpaces
+
+logger = logging.getLogger(__name__)
 
 
 def compare_updates(command: Command) -> list[Path]:
@@ -24,6 +27,7 @@ def compare_updates(command: Command) -> list[Path]:
     """
     study, layout, settings = command.study, command.layout, command.study.update_spaces
     if settings is None:
+        logger.info("study %s compares no updates: its update_spaces is null", study.name)
         return []
     with Stage() as stage:
         measured = [_measure(command, settings, seed) for seed in study.seeds]

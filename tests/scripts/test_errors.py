@@ -144,9 +144,11 @@ def test_the_report_refuses_an_edited_table(run, capsys):
     assert f"{path}: not as run.json records it, edited by hand" in refused("report", run / "study.yaml", run, capsys)
 
 
-def test_the_report_says_which_command_writes_a_missing_table(run, capsys):
-    (run / "results/pico/projection.csv").unlink()
-    assert "write it with `python scripts/projection.py" in refused("report", run / "study.yaml", run, capsys)
+def test_without_any_table_the_report_says_which_command_writes_one(run, capsys):
+    for path in (run / "results/pico").glob("*.csv"):
+        path.unlink()
+    message = refused("report", run / "study.yaml", run, capsys)
+    assert "expected a table, found none; write one with `python scripts/projection.py" in message
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
