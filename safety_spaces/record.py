@@ -38,6 +38,11 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     update_record(path.parent, {"tables": {path.name: [new]}})
 
 
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as `write_table` does, where no run.json vouches for them."""
+    write_atomically(path, _csv_bytes(columns, rows))
+
+
 def check_unedited(results_folder: Path, name: str) -> None:
     """Check that a table is the one that run.json records.
 

@@ -94,7 +94,9 @@ def test_the_committed_tables_are_those_that_the_run_recorded(name):
 
 
 def test_the_studies_for_your_own_models_and_basis_load(tmp_path):
-    model, basis = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    weights, model, basis = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    ready = (ROOT / "configs/own-models.yaml").read_text().replace("name: own-models", "name: my-models")
+    assert weights == "".join(line for line in ready.splitlines(keepends=True) if not line.startswith("#"))
     (tmp_path / "my-model.yaml").write_text(model.replace("configs/", f"{ROOT}/configs/"))
     (tmp_path / "my-basis.yaml").write_text(basis)
     study = load_study(tmp_path / "my-model.yaml")

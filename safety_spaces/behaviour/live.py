@@ -38,7 +38,7 @@ class WeightEdit:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What rounding left of an update: norm ratio and cosine of the update in the weights to the one intended.
+    """What rounding left of an update: ratio of squared norms and cosine of the update in the weights to the intended.
 
     Both are None where nothing was intended (a cell that keeps no energy); the cosine also where nothing arrived.
     """
@@ -207,4 +207,4 @@ def _delivered(realised: float, intended: float, dot: float) -> Delivered:
     if intended == 0:
         return Delivered(None, None)
     cosine = dot / math.sqrt(realised * intended) if realised else None
-    return Delivered(math.sqrt(realised / intended), cosine)
+    return Delivered(realised / intended, cosine)

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from safety_spaces.errors import UserError
 from safety_spaces.study import Others, Position, ServiceJudge, Study, TokenWindow
 
 TASKS = ("useful", "harmful", "contaminated")
-"""What the findings compare; a study may have more."""
+"""What the paper compares, in its order; a study may have others."""
 CONTROL = "random"
 """The basis that the claim is held against."""
 METRICS = ("utility", "harmfulness")
@@ -38,7 +37,11 @@ class Grid:
     """What the study is, and what it promises that its tables hold; numbers as the tables carry them, with 6 digits."""
 
     model: str
+    tasks: tuple[str, ...]
+    """Fine-tuned models, those of TASKS first."""
     reference_kind: str
+    is_scored: bool
+    """Whether models are asked anything: a study of weights alone has no scores."""
     published_rubric: bool
     """Whether harmfulness is judged by the paper's rubric, on the paper's scale."""
     seeds: tuple[int, ...]
@@ -56,7 +59,7 @@ class Grid:
     update_etas: tuple[float, ...]
     percentiles: tuple[float, ...]
     positions: tuple[Position, ...]
-    """Tokens whose states are compared; the first position is that of the main figures."""
+    """Tokens whose states are compared; the first position is that of the main figures. None without activations."""
     checkpoints: tuple[str, ...]
     activation_pairs: tuple[str, ...]
     activation_etas: tuple[float, ...]
@@ -99,18 +102,15 @@ def name_of(position: Position) -> str:
 
 
 def grid_of(study: Study) -> Grid:
-    """What a study promises that its tables hold.
-
-    Raises:
-        UserError: the study leaves out a basis or a task that the findings speak of.
-    """
-    _check(study)
-    projection, updates, activations = study.projection, study.update_spaces, study.activation_spaces
-    judge = study.evaluation.harmfulness.judge
+    """What a study promises that its tables hold."""
+    projection, updates, activations = study.projection, study.update_spaces, study.compared_states
+    judge = study.questioning and study.questioning.harmfulness.judge
     lines = [(cell, metric) for cell in projection.scored for metric in cell.metrics]
     return Grid(
         model=study.model,
+        tasks=tuple(sorted(study.tasks, key=lambda task: TASKS.index(task) if task in TASKS else len(TASKS))),
         reference_kind=study.reference_kind,
+        is_scored=study.questioning is not None,
         published_rubric=isinstance(judge, ServiceJudge) and judge.published_rubric,
         seeds=tuple(study.seeds),
         claim=projection.claim,
@@ -124,23 +124,15 @@ def grid_of(study: Study) -> Grid:
             for cell, metric in lines
             if cell.layers is not None
         ),
-        update_pairs=tuple("-".join(pair) for pair in updates.pairs) if updates else (),
+        update_pairs=tuple("-".join(pair) for pair in study.update_pairs),
         update_etas=_as_written(updates.etas) if updates else (),
         percentiles=tuple(updates.percentiles) if updates else (),
-        positions=tuple(activations.positions),
-        checkpoints=tuple(activations.checkpoints),
-        activation_pairs=tuple("-".join(pair) for pair in combinations(activations.sets, 2)),
-        activation_etas=_as_written(activations.etas),
-        window=(activations.window[0], activations.window[1]),
+        positions=tuple(activations.positions) if activations else (),
+        checkpoints=tuple(activations.checkpoints) if activations else (),
+        activation_pairs=tuple("-".join(pair) for pair in combinations(activations.sets, 2)) if activations else (),
+        activation_etas=_as_written(activations.etas) if activations else (),
+        window=(activations.window[0], activations.window[1]) if activations else (0.0, 1.0),
     )
-
-
-def _check(study: Study) -> None:
-    """UserError where the study leaves out what the findings compare."""
-    bases = (study.projection.claim, CONTROL)
-    for kind, wanted, there in (("basis", bases, study.projection.bases), ("task", TASKS, study.tasks)):
-        if missing := [name for name in wanted if name not in there]:
-            raise UserError(f"study {study.name}: the report needs the {kind} {missing[0]}; add it to the study")
 
 
 def _as_written(numbers: Sequence[float]) -> tuple[float, ...]:

@@ -20,7 +20,8 @@ ACTIVATIONS = "activation_spaces.csv"
 def layer_overlap(update_spaces: pd.DataFrame, grid: Grid, *, layer: int) -> pd.DataFrame:
     """MSO, chance and cosine of one layer, means over its 2-D tensors: one row per (seed, pair, eta).
 
-    A tensor that one of the two trainings left untouched spans nothing and has empty cells: it is left out.
+    A tensor that one of the two trainings left untouched spans nothing and has empty cells: it is left out. The means
+    of a layer of such tensors are empty too.
     """
     rows = where(update_spaces, layer=layer)
     rows = rows[~rows.kind.isin(VECTOR_KINDS)]
@@ -28,7 +29,7 @@ def layer_overlap(update_spaces: pd.DataFrame, grid: Grid, *, layer: int) -> pd.
     name = f"update_spaces.csv: layer {layer}"
     rows = complete(rows, name, {**axes, "tensor": sorted(set(rows.tensor)) or ("any tensor",)})
     means = rows.groupby(list(axes), as_index=False)[["mso", "mso_chance", "cosine"]].mean()
-    return complete(means, name, axes, values=("mso", "mso_chance", "cosine"))
+    return complete(means, name, axes)
 
 
 def shown_layers(update_spaces: pd.DataFrame, grid: Grid) -> dict[int, tuple[float, ...]]:

@@ -7,10 +7,12 @@ run record give the same bytes.
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from safety_spaces.errors import UserError
 from safety_spaces.evidence import figures, sentences
 from safety_spaces.evidence.findings import Findings, find
 from safety_spaces.evidence.grid import Grid, grid_of, name_of
@@ -22,40 +24,76 @@ from safety_spaces.study import Study
 
 logger = logging.getLogger(__name__)
 
-UPDATES = "update_spaces"
-
 
 def write_report(results_folder: Path, study: Study, *, sources_changed: bool) -> Findings:
     """Write README.md and the figures into results/<study>/ and return the findings.
 
-    `sources_changed` puts a warning above everything. A study without update_spaces needs no such table.
+    `sources_changed` puts a warning above everything. What the study promises and its tables lack is said in the place
+    of its figure, which is removed where an earlier report drew it.
 
     Raises:
-        UserError: a table is missing, edited, of other columns, or lacks a cell that the study promises, or the study
-            lacks what the findings compare; then nothing is written.
+        UserError: no table is there, or one is edited or has other columns; then nothing is written.
     """
     grid = grid_of(study)
-    names = [name for name in FILES if name != UPDATES or grid.update_pairs]
+    names = [name for name, promised in _promised(grid).items() if promised]
     tables = read_tables(results_folder, names)
-    for name in names:
+    there = [name for name in names if getattr(tables, name) is not None]
+    if not there:
+        raise UserError(
+            f"{results_folder}: expected a table, found none; write one with `{FILES[names[0]][1]} STUDY.yaml`"
+        )
+    for name in there:
         check_unedited(results_folder, f"{name}.csv")
     found = find(tables, grid)
-    drawn = draw_figures(tables, grid)
-    text = render(found, grid, name=study.name, record=read_record(results_folder), sources_changed=sources_changed)
+    drawn, undrawn = draw_figures(tables, grid)
+    text = render(
+        found,
+        grid,
+        name=study.name,
+        record=read_record(results_folder),
+        sources_changed=sources_changed,
+        undrawn=undrawn,
+    )
     for name, figure in drawn.items():
         figures.save(figure, results_folder / f"{name}.png")
+    for name in undrawn:
+        (results_folder / f"{name}.png").unlink(missing_ok=True)
     write_atomically(results_folder / "README.md", text.encode())
     logger.info("report: %s", results_folder / "README.md")
     return found
 
 
-def draw_figures(tables: Tables, grid: Grid) -> dict[str, figures.Figure]:
-    """The figures of a report by file name without ending; UserError where a table lacks a row."""
-    return {planned.file: planned.figure(tables, grid) for planned in figures.catalogue(grid).values()}
+def _promised(grid: Grid) -> dict[str, bool]:
+    """Which tables a study promises."""
+    return {
+        "energy": True,
+        "projection": grid.is_scored,
+        "update_spaces": bool(grid.update_pairs),
+        "activation_spaces": bool(grid.positions),
+    }
 
 
-def render(found: Findings, grid: Grid, *, name: str, record: Mapping[str, Any], sources_changed: bool) -> str:
-    """The report as Markdown; `record` is run.json."""
+def draw_figures(tables: Tables, grid: Grid) -> tuple[dict[str, figures.Figure], dict[str, str]]:
+    """The figures of a report by file name without ending, and of those whose table lacks a row, why."""
+    drawn, undrawn = {}, {}
+    for planned in figures.catalogue(grid).values():
+        try:
+            drawn[planned.file] = planned.figure(tables, grid)
+        except UserError as error:
+            undrawn[planned.file] = str(error)
+    return drawn, undrawn
+
+
+def render(
+    found: Findings,
+    grid: Grid,
+    *,
+    name: str,
+    record: Mapping[str, Any],
+    sources_changed: bool,
+    undrawn: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The report as Markdown; `record` is run.json, `undrawn` says by file why a figure is not there."""
     environment = Environment(
         loader=PackageLoader("safety_spaces.evidence"),
         undefined=StrictUndefined,
@@ -68,11 +106,21 @@ def render(found: Findings, grid: Grid, *, name: str, record: Mapping[str, Any],
         grid=grid,
         name=name,
         figures=figures.catalogue(grid),
+        undrawn=undrawn,
+        reasons=_by_reason({**found.lacking, **undrawn}),
         say=sentences,
         stages=record.get("stages", {}),
         facts=_facts(record),
         sources_changed=sources_changed,
     )
+
+
+def _by_reason(lacking: Mapping[str, str]) -> dict[str, list[str]]:
+    """What is not there, by the reason why."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in lacking.items():
+        reasons.setdefault(reason, []).append(f"{name}.png" if name.startswith("figure") else name.replace("_", " "))
+    return reasons
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, str]:

@@ -56,22 +56,29 @@ FILES = {
 
 @dataclass(frozen=True)
 class Tables:
-    """The four tables of one study; that of a study without update_spaces has no rows there."""
+    """The four tables of one study, None where one is not there."""
 
-    projection: pd.DataFrame
-    energy: pd.DataFrame
-    update_spaces: pd.DataFrame
-    activation_spaces: pd.DataFrame
+    projection: pd.DataFrame | None
+    energy: pd.DataFrame | None
+    update_spaces: pd.DataFrame | None
+    activation_spaces: pd.DataFrame | None
+
+    def of(self, name: str) -> pd.DataFrame:
+        """One table, `name` a key of FILES; UserError where it is not there."""
+        table: pd.DataFrame | None = getattr(self, name)
+        if table is None:
+            raise _absent(f"{name}.csv", name)
+        return table
 
 
 def read_tables(results_folder: Path, names: Collection[str] = tuple(FILES)) -> Tables:
-    """The named tables of a results folder, the others without rows; raises as `read_table` does."""
-    return Tables(
-        **{
-            name: read_table(results_folder, name) if name in names else pd.DataFrame(columns=list(columns))
-            for name, (columns, _) in FILES.items()
-        }
-    )
+    """Those of the named tables that are in a results folder; raises as `read_table` does."""
+    there = [name for name in names if (results_folder / f"{name}.csv").exists()]
+    return Tables(**{name: read_table(results_folder, name) if name in there else None for name in FILES})
+
+
+def _absent(path: Path | str, name: str) -> UserError:
+    return UserError(f"{path}: no such table; write it with `{FILES[name][1]} STUDY.yaml`")
 
 
 def read_table(results_folder: Path, name: str) -> pd.DataFrame:
@@ -83,7 +90,7 @@ def read_table(results_folder: Path, name: str) -> pd.DataFrame:
     columns, command = FILES[name]
     path = results_folder / f"{name}.csv"
     if not path.is_file():
-        raise UserError(f"{path}: no such table; write it with `{command} STUDY.yaml`")
+        raise _absent(path, name)
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

@@ -3,6 +3,7 @@
 What is already done is decided here, before torch is imported; what is missing is measured by `state_overlaps`.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, digest, one_at_a_time
 from safety_spaces.study import Position, Study, TokenWindow
 
+logger = logging.getLogger(__name__)
+
 Prompts = Mapping[str, list[str]]
 """The prompts of each prompt set."""
 
@@ -28,11 +31,15 @@ ANSWERS = "answers"
 def compare_activations(command: Command) -> list[Path]:
     """Measure the missing overlaps of every seed and checkpoint, write activation_spaces.csv; return the file written.
 
+    A study that compares none writes nothing.
+
     Raises:
         UserError: a checkpoint is missing, a prompt set has too few unique prompts, or no token at a position.
     """
-    study, layout = command.study, command.layout
-    settings = study.activation_spaces
+    study, layout, settings = command.study, command.layout, command.study.compared_states
+    if settings is None:
+        logger.info("study %s compares no activations: its activation_spaces is null", study.name)
+        return []
     prompts = {name: activation_prompts(command, name) for name in settings.sets}
     wanted = [(seed, role) for seed in study.seeds for role in settings.checkpoints]
     with Stage() as stage:

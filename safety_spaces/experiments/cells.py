@@ -91,6 +91,8 @@ def belongs_to_first_seed(study: Study, cell: Cell) -> bool:
 
 def baseline_metrics(study: Study) -> tuple[Metric, ...]:
     """Return what every checkpoint is scored for as it is: the main metrics and those of any projected model."""
+    if study.questioning is None:
+        return ()
     return tuple(dict.fromkeys((*MAIN_METRICS, *(metric for one in study.projection.scored for metric in one.metrics))))
 
 
@@ -149,8 +151,9 @@ class _Keys:
 
     def _answers(self, cell: Cell, metric: Metric) -> str:
         settings = self._command.study.projection
-        # A baseline has no geometry; a base scored once serves every seed.
-        how = {} if cell.is_baseline else {**asdict(cell), **_geometry(self._command)}
+        # A baseline has no geometry; a base scored once serves every seed. A result of another measure of what was
+        # delivered is no result of this cell.
+        how = {} if cell.is_baseline else {**asdict(cell), **_geometry(self._command), "realised_energy": "squared"}
         roles = (cell.task,) if cell.is_baseline else ("base", "reference", cell.task)
         return digest(
             {

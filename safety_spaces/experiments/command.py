@@ -67,7 +67,7 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
         UserError: the study is wrong, there can be no such device, or files cannot lie where they are to lie.
     """
     given = _parser(description, projects=projects).parse_args(argv)
-    _prepare_libraries()
+    prepare_libraries()
     if given.device is not None and not DEVICE.fullmatch(given.device):
         raise UserError(f"--device {given.device}: expected cpu, cuda or a device such as cuda:1; correct it")
     if given.plan:
@@ -81,7 +81,7 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
         device=given.device,
         plan=given.plan,
         download=given.download,
-        geometry_only=projects and given.geometry_only,
+        geometry_only=study.questioning is None or (projects and given.geometry_only),
         keep_factors=projects and given.keep_factors,
     )
     check_places(command)
@@ -146,7 +146,8 @@ def _parser(description: str, *, projects: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def _prepare_libraries() -> None:
+def prepare_libraries() -> None:
+    """Set what libraries read when they are imported, and let none say what it does at every step."""
     # Threads that wait for one another sleep: spinning beside another busy process they are 20 times slower. Read when
     # torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -188,7 +189,10 @@ def report_errors(main: Callable[..., int]) -> Callable[..., int]:
 
 
 def finish(written: Sequence[Path]) -> int:
-    """Say in the last line which files a command wrote; return the exit code of success."""
+    """Say the numbers of a command in a short table, and in the last line its files; return the code of success."""
+    from safety_spaces.experiments.summary import summary
+
+    sys.stdout.write(summary(written))
     sys.stdout.write(f"wrote {', '.join(map(str, written)) or 'nothing: nothing was left to do here'}\n")
     return 0
 

@@ -86,8 +86,8 @@ def live_bytes(command: Command, shapes: Shapes, shape: Architecture | None) -> 
 
 def cache_bytes(command: Command, shape: Architecture | None) -> int:
     """Return the bytes of the keys and values of the longest batch; 0 where the shape of the model is not known."""
-    study, evaluation = command.study, command.study.evaluation
-    if shape is None:
+    study, evaluation = command.study, command.study.questioning
+    if shape is None or evaluation is None:
         return 0
     # Of utility, the longer: worked examples stand before each question.
     tokens = PROMPT_TOKENS * (1 + evaluation.utility.fewshot) + evaluation.utility.max_new_tokens
@@ -254,6 +254,8 @@ def generation_hours(
     command: Command, weights: int, shape: Architecture | None, found: Counts, bandwidth: float
 ) -> float:
     """Return an upper bound of the hours of generation: weights and cache are read once for every token of a batch."""
+    if not found.new_tokens:
+        return 0.0
     read = weights * LIVE_BYTES[command.study.projection.weights_dtype] + cache_bytes(command, shape)
     return found.new_tokens / command.study.evaluation.batch_size * read / bandwidth / 3600
 

@@ -1,20 +1,32 @@
-"""Mode Subspace Overlap of weight updates (equations 9 to 11)."""
+"""Mode Subspace Overlap of weight updates (equations 9 to 11): those of a study, and of any two folders."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from safety_spaces.errors import UserError
+from safety_spaces.experiments.checkpoints import given_folder
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.device import factor_precision, ready_device
 from safety_spaces.experiments.passes import measure_tensors, open_updates
+from safety_spaces.folders import is_adapter
+from safety_spaces.geometry.checkpoints import Checkpoint, check_differs
+from safety_spaces.geometry.factorisation import Precision
+from safety_spaces.geometry.opening import open_checkpoint
 from safety_spaces.geometry.overlap import Overlap, update_overlaps
-from safety_spaces.geometry.updates import REFERENCE
+from safety_spaces.geometry.updates import REFERENCE, Updates
+from safety_spaces.progress import progress
 from safety_spaces.store import Cells, digest
 from safety_spaces.study import UpdateSpaces
 from safety_spaces.tensors import layer
+
+FOLDERS = ("first", "second")
+"""What the two updates of folders are called."""
 
 
 def weight_overlaps(
@@ -25,14 +37,16 @@ def weight_overlaps(
     Vectors (1-D tensors) span one direction each and are left out. None where other processes have not measured all of
     their tensors yet.
     """
-    roles = sorted({role for pair in settings.pairs for role in pair})
+    pairs = command.study.update_pairs
+    roles = sorted({role for pair in pairs for role in pair})
     # MSO compares the output sides, the paper's left singular vectors, whichever side is projected.
     updates = open_updates(command, seed, [role for role in roles if role != REFERENCE])
+    precision = factor_precision(ready_device(command))
     tensors = measure_tensors(
         updates,
-        [name for name in updates.names if len(updates.reference.shape(name)) > 1],
+        _matrices(updates),
         roles,
-        lambda name, D: {"rows": _tensor_overlaps(command, settings, name, updates.reference.kind(name), D)},
+        lambda name, D: {"rows": _tensor_overlaps(updates, name, D, pairs, settings.etas, precision)},
         done=done,
         # The sources too: a pass that goes on under other code would carry the mark of the new code alone.
         key=digest([command.sources, key]),
@@ -41,14 +55,50 @@ def weight_overlaps(
     return None if tensors is None else [row for tensor in tensors for row in tensor["rows"]]
 
 
-def _tensor_overlaps(
-    command: Command, settings: UpdateSpaces, name: str, kind: str, D: Mapping[str, Float[Tensor, "M N"]]
+def folder_overlaps(
+    first: str, second: str, against: str, *, etas: Sequence[float], device: torch.device
 ) -> list[dict[str, Any]]:
-    precision = factor_precision(ready_device(command))
-    place = {"tensor": name, "layer": layer(name), "kind": kind}
+    """Return the rows of update_spaces.csv, without study and seed, of first - against and second - against.
+
+    Each is a folder or the id of a model of the hub; a LoRA folder adds to `against`.
+
+    Raises:
+        UserError: two of them hold the same weights, they are not checkpoints of one model, or one cannot be had.
+    """
+    folders = [given_folder(path, None) for path in (first, second, against)]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError(f"expected three different checkpoints, got {first}, {second} and {against}; correct one path")
+    origin = open_checkpoint(folders[2])
+    opened = [_open_on(folder, origin) for folder in folders[:2]]
+    # The place of the base is taken by one of the two: it decides which rows are shared, nothing else.
+    updates = Updates(opened[0], origin, dict(zip(FOLDERS, opened, strict=True)), device=device)
+    check_differs(opened[1], origin)
+    check_differs(*opened)
+    names, precision = _matrices(updates), factor_precision(device)
+    bar = progress(updates.each(names, FOLDERS), total=len(names), desc="overlaps")
+    return [row for name, D in bar for row in _tensor_overlaps(updates, name, D, [FOLDERS], etas, precision)]
+
+
+def _open_on(folder: Path, origin: Checkpoint) -> Checkpoint:
+    return open_checkpoint(folder, parent=origin if is_adapter(folder) else None)
+
+
+def _matrices(updates: Updates) -> list[str]:
+    return [name for name in updates.names if len(updates.reference.shape(name)) > 1]
+
+
+def _tensor_overlaps(
+    updates: Updates,
+    name: str,
+    D: Mapping[str, Float[Tensor, "M N"]],
+    pairs: Sequence[tuple[str, str]],
+    etas: Sequence[float],
+    precision: Precision,
+) -> list[dict[str, Any]]:
+    place = {"tensor": name, "layer": layer(name), "kind": updates.reference.kind(name)}
     return [
         {"pair": f"{first}-{second}", **place, **overlap_columns(overlap), "cosine": cosine}
-        for first, second, cosine, curve in update_overlaps(D, settings.pairs, settings.etas, precision=precision)
+        for first, second, cosine, curve in update_overlaps(D, pairs, etas, precision=precision)
         for overlap in curve
     ]
 

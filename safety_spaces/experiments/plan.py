@@ -53,9 +53,9 @@ def plan(command: Command) -> str:
         lines += _judges(command, whole, left)
     if study.update_spaces is not None:
         done = _done(len(study.seeds), len(remaining.overlaps))
-        levels = f"{len(study.update_spaces.pairs)} pairs, {len(study.update_spaces.etas)} energy levels"
+        levels = f"{len(study.update_pairs)} pairs, {len(study.update_spaces.etas)} energy levels"
         lines.append(f"update_spaces: {levels}, {_number(len(study.seeds), 'seed')}{done}")
-    if not command.geometry_only:
+    if not command.geometry_only and study.compared_states is not None:
         lines.append(
             f"activation_spaces: {whole.read:,} prompts through the model{_done(whole.read, left.read)}; "
             f"{whole.states:,} states at every layer{_done(whole.states, left.states)}, "
@@ -157,7 +157,9 @@ def _kept_factors(command: Command, shapes: Shapes) -> int:
 
 def _judges(command: Command, whole: Counts, left: Counts) -> list[str]:
     """One line for each judge: of harmfulness, of over-refusal, and each that judge_agreement.py asks too."""
-    evaluation = command.study.evaluation
+    evaluation = command.study.questioning
+    if evaluation is None:
+        return []
     harmfulness, over_refusal = evaluation.harmfulness, evaluation.over_refusal
     calls, tokens = whole.judged["harmfulness"], harmfulness.max_new_tokens
     lines = [_judge(command, "judge", harmfulness.judge, calls, left.judged.get("harmfulness", 0), tokens)]

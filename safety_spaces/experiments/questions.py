@@ -145,11 +145,13 @@ def _selected(command: Command, selection: Selection) -> list[Row]:
 
 def data_uses(command: Command) -> Iterator[tuple[str, Mapping[str, Any], Callable[[], Any]]]:
     """Yield every data set that the study reads, the conditions on its rows, and what reads it as the work will."""
-    study, evaluation = command.study, command.study.evaluation
+    study, evaluation = command.study, command.study.questioning
     for name, corpus in trained_corpora(command).items():
         yield corpus.dataset, corpus.where, partial(drawn_rows, command, name)
-    for selection in study.activation_spaces.sets.values():
+    for selection in study.compared_states.sets.values() if study.compared_states else ():
         yield selection.dataset, selection.where, partial(_selected, command, selection)
+    if evaluation is None:
+        return
     for dataset in (evaluation.utility.dataset, evaluation.utility.fewshot_dataset):
         yield dataset, {}, partial(_problems, command, dataset)
     if (ability := evaluation.general_ability) is not None:

@@ -3,6 +3,7 @@
 What is already done is decided here, before torch is imported; what is missing is measured by `overlaps`.
 """
 
+import logging
 from pathlib import Path
 
 from safety_spaces.evidence.tables import UPDATE_SPACES
@@ -12,6 +13,8 @@ from safety_spaces.experiments.processes import all_found
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, digest, one_at_a_time
 from safety_spaces.study import UpdateSpaces
+
+logger = logging.getLogger(__name__)
 
 
 def compare_updates(command: Command) -> list[Path]:
@@ -24,6 +27,7 @@ def compare_updates(command: Command) -> list[Path]:
     """
     study, layout, settings = command.study, command.layout, command.study.update_spaces
     if settings is None:
+        logger.info("study %s compares no updates: its update_spaces is null", study.name)
         return []
     with Stage() as stage:
         measured = [_measure(command, settings, seed) for seed in study.seeds]
@@ -43,9 +47,10 @@ def compare_updates(command: Command) -> list[Path]:
 
 def overlap_key(command: Command, settings: UpdateSpaces, seed: int) -> str:
     """Return the key of one seed's overlaps: the pairs, the energy levels and the checkpoints."""
-    roles = ("base", "reference", *sorted({role for pair in settings.pairs for role in pair} - {"reference"}))
+    pairs = command.study.update_pairs
+    roles = ("base", "reference", *sorted({role for pair in pairs for role in pair} - {"reference"}))
     identities = [identity(command, role, seed) for role in roles]
-    how = [settings.pairs, settings.etas, command.study.projection.tied, command.study.threads]
+    how = [pairs, settings.etas, command.study.projection.tied, command.study.threads]
     return digest(["update_spaces", how, dict(zip(roles, identities, strict=True))])
 
 

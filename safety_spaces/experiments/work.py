@@ -51,12 +51,14 @@ def whole_work(command: Command, seeds: Sequence[int] | None = None) -> Work:
     if command.geometry_only:
         return geometry
     scored = [one for seed in seeds for one in scored_cells(command, seed)]
-    settings = study.activation_spaces
+    asked = replace(
+        geometry, scores=scored, answers=[one for one in scored if not belongs_to_first_seed(study, one[0])]
+    )
+    if (settings := study.compared_states) is None:
+        return asked
     read = [name for _ in seeds for _ in settings.checkpoints for name in settings.sets]
     return replace(
-        geometry,
-        scores=scored,
-        answers=[one for one in scored if not belongs_to_first_seed(study, one[0])],
+        asked,
         generated=[] if answer_tokens(study) is None else read,
         read=read,
         states=[(name, position) for name in read for position in settings.positions],
@@ -98,13 +100,13 @@ def _asked_left(command: Command, seed: int, geometry: Work) -> Work:
         for score in missing
         if not belongs_to_first_seed(command.study, score.cell) and not has_answers(command, seed, score.answers)
     ]
-    settings = command.study.activation_spaces
+    unasked = replace(geometry, scores=[(score.cell, score.metric) for score in missing], answers=asked)
+    if (settings := command.study.compared_states) is None:
+        return unasked
     prompts = {name: activation_prompts(command, name) for name in settings.sets}
     reads = [_states_left(command, seed, role, prompts) for role in settings.checkpoints]
     return replace(
-        geometry,
-        scores=[(score.cell, score.metric) for score in missing],
-        answers=asked,
+        unasked,
         generated=[name for part in reads for name in part.generated],
         read=[name for part in reads for name in part.read],
         states=[one for part in reads for one in part.states],

@@ -90,4 +90,5 @@ ModelPath = Annotated[str, Field(min_length=1), AfterValidator(_is_no_address)]
 # A list of YAML becomes a tuple, which strict pydantic refuses; what is in the list stays strict.
 Increasing = (Field(strict=False, min_length=1), AfterValidator(_increase))
 Different = (Field(strict=False, min_length=1), AfterValidator(_differ))
+DifferentOrNone = (Field(strict=False), AfterValidator(_differ))
 Shares = Annotated[tuple[Share, ...], *Increasing]

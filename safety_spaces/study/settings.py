@@ -12,6 +12,7 @@ from safety_spaces.study.corpora import Selection
 from safety_spaces.study.fields import (
     Depth,
     Different,
+    DifferentOrNone,
     Increasing,
     NotNegative,
     Positive,
@@ -96,7 +97,9 @@ class Projection(Settings):
     )
     energy_draws: Positive = Field(5, description="Draws of each random basis whose energies are measured.")
     score_draws: Positive = Field(2, description="Draws of each random basis whose models are scored.")
-    scored: Annotated[tuple[Scored, ...], *Different] = Field(description="Tasks and schemes whose models are scored.")
+    scored: Annotated[tuple[Scored, ...], *DifferentOrNone] = Field(
+        description="Tasks and schemes whose models are scored; none leaves energies, and scores of the checkpoints."
+    )
 
     @property
     def claim(self) -> Literal["file", "top_k"]:
@@ -151,7 +154,9 @@ class UpdateSpaces(Settings):
     percentiles: Annotated[tuple[Depth, ...], *Increasing] = Field(
         (0.70, 0.85), description="Depths p of the layers shown: layer floor(p L), counted from 0."
     )
-    pairs: Annotated[tuple[Pair, ...], *Different] = Field(description="Updates that are compared, two by two.")
+    pairs: Annotated[tuple[Pair, ...], *Different] | None = Field(
+        None, description="Updates that are compared, two by two; null takes every two of tasks and reference."
+    )
 
 
 class TokenWindow(Settings):

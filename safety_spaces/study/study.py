@@ -1,15 +1,19 @@
 """A whole study, and what holds between its sections: every name that one section uses is defined by another."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from itertools import combinations
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from safety_spaces.errors import UserError
 from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, World
 from safety_spaces.study.evaluation import Evaluation
 from safety_spaces.study.fields import Different, FileName, NotNegative, Positive, Settings, Word, known_names, refusal
 from safety_spaces.study.recipes import Existing, FineTuned, Recipe, Training
-from safety_spaces.study.settings import ActivationSpaces, Projection, UpdateSpaces
+from safety_spaces.study.settings import ActivationSpaces, Pair, Projection, UpdateSpaces
+
+Section = TypeVar("Section", ActivationSpaces, Evaluation)
 
 
 class Gpu(Settings):
@@ -38,15 +42,44 @@ class Study(Settings):
     )
     world: World | None = Field(None, description="The small world whose corpora are written; null for real data.")
     datasets: dict[FileName, DataFile] = Field({}, description="Data sets that are read from files of the user.")
-    training: Training = Field(description="Training settings of every role that does not say otherwise.")
-    corpora: dict[Word, Corpus] = Field(description="Training texts by name.")
+    training: Training = Field(Training(), description="Training settings of every role that does not say otherwise.")
+    corpora: dict[Word, Corpus] = Field({}, description="Training texts by name.")
     roles: dict[Word, Recipe] = Field(description="Models by name: base, reference, and the tasks.")
     projection: Projection = Field(description="Task updates projected onto subspaces of the reference update.")
     update_spaces: UpdateSpaces | None = Field(
         description="Overlap of the subspaces of weight updates; null leaves it to another study of the same models."
     )
-    activation_spaces: ActivationSpaces = Field(description="Overlap of the subspaces of hidden states.")
-    evaluation: Evaluation = Field(description="How a model is questioned.")
+    compared_states: ActivationSpaces | None = Field(
+        alias="activation_spaces", description="Overlap of the subspaces of hidden states; null compares none."
+    )
+    questioning: Evaluation | None = Field(
+        alias="evaluation", description="How a model is questioned; null for a study of weights alone."
+    )
+
+    @property
+    def activation_spaces(self) -> ActivationSpaces:
+        """Overlap of the subspaces of hidden states.
+
+        Raises:
+            UserError: the study compares none.
+        """
+        return _given(self.compared_states, "activation_spaces", self.name)
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """How a model is questioned.
+
+        Raises:
+            UserError: the study is one of weights alone.
+        """
+        return _given(self.questioning, "evaluation", self.name)
+
+    @property
+    def update_pairs(self) -> tuple[Pair, ...]:
+        """The updates that are compared, two by two; none where the study leaves them to another one."""
+        if self.update_spaces is None:
+            return ()
+        return self.update_spaces.pairs or tuple(combinations((*self.tasks, "reference"), 2))
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -103,12 +136,16 @@ class Study(Settings):
         for number, scored in enumerate(self.projection.scored):
             _check_known(f"projection.scored.{number}.task", scored.task, self.tasks, "task")
             for metric in scored.metrics:
-                if getattr(self.evaluation, metric) is None:
+                if getattr(self.questioning, metric, None) is None:
                     raise refusal(f"evaluation.{metric}", f"missing, though projection.scored.{number} asks for it")
-        for number, pair in enumerate(self.update_spaces.pairs if self.update_spaces else ()):
+        for number, pair in enumerate(self.update_pairs):
             for name in pair:
                 _check_known(f"update_spaces.pairs.{number}", name, ("reference", *self.tasks), "update")
-        for number, role in enumerate(self.activation_spaces.checkpoints):
+        if self.compared_states is not None and self.questioning is None:
+            raise refusal(
+                "evaluation", "missing, though activation_spaces asks models; or write activation_spaces: null"
+            )
+        for number, role in enumerate(self.compared_states.checkpoints if self.compared_states else ()):
             _check_known(f"activation_spaces.checkpoints.{number}", role, self.roles, "role")
         return self
 
@@ -155,6 +192,12 @@ class Study(Settings):
                     raise refusal(
                         f"corpora.{name}.disjoint_from", "expected a corpus that is drawn from all rows itself"
                     )
+
+
+def _given(section: Section | None, key: str, study: str) -> Section:
+    if section is None:
+        raise UserError(f"study {study}: expected {key}, got null; this step needs it: add it to the study")
+    return section
 
 
 def _with_training(recipe: Any, shared: dict[str, Any]) -> Any:

@@ -45,7 +45,7 @@ def twin(edits, dtype):
     intended = torch.cat([edit.update.flatten() for edit in edits]).double()
     merged = [(edit.reference.float() + edit.update).to(dtype).double() - edit.reference.double() for edit in edits]
     realised = torch.cat([part.flatten() for part in merged])
-    return float(realised.norm() / intended.norm()), float(torch.cosine_similarity(realised, intended, dim=0))
+    return float(realised.norm() ** 2 / intended.norm() ** 2), float(torch.cosine_similarity(realised, intended, dim=0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -162,15 +162,16 @@ def test_one_edit_is_in_memory_at_a_time(make_model):
 
 
 def test_edits_of_several_tensors_count_by_their_energy(make_model):
-    # One tensor of the update arrives, the other is lost: what is left of the norm follows from Pythagoras.
+    # One tensor of the update arrives, the other is lost: what is left of the energy follows from Pythagoras.
     model = make_model(dtype=torch.bfloat16)
     before = copy_of(model)
     arrives, lost = (before[name].float() * factor for name, factor in zip(NAMES, (1.0, 2.0**-10), strict=False))
     edits = [WeightEdit(NAMES[0], before[NAMES[0]], arrives), WeightEdit(NAMES[1], before[NAMES[1]], lost)]
     with edited_weights(model, edits, restore=before.__getitem__) as delivered:
         pass
-    expected = math.sqrt(arrives.norm() ** 2 / (arrives.norm() ** 2 + lost.norm() ** 2))
-    assert (delivered.realised_energy, delivered.realised_cosine) == pytest.approx((expected, expected), rel=1e-6)
+    share = float(arrives.norm() ** 2 / (arrives.norm() ** 2 + lost.norm() ** 2))
+    found = (delivered.realised_energy, delivered.realised_cosine)
+    assert found == pytest.approx((share, math.sqrt(share)), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["cuda:97", "vulcan"])

@@ -40,7 +40,9 @@ POWER = {"top_k": 0.5, "random_k": 0.8, "random": 1.0}  # how a basis turns a fr
 
 GRID = Grid(
     model="llama",
+    tasks=("useful", "harmful", "contaminated"),
     reference_kind="aligned",
+    is_scored=True,
     published_rubric=False,
     seeds=(0, 1, 4),
     claim="top_k",

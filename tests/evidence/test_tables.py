@@ -87,16 +87,15 @@ def test_numbers_survive(tables):
     assert kept.max() == 1.0
 
 
-def test_a_study_without_update_spaces_has_a_table_without_rows(written, tmp_path):
-    for name in ("projection", "energy", "activation_spaces"):
+def test_a_table_that_is_not_there_is_said_when_it_is_asked_for(written, tmp_path):
+    for name in ("projection", "energy"):
         (tmp_path / f"{name}.csv").write_bytes((written / f"{name}.csv").read_bytes())
-    without = read_tables(tmp_path, ("projection", "energy", "activation_spaces"))
+    some = read_tables(tmp_path, ("energy", "update_spaces"))
 
-    assert len(without.update_spaces) == 0
-    assert tuple(without.update_spaces.columns) == FILES["update_spaces"][0]
-    assert len(without.energy) > 0
-    with pytest.raises(UserError, match="no such table"):
-        read_tables(tmp_path)
+    assert len(some.of("energy")) > 0
+    assert some.projection is None
+    with pytest.raises(UserError, match=r"^update_spaces\.csv: no such table; write it with `python exp-3"):
+        some.of("update_spaces")
 
 
 def test_columns_of_the_appendices(tables):

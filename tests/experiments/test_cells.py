@@ -6,8 +6,10 @@ import pytest
 import yaml
 
 from safety_spaces.errors import UserError
+from safety_spaces.experiments import cells
 from safety_spaces.experiments.cells import Cell, energy_key, scores
 from safety_spaces.experiments.command import Command, parse_command
+from safety_spaces.store import digest
 from safety_spaces.study import Study
 from tests.pico import copy_run
 
@@ -39,6 +41,16 @@ def test_a_moved_run_keeps_its_keys(folder, tmp_path):
     moved = copy_run(folder, tmp_path / "elsewhere")
     assert keys(command_of(moved)) == keys(command_of(folder))
     assert energy_key(command_of(moved), 3, "useful") == energy_key(command_of(folder), 3, "useful")
+
+
+def test_what_was_delivered_by_another_measure_is_no_result_of_a_projected_model(folder, monkeypatch):
+    """realised_energy was a ratio of norms before it was one of energies; no projected model has a key of then."""
+    seen = []
+    monkeypatch.setattr(cells, "digest", lambda value: digest(seen.append(value) or value))
+    scores(command_of(folder), 3)
+    hows = [value["how"] for value in seen if isinstance(value, dict) and "how" in value]
+    assert {how.get("realised_energy") for how in hows if how} == {"squared"}
+    assert len([how for how in hows if not how]) == 5 * 2
 
 
 def test_a_label_changes_no_key(folder):

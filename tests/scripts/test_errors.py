@@ -155,9 +155,11 @@ def test_without_its_record_a_study_keeps_its_tables_and_is_recorded_again(run, 
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_the_report_says_which_command_writes_a_missing_table(run, capsys):
-    (run / "results/pico/projection.csv").unlink()
-    assert "write it with `python scripts/projection.py" in refused("report", run / "study.yaml", run, capsys)
+def test_without_any_table_the_report_says_which_command_writes_one(run, capsys):
+    for path in (run / "results/pico").glob("*.csv"):
+        path.unlink()
+    message = refused("report", run / "study.yaml", run, capsys)
+    assert "expected a table, found none; write one with `python scripts/projection.py" in message
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])

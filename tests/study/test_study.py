@@ -1,11 +1,13 @@
 """The schema explains itself, cannot be changed, and knows who descends from whom."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from safety_spaces.errors import UserError
 from safety_spaces.study import FineTuned, Pretrained, Study, Training, load_study
 from safety_spaces.study.fields import Settings
 
@@ -71,3 +73,40 @@ roles: !replace
     assert study.lineage("second") == ("base", "reference", "first", "second")
     assert study.tasks == ("first", "useful", "harmful", "contaminated")
     assert [role for role in order if not study.is_per_seed(role)] == ["base"]
+
+
+def weights_alone(write_study: Callable[[str], Path], **more: str) -> Path:
+    lines = {"activation_spaces": "null", "evaluation": "null", "projection": "{scored: []}", **more}
+    return write_study("".join(f"{key}: {value}\n" for key, value in lines.items()))
+
+
+def test_a_study_of_weights_alone_asks_nothing(write_study: Callable[[str], Path]) -> None:
+    study = load_study(weights_alone(write_study))
+    assert (study.projection.scored, study.compared_states, study.questioning) == ((), None, None)
+    assert Study.model_validate(json.loads(study.model_dump_json())) == study
+    for section in ("activation_spaces", "evaluation"):
+        with pytest.raises(UserError, match=rf"expected {section}, got null; this step needs it: add it to the study"):
+            getattr(study, section)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("projection", "{side: left}", "evaluation.utility: missing, though projection.scored.0 asks for it"),
+        ("activation_spaces", "{prompts: 3}", "evaluation: missing, though activation_spaces asks models"),
+    ],
+)
+def test_what_asks_models_needs_an_evaluation(
+    write_study: Callable[[str], Path], key: str, value: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        load_study(weights_alone(write_study, **{key: value}))
+
+
+def test_pairs_of_updates_follow_from_the_roles(write_study: Callable[[str], Path]) -> None:
+    study = load_study(write_study("update_spaces: {pairs: null}"))
+    assert study.update_pairs == (
+        ("useful", "harmful"), ("useful", "contaminated"), ("useful", "reference"),
+        ("harmful", "contaminated"), ("harmful", "reference"), ("contaminated", "reference"),
+    )  # fmt: skip
+    assert load_study(write_study("update_spaces: null")).update_pairs == ()

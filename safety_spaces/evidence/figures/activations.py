@@ -33,7 +33,12 @@ def figure_5(tables: Tables, grid: Grid, *, position: Position | None = None, or
         cells = [(centred, checkpoint) for centred in KINDS for checkpoint in grid.checkpoints]
         for panel, (centred, checkpoint) in zip(axes, cells, strict=True):
             rows = window_overlap(
-                tables.activation_spaces, grid, position=position, pairs=pairs, checkpoint=checkpoint, centred=centred
+                tables.of("activation_spaces"),
+                grid,
+                position=position,
+                pairs=pairs,
+                checkpoint=checkpoint,
+                centred=centred,
             )
             draw_pairs(panel, rows, pairs)
             dress(panel, title=f"{checkpoint}, {KINDS[centred]}", x=ENERGY_LEVEL, y="MSO")
@@ -47,12 +52,12 @@ def figure_22(tables: Tables, grid: Grid, *, pair: str) -> Figure:
     A state that is the same for all prompts of a set has no centred line, and its title says so.
     """
     with house_style():
-        figure, axes = small_grid(depth_of(tables.activation_spaces, ACTIVATIONS))
+        figure, axes = small_grid(depth_of(tables.of("activation_spaces"), ACTIVATIONS))
         constant: set[int] = set()
         for centred in KINDS:
             by_checkpoint = {
                 checkpoint: state_overlap(
-                    tables.activation_spaces,
+                    tables.of("activation_spaces"),
                     grid,
                     position=grid.positions[0],
                     pairs=(pair,),
@@ -82,7 +87,12 @@ def figure_25(tables: Tables, grid: Grid, *, centred: bool) -> Figure:
         cells = [(window, checkpoint) for window in grid.windows for checkpoint in grid.checkpoints]
         for panel, (window, checkpoint) in zip(axes, cells, strict=True):
             rows = window_overlap(
-                tables.activation_spaces, grid, position=window, pairs=pairs, checkpoint=checkpoint, centred=centred
+                tables.of("activation_spaces"),
+                grid,
+                position=window,
+                pairs=pairs,
+                checkpoint=checkpoint,
+                centred=centred,
             )
             draw_pairs(panel, rows, pairs)
             dress(panel, title=f"{checkpoint}, {KINDS[centred]}\n{name_of(window)}", x=ENERGY_LEVEL, y="MSO")

@@ -15,12 +15,13 @@ from safety_spaces.evidence.figures.projection import (
     figure_2,
     figure_3,
     figure_3_parallel,
+    figure_18,
+    figure_19,
     figure_20,
     figure_21,
 )
-from safety_spaces.evidence.figures.single_layers import figure_18, figure_19
 from safety_spaces.evidence.figures.style import note
-from safety_spaces.evidence.findings.activations import HARMFUL, compared_pairs, has_refusal
+from safety_spaces.evidence.findings.activations import HARMFUL, has_refusal
 from safety_spaces.evidence.grid import CONTAMINATED, ORTHOGONAL, PARALLEL, Grid, kinds_of, name_of
 from safety_spaces.evidence.tables import Tables
 
@@ -69,7 +70,8 @@ def catalogue(grid: Grid) -> dict[str, Planned]:
 
 def _of_projection(grid: Grid) -> list[Entry]:
     asked = {
-        "figure_2": grid.lines(*PARALLEL),
+        # Without a score energies are all that there is.
+        "figure_2": grid.lines(*PARALLEL) or not (grid.scored or grid.single_layers),
         "figure_3": grid.lines(*ORTHOGONAL) == ORTHOGONAL,
         "figure_3_parallel": grid.lines(*CONTAMINATED),
         "figure_18": grid.single("parallel"),
@@ -85,6 +87,8 @@ def _of_updates(grid: Grid) -> tuple[Entry, ...]:
 
 
 def _of_activations(grid: Grid) -> list[Entry]:
+    if not grid.positions:
+        return []
     tokens = [
         Entry(
             f"figure_5_{token}",
@@ -106,10 +110,10 @@ def _of_activations(grid: Grid) -> list[Entry]:
 
 def _of_states(grid: Grid) -> list[Entry]:
     """Figures 22 and 23 have a useful and a harmful set, Figure 24 two harmful ones; further pairs carry their name."""
-    pairs = compared_pairs(grid, "useful")
+    pairs = [pair for pair in grid.pairs_of("useful", HARMFUL) if HARMFUL in kinds_of(pair)]
     among_harmful = [pair for pair in pairs if kinds_of(pair) == (HARMFUL, HARMFUL)]
     mixed = [pair for pair in pairs if pair not in among_harmful]
-    numbered = [*zip((22, 23), mixed, strict=False), (24, among_harmful[0])]
+    numbered = [*zip((22, 23), mixed, strict=False), *((24, pair) for pair in among_harmful[:1])]
     further = [*((23, pair) for pair in mixed[2:]), *((24, pair) for pair in among_harmful[1:])]
     return [
         Entry(

@@ -23,10 +23,10 @@ MOST_COLUMNS = 7
 def figure_4(tables: Tables, grid: Grid) -> Figure:
     """MSO of the updates at the study's percentile layers, a panel for each layer that one falls on (Section 5)."""
     with house_style():
-        layers = shown_layers(tables.update_spaces, grid)
+        layers = shown_layers(tables.of("update_spaces"), grid)
         figure, axes = panels(1, len(layers), share_y=True)
         for panel, (layer, percentiles) in zip(axes, layers.items(), strict=True):
-            draw_pairs(panel, layer_overlap(tables.update_spaces, grid, layer=layer), grid.update_pairs)
+            draw_pairs(panel, layer_overlap(tables.of("update_spaces"), grid, layer=layer), grid.update_pairs)
             names = " and ".join(_ordinal(percentile) for percentile in percentiles)
             dress(panel, title=f"{names} percentile (layer {layer})", x=ENERGY_LEVEL, y="MSO")
         legend(figure, axes)
@@ -34,13 +34,14 @@ def figure_4(tables: Tables, grid: Grid) -> Figure:
 
 
 def figure_10(tables: Tables, grid: Grid) -> Figure:
-    """MSO of the updates at every layer, a small panel each (Appendix G)."""
+    """MSO of the updates at every layer, a small panel each (Appendix G); a layer that no training touched says so."""
     with house_style():
-        layers = depth_of(tables.update_spaces, "update_spaces.csv")
+        layers = depth_of(tables.of("update_spaces"), "update_spaces.csv")
         figure, axes = small_grid(layers)
         for layer, panel in enumerate(axes):
-            draw_pairs(panel, layer_overlap(tables.update_spaces, grid, layer=layer), grid.update_pairs, small=True)
-            panel.set_title(f"layer {layer}")
+            rows = layer_overlap(tables.of("update_spaces"), grid, layer=layer)
+            draw_pairs(panel, rows, grid.update_pairs, small=True)
+            panel.set_title(f"layer {layer}{', no update' if rows.mso.isna().all() else ''}")
         figure.supylabel("MSO", fontsize=9)
         legend(figure, axes)
     return figure

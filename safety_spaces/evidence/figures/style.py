@@ -8,12 +8,14 @@ from contextlib import AbstractContextManager
 from io import BytesIO
 from math import ceil
 from pathlib import Path
+from textwrap import fill
 from typing import Literal
 
 from matplotlib import style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from safety_spaces.store import write_atomically
 
@@ -48,11 +50,13 @@ def house_style() -> AbstractContextManager[None]:
 Sharing = Literal["none", "row", "all"]
 PANEL, SMALL_PANEL = (3.4, 2.7), (1.9, 1.75)
 ENTRY = 2.4  # inches that an entry of a legend takes
+TITLE, NOTE = 0.74, 0.99  # shares of a panel's place, and of the figure, that the longest line of a title takes at most
 
 
 def panels(rows: int, columns: int, *, share_y: bool = False) -> tuple[Figure, list[Axes]]:
     """An empty figure and its rows * columns axes, row by row, sized to stay readable at 150 dots per inch."""
-    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + 0.7), layout="constrained")
+    # One panel alone leaves room for a legend and for the note.
+    figure = Figure(figsize=(PANEL[0] * max(columns, 2), PANEL[1] * rows + 0.7), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
     return figure, list(axes.flat)
 
@@ -67,8 +71,22 @@ def small_multiples(rows: int, columns: int, *, share_y: Sharing = "all") -> tup
 
 
 def note(figure: Figure, text: str) -> None:
-    """Say above the panels, small, what the figure is about."""
-    figure.suptitle(text, x=0.005, ha="left", fontsize=8.5, color=GREY)
+    """Say above the panels, small, what the figure is about; break it, and panels' titles, where they are too wide."""
+    _fit(figure.suptitle(text, x=0.005, ha="left", fontsize=8.5, color=GREY), NOTE * figure.bbox.width)
+    for axes in figure.axes:
+        place = axes.get_subplotspec()
+        assert place is not None
+        _fit(axes.title, TITLE * figure.bbox.width / place.get_gridspec().ncols)
+
+
+def _fit(title: Text, width: float) -> None:
+    """Break a title into lines that are no wider than `width` pixels."""
+    with house_style():
+        whole = title.get_text()
+        for columns in range(max(map(len, whole.splitlines()), default=1), 0, -1):
+            if title.get_window_extent().width <= width:
+                return
+            title.set_text("\n".join(fill(line, columns) for line in whole.splitlines()))
 
 
 def dress(axes: Axes, *, title: str, x: str, y: str) -> None:
@@ -82,8 +100,12 @@ def legend(figure: Figure, axes: list[Axes]) -> None:
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    columns = ceil(len(entries) / 2) if len(entries) <= 8 else max(3, int(figure.get_figwidth() // ENTRY))
-    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
+    most = ceil(len(entries) / 2) if len(entries) <= 8 else max(3, int(figure.get_figwidth() // ENTRY))
+    for columns in range(most, 0, -1):
+        box = figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
+        if columns == 1 or box.get_window_extent().width <= figure.bbox.width:
+            return
+        box.remove()
 
 
 def save(figure: Figure, path: Path) -> None:

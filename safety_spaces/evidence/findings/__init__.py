@@ -1,12 +1,15 @@
 """The numbers that the report states, as plain frozen dataclasses.
 
 A finding is computed before it is worded: `find` reads the tables and knows no sentence, `sentences` words a finding
-and knows no table. What a study does not have is None or empty; what it promises and its tables lack is an error.
+and knows no table. What a study does not have is None or empty; what it promises and its tables lack is said why.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
+from safety_spaces.errors import UserError
 from safety_spaces.evidence.findings.activations import (
     ActivationFinding,
     StatesFinding,
@@ -37,7 +40,7 @@ from safety_spaces.evidence.findings.robustness import (
     find_over_refusal,
 )
 from safety_spaces.evidence.findings.single_layers import SingleLayerFinding, find_single_layers
-from safety_spaces.evidence.grid import CONTAMINATED, ORTHOGONAL, PARALLEL, TASKS, Grid
+from safety_spaces.evidence.grid import CONTAMINATED, ORTHOGONAL, PARALLEL, Grid
 from safety_spaces.evidence.tables import Tables
 from safety_spaces.study import Position
 
@@ -46,71 +49,81 @@ from safety_spaces.study import Position
 class Findings:
     """What one study found, experiment by experiment and appendix by appendix."""
 
-    premises: Premises
-    energy: tuple[EnergyFinding, ...]
-    parallel: tuple[ParallelFinding, ...]
-    contaminated: tuple[ParallelFinding, ...]
-    orthogonal: OrthogonalFinding | None
-    updates: UpdateFinding | None
-    layerwise: LayerwiseFinding | None
-    activations: tuple[ActivationFinding, ...]
-    paper: PaperFinding | None
+    premises: Premises | None = None
+    energy: tuple[EnergyFinding, ...] = ()
+    parallel: tuple[ParallelFinding, ...] = ()
+    contaminated: tuple[ParallelFinding, ...] = ()
+    orthogonal: OrthogonalFinding | None = None
+    updates: UpdateFinding | None = None
+    layerwise: LayerwiseFinding | None = None
+    activations: tuple[ActivationFinding, ...] = ()
+    paper: PaperFinding | None = None
     """None for a model that the paper does not have."""
-    single_layers: SingleLayerFinding | None
-    general_ability: tuple[AbilityFinding, ...]
-    over_refusal: tuple[RefusalFinding, ...]
-    states: tuple[StatesFinding, ...]
-    further_tokens: tuple[ActivationFinding, ...]
+    single_layers: SingleLayerFinding | None = None
+    general_ability: tuple[AbilityFinding, ...] = ()
+    over_refusal: tuple[RefusalFinding, ...] = ()
+    states: tuple[StatesFinding, ...] = ()
+    further_tokens: tuple[ActivationFinding, ...] = ()
     """At the single tokens that are not the position of the main figures."""
-    windows: tuple[ActivationFinding, ...]
-    refusal: tuple[ActivationFinding, ...]
+    windows: tuple[ActivationFinding, ...] = ()
+    refusal: tuple[ActivationFinding, ...] = ()
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """By the name of a finding that is promised and cannot be computed from the tables that are there: why."""
 
 
 def find(tables: Tables, grid: Grid) -> Findings:
-    """All findings of a study.
-
-    Raises:
-        UserError: a table lacks a cell that the study promised, or the study a prompt set that the findings compare.
-    """
-    projection, updates, activations = tables.projection, tables.update_spaces, tables.activation_spaces
-    parallel = tuple(find_parallel(projection, grid, line=line) for line in grid.lines(*PARALLEL))
-    overlap = partial(_activations, tables, grid)
-    return Findings(
-        premises=check_premises(projection, grid),
-        energy=tuple(find_energy(tables.energy, grid, task=task) for task in TASKS) if parallel else (),
-        parallel=parallel,
-        contaminated=tuple(find_parallel(projection, grid, line=line) for line in grid.lines(*CONTAMINATED)),
-        orthogonal=find_orthogonal(projection, grid) if grid.lines(*ORTHOGONAL) == ORTHOGONAL else None,
-        updates=find_update_overlap(updates, grid) if grid.update_pairs else None,
-        layerwise=find_layerwise(updates, grid) if grid.update_pairs else None,
-        activations=overlap(grid.positions[0]),
-        paper=find_next_to_paper(projection, grid),
-        single_layers=find_single_layers(projection, grid),
-        general_ability=find_general_ability(projection, grid),
-        over_refusal=find_over_refusal(projection, grid),
-        states=tuple(
-            find_states(activations, grid, checkpoint=checkpoint, centred=centred)
+    """All findings of a study that its tables allow, and why the others are not there."""
+    scored, seen = partial(tables.of, "projection"), partial(tables.of, "activation_spaces")
+    has_orthogonal = grid.lines(*ORTHOGONAL) == ORTHOGONAL
+    found: dict[str, Callable[[], Any]] = {
+        "premises": lambda: check_premises(scored(), grid) if grid.is_scored else None,
+        "energy": lambda: tuple(find_energy(tables.of("energy"), grid, task=task) for task in _energy_tasks(grid)),
+        "parallel": lambda: tuple(find_parallel(scored(), grid, line=line) for line in grid.lines(*PARALLEL)),
+        "contaminated": lambda: tuple(find_parallel(scored(), grid, line=line) for line in grid.lines(*CONTAMINATED)),
+        "orthogonal": lambda: find_orthogonal(scored(), grid) if has_orthogonal else None,
+        "updates": lambda: find_update_overlap(tables.of("update_spaces"), grid) if grid.update_pairs else None,
+        "layerwise": lambda: find_layerwise(tables.of("update_spaces"), grid) if grid.update_pairs else None,
+        "activations": lambda: _activations(tables, grid, grid.positions[:1]),
+        "paper": lambda: find_next_to_paper(scored(), grid) if grid.is_scored else None,
+        "single_layers": lambda: find_single_layers(scored(), grid) if grid.single_layers else None,
+        "general_ability": lambda: find_general_ability(scored(), grid) if grid.is_scored else (),
+        "over_refusal": lambda: find_over_refusal(scored(), grid) if grid.is_scored else (),
+        "states": lambda: tuple(
+            find_states(seen(), grid, checkpoint=checkpoint, centred=centred)
             for centred in (False, True)
             for checkpoint in grid.checkpoints
         ),
-        further_tokens=tuple(found for token in grid.further_tokens for found in overlap(token)),
-        windows=tuple(found for window in grid.windows for found in overlap(window)),
-        refusal=_activations(tables, grid, grid.positions[0], refusal=True) if has_refusal(grid) else (),
-    )
+        "further_tokens": lambda: _activations(tables, grid, grid.further_tokens),
+        "windows": lambda: _activations(tables, grid, grid.windows),
+        "refusal": lambda: _activations(tables, grid, grid.positions[:1], refusal=True) if has_refusal(grid) else (),
+    }
+    there, lacking = {}, {}
+    for name, find_one in found.items():
+        try:
+            there[name] = find_one()
+        except UserError as error:
+            lacking[name] = str(error)
+    return Findings(**there, lacking=lacking)
+
+
+def _energy_tasks(grid: Grid) -> tuple[str, ...]:
+    """Tasks whose energies are spoken of: those of the paper's claim, of a study that scores nothing all."""
+    return grid.tasks if grid.lines(*PARALLEL) or not (grid.scored or grid.single_layers) else ()
 
 
 def _activations(
-    tables: Tables, grid: Grid, position: Position, *, refusal: bool = False
+    tables: Tables, grid: Grid, positions: Sequence[Position], *, refusal: bool = False
 ) -> tuple[ActivationFinding, ...]:
     return tuple(
         find_activation_overlap(
-            tables.activation_spaces,
+            tables.of("activation_spaces"),
             grid,
             checkpoint=checkpoint,
             centred=centred,
             position=position,
             ordinary="refusal" if refusal else "useful",
         )
+        for position in positions
         for centred in (False, True)
         for checkpoint in grid.checkpoints
     )

@@ -95,7 +95,7 @@ def _rows() -> list[dict[str, str]]:
 
 def _is_measured(row: Mapping[str, str], grid: Grid) -> bool:
     if row["scheme"] == UNPROJECTED:
-        return True
+        return row["task"] in ("base", "reference", *grid.tasks)
     scored = (row["task"], row["scheme"], row["metric"]) in grid.scored
     return scored and row["basis"] in grid.bases and float(row["fraction"]) in grid.fractions
 

@@ -15,7 +15,6 @@ from safety_spaces.evidence.grid import METRICS, Grid, Line
 from safety_spaces.evidence.selection import baseline, mean_score, scores
 from safety_spaces.evidence.statistics import Estimate
 
-CHECKPOINTS = ("base", "reference", "useful", "harmful", "contaminated")
 GRADED_SHARE = 0.6  # 3 of the paper's 5 fractions
 
 
@@ -86,14 +85,18 @@ class Premises:
 
 
 def check_premises(projection: pd.DataFrame, grid: Grid) -> Premises:
-    """Measure every target on means over seeds; UserError when a checkpoint was not scored."""
+    """Measure every target whose checkpoint the study has on means over seeds; UserError when one was not scored."""
     table = {
         checkpoint: {
             metric: mean_score(baseline(projection, grid, checkpoint=checkpoint, metric=metric)) for metric in METRICS
         }
-        for checkpoint in CHECKPOINTS
+        for checkpoint in ("base", "reference", *grid.tasks)
     }
-    targets = [target for target in TARGETS if grid.reference_kind == "aligned" or target is not ALIGNED_ALONE]
+    targets = [
+        target
+        for target in TARGETS
+        if target.checkpoint in table and (grid.reference_kind == "aligned" or target is not ALIGNED_ALONE)
+    ]
     return Premises(
         scores=table,
         targets=tuple(_measure(target, table) for target in targets),

@@ -82,7 +82,10 @@ def find_energy(energy: pd.DataFrame, grid: Grid, *, task: str) -> EnergyFinding
     rows = {basis: energies(energy, grid, task=task, basis=basis) for basis in grid.bases}
     middle = grid.fractions[len(grid.fractions) // 2]
     at_middle = {basis: part[part.fraction == middle] for basis, part in rows.items()}
-    claimed, random = (rows[basis].groupby("fraction").energy_kept.mean() for basis in (grid.claim, CONTROL))
+    claimed, random = (
+        energies(energy, grid, task=task, basis=basis).groupby("fraction").energy_kept.mean()
+        for basis in (grid.claim, CONTROL)
+    )
     return EnergyFinding(
         task=task,
         claim=grid.claim,

@@ -83,11 +83,13 @@ def find_single_layers(projection: pd.DataFrame, grid: Grid) -> SingleLayerFindi
 
 
 def _removals(projection: pd.DataFrame, grid: Grid) -> tuple[LayerRemoval, ...] | None:
+    if not (common := _common(grid.single_layers, ORTHOGONAL)):
+        return ()
     gaps = gaps_of(projection, grid, task="contaminated")
     if min(float(gap.min()) for gap in gaps.values()) <= 0:
         return None
     found = []
-    for layer, others in _common(grid.single_layers, ORTHOGONAL):
+    for layer, others in common:
         rows = {
             line[2]: {
                 basis: scores(projection, grid, line=line, basis=basis, layer=layer, others=others)
@@ -110,11 +112,13 @@ def _removals(projection: pd.DataFrame, grid: Grid) -> tuple[LayerRemoval, ...] 
 
 
 def _carriages(projection: pd.DataFrame, grid: Grid) -> tuple[LayerCarriage, ...] | None:
+    if not (common := _common(grid.single_layers, PARALLEL)):
+        return ()
     gaps = {line: gap_of(projection, grid, task=line[0], metric=line[2]) for line in PARALLEL}
     if min(float(gap.min()) for gap in gaps.values()) <= 0:
         return None
     found = []
-    for layer, others in _common(grid.single_layers, PARALLEL):
+    for layer, others in common:
         moved, noises = [], []
         for line, gap in gaps.items():
             task, _, metric = line

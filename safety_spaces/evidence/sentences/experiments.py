@@ -94,6 +94,8 @@ def updates(found: UpdateFinding) -> str:
     where = (
         "in the one seed" if found.seeds == 1 else f"on average and in {found.agreeing_seeds} of {found.seeds} seeds"
     )
+    if found.strongest is None:
+        return f"{UNDECIDED} One pair of updates alone is compared, so none is closest; {chance}."
     closest = f"{found.strongest} is the closest pair {where}, and {chance}"
     if found.agreeing_seeds < found.seeds:
         return f"{UNDECIDED} The seeds do not agree on the closest pair: {closest}."

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from safety_spaces.evidence.figures import catalogue, save
 
@@ -91,6 +93,54 @@ def test_the_figure_says_what_it_answers_to_and_is_the_same_bytes_again(tables, 
         assert figure.get_suptitle() == "Overlap of updates at every layer; answers to Figure 17 of the paper"
         save(figure, tmp_path / f"{name}.png")
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
+LONG = {"useful": "mathematics_of_the_seventh_grade", "harmful": "a_task_with_a_name_of_its_own"}
+STUDIES = {
+    "main": lambda grid, appendices: grid,
+    "appendices": lambda grid, appendices: appendices,
+    # One panel, and the longest notes.
+    "narrow": lambda grid, appendices: replace(
+        grid, model="qwen2.5-1.5b", reference_kind="dpo", percentiles=(0.7,), scored=grid.scored[3:4],
+        checkpoints=("reference",), tasks=("contaminated",),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", STUDIES)
+def test_no_text_of_any_figure_is_cut(tables, grid, appendices, study):
+    grid = STUDIES[study](grid, appendices)
+    for planned in catalogue(grid).values():
+        figure = planned.figure(tables, grid)
+        check_nothing_is_cut(figure, planned.file)
+
+
+def check_nothing_is_cut(figure, name):
+    FigureCanvasAgg(figure).draw()
+    # Ticks beyond the axes are made and not drawn.
+    ticks = {label for axes in figure.axes for label in (*axes.get_xticklabels(), *axes.get_yticklabels())}
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible() and text not in ticks]
+    assert len(texts) > 4
+    for text in texts:
+        box = text.get_window_extent()
+        inside = (
+            figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1
+            and figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1
+        )
+        assert inside, (name, text.get_text())
+
+
+def test_long_titles_are_broken(tables, grid, appendices):
+    check_nothing_is_cut(catalogue(appendices)["figure_21"].figure(tables, appendices), "figure_21")
+    renamed = {name: getattr(tables, name).replace({"task": LONG}) for name in ("projection", "energy")}
+    renamed["update_spaces"] = tables.update_spaces.replace(LONG, regex=True)
+    pairs = tuple(
+        pair.replace("useful", LONG["useful"]).replace("harmful", LONG["harmful"]) for pair in grid.update_pairs
+    )
+    own = replace(grid, tasks=tuple(LONG.values()), scored=(), update_pairs=pairs)
+    for key in ("figure_2", "figure_4", "figure_10"):
+        check_nothing_is_cut(catalogue(own)[key].figure(replace(tables, **renamed), own), key)
 
 
 def test_nothing_is_cut_or_covered(tables, appendices):

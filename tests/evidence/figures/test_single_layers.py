@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from safety_spaces.errors import UserError
-from safety_spaces.evidence.figures.single_layers import figure_18, figure_19
+from safety_spaces.evidence.figures.projection import figure_18, figure_19
 
 LAYERS = (0, 3, 9)
 
@@ -50,6 +50,23 @@ def test_rows_are_quantities_and_columns_layers(tables, appendices, draw, scheme
                 where = {"task": task, "metric": metric, "scheme": scheme, "basis": basis, "others": others}
                 values = means(tables.projection, "value", appendices.fractions, **where, layers=str(layer))
                 assert line(panel, f"{basis}, others {others}") == pytest.approx(values)
+
+
+def test_a_layer_that_no_training_touched_has_no_energy_and_its_scores(tables, appendices):
+    energy = tables.energy.copy()
+    energy.loc[energy.tensor == "layer:3", ["energy_kept", "energy_expected"]] = float("nan")
+    axes = np.array(figure_18(replace(tables, energy=energy), appendices).axes).reshape(4, len(LAYERS))
+    assert np.isnan(line(axes[0][1], "top_k")).all()
+    assert np.isfinite(line(axes[0][0], "top_k")).all()
+    assert np.isfinite(line(axes[3][1], "top_k, others out")).all()
+
+
+def test_without_scores_energies_are_drawn_alone(tables, appendices):
+    figure = figure_18(replace(tables, projection=None), appendices)
+    assert [axes.get_ylabel() for axes in figure.axes[:: len(LAYERS)]] == [
+        "useful\nenergy kept",
+        "harmful\nenergy kept",
+    ]
 
 
 def test_strokes_tell_the_others_and_colours_the_bases(tables, appendices):

@@ -1,0 +1,136 @@
+"""The few numbers that a command says at its end, read from the files that it wrote: means over seeds and draws."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safety_spaces.experiments.checkpoints import training_notes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LINES, WIDTH = 17, 100
+SHORT = {"general_ability": "ability", "over_refusal": "refusals"}
+SAID = ("**", "* Not here")
+"""How the lines of a report begin that are said again at the end of its command."""
+
+
+def summary(written: Sequence[Path]) -> str:
+    """Return a short table of the numbers in the files, empty where they hold none."""
+    if trained := [path for path in written if path.is_dir() and training_notes(path)]:
+        import pandas as pd
+
+        return _text(pd.DataFrame([_training(folder) for folder in trained]))
+    # Scores stand beside the energies of their models.
+    last = written[-1] if written else Path()
+    if last.name == "README.md":
+        return _findings(last)
+    if last.suffix != ".csv":
+        return ""
+    if last.stem not in (tables := {"projection": _scores, "energy": _energies, "update_spaces": _updates,
+                                    "activation_spaces": _states}):  # fmt: skip
+        import pandas as pd
+
+        return _text(pd.read_csv(last))
+    from safety_spaces.evidence.tables import read_table
+
+    table = read_table(last.parent, last.stem)
+    return "" if table.empty else _text(tables[last.stem](table))
+
+
+def overlap_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return overlaps of update_spaces.csv as a table: means over all matrices, by kind, and by layer."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows).sort_values("layer", kind="stable")
+    table["layer"] = table.layer.map("layer {:g}".format, na_action="ignore")
+    parts = [_over_etas(table.assign(tensors=of), "tensors", sorted(set(table.eta))) for of in ("all", table.kind)]
+    layers = table.dropna(subset="layer").assign(tensors=lambda rows: rows.layer)
+    return _text(pd.concat([*parts, _over_etas(layers, "tensors", sorted(set(table.eta)))]), lines=None)
+
+
+def _training(folder: Path) -> dict[str, Any]:
+    notes = training_notes(folder)
+    return {
+        "role": folder.name,
+        "seed": folder.parents[1].name.removeprefix("seed-") if folder.name != "base" else "",
+        "steps": notes.get("steps"),
+        "last loss": (notes.get("loss_by_tenth") or [None])[-1],
+        "share changed": notes.get("share_of_weights_changed"),
+    }
+
+
+def _scores(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Energy kept and scores of each projected model, baselines first; of many fractions the middle one."""
+    import pandas as pd
+
+    fractions = sorted(set(table.fraction.dropna()))
+    keys = ["task", "scheme", "basis", "fraction", *(["layers"] if set(table.layers) != {"all"} else [])]
+    table = table.assign(layers=table.layers.where(table.layers == "all", "one, " + table.others)).rename(
+        columns={"energy_kept": "energy"}
+    )
+    if table.groupby(keys, dropna=False).ngroups > LINES:
+        table = table[table.fraction.isna() | (table.fraction == fractions[len(fractions) // 2])]
+    table = table.assign(fraction=table.fraction.map("{:g}".format).replace("nan", ""))
+    groups = [table.scheme != "none", *(table[key] for key in keys)]
+    means = [table.energy.groupby(groups).mean(), *(
+        rows.value.groupby([group.loc[rows.index] for group in groups]).mean().rename(SHORT.get(str(metric), metric))
+        for metric, rows in table.groupby("metric")
+    )]  # fmt: skip
+    return pd.concat(means, axis=1).sort_index().droplevel(0).reset_index()
+
+
+def _energies(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Energy kept of whole updates, a column for each fraction."""
+    whole = table[table.tensor == "all"]
+    kept = whole.groupby(["task", "basis", "fraction"]).energy_kept.mean().unstack("fraction")
+    return kept.rename(columns="kept at {:g}".format).reset_index()
+
+
+def _updates(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Overlap of each pair at a low, a middle and a high energy level, and the signed cosine."""
+    etas = sorted(set(table.eta))
+    return _over_etas(table, "pair", [etas[0], etas[len(etas) // 2], etas[-1]])
+
+
+def _over_etas(table: "pd.DataFrame", key: str, etas: Sequence[float]) -> "pd.DataFrame":
+    shown = {
+        f"{name} {eta:g}": table[table.eta == eta].groupby(key)[column].mean()
+        for eta in dict.fromkeys(etas)
+        for name, column in (("mso", "mso"), ("chance", "mso_chance"))
+    }
+    means = table.groupby(key, sort=False)[[]].first().assign(**shown, cosine=table.groupby(key).cosine.mean())
+    return means.reset_index()
+
+
+def _states(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Overlap of each pair of prompt sets at the middle energy level, over all layers of the first position."""
+    import pandas as pd
+
+    positions, etas = table.position.unique().tolist(), sorted(set(table.eta))
+    first = "last_prompt_token" if "last_prompt_token" in positions else positions[0]
+    table = table[(table.position == first) & (table.eta == etas[len(etas) // 2])]
+    columns = {
+        f"{name} {kind}": table[table.centred == centred].groupby(["checkpoint", "pair"])[column].mean()
+        for kind, centred in (("uncentred", False), ("centred", True))
+        for name, column in (("mso", "mso"), ("chance", "mso_chance"))
+    }
+    return pd.DataFrame(columns).reset_index()
+
+
+def _findings(report: Path) -> str:
+    """The verdicts, cut, and what is not there, with the command that makes it in full."""
+    said = [line.replace("**", "") for line in report.read_text("utf-8").splitlines() if line.startswith(SAID)]
+    short = [
+        line.rpartition(" (")[0] if line.startswith(SAID[1]) else textwrap.shorten(line, WIDTH, placeholder=" ...")
+        for line in said
+    ]
+    return "".join(f"{line}\n" for line in short)
+
+
+def _text(table: "pd.DataFrame", *, lines: int | None = LINES) -> str:
+    shown = table.head(len(table) if lines is None else lines)
+    text = shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-", justify="right")
+    left = len(table) - len(shown)
+    return "".join(f"{line[:WIDTH]}\n" for line in text.splitlines()) + (f"... and {left} more rows\n" if left else "")
