@@ -13,10 +13,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+# The code of this clone, whichever one is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from safety_spaces.errors import UserError
 from safety_spaces.evidence.tables import UPDATE_SPACES
-from safety_spaces.experiments.command import quieten_libraries, report_errors
+from safety_spaces.experiments.command import prepare_libraries, report_errors
 from safety_spaces.experiments.summary import overlap_table
+from safety_spaces.paths import expanded
 from safety_spaces.record import write_rows
 
 ETAS = (0.5, 0.9)
@@ -31,13 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--against", required=True, metavar="THIRD", help="what both are updates of")
     parser.add_argument("--eta", type=float, nargs="+", default=ETAS, help="energy levels (default: 0.5 0.9)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: CUDA where there is one)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write every matrix to FILE")
+    parser.add_argument("--csv", type=expanded, metavar="FILE", help="also write every matrix to FILE")
     given = parser.parse_args(argv)
     if wrong := [eta for eta in given.eta if not 0 < eta <= 1]:
         raise UserError(f"--eta {wrong[0]:g}: expected energy levels above 0 and up to 1")
     if given.csv is not None and given.csv.is_dir():
         raise UserError(f"--csv {given.csv}: expected the path of a file, got a folder; name a file in it")
-    quieten_libraries()
+    prepare_libraries()
     from safety_spaces.behaviour.live import choose_device
     from safety_spaces.experiments.overlaps import folder_overlaps
 

@@ -108,7 +108,7 @@ def test_the_studies_for_your_own_models_and_basis_load(tmp_path):
 
 def test_the_example_of_data_sets_is_a_study(tmp_path):
     (example,) = re.findall(r"^    datasets:\n(?:    .*\n)+", README, flags=re.MULTILINE)
-    (tmp_path / "study.yaml").write_text(f"extends: configs/llama-3.2-1b.yaml\n{textwrap.dedent(example)}")
+    (tmp_path / "study.yaml").write_text(f"extends: configs/llama-3.2-1b.yaml\nname: own\n{textwrap.dedent(example)}")
     study = load_study(tmp_path / "study.yaml")
     assert study.datasets["advbench"].columns == {"goal": "Behavior"}
     assert study.evaluation.harmfulness.dataset in study.datasets

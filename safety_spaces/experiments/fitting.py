@@ -104,7 +104,9 @@ def _live_fits(command: Command, available: int, changes: Mapping[str, Any]) -> 
     sections = {}
     for name, value in changes.items():
         section, key = name.split(".")
-        sections[section] = getattr(command.study, section).model_copy(update={key: value})
+        # The field behind the key of the study file, which may be null.
+        field = "questioning" if section == "evaluation" else section
+        sections[field] = getattr(command.study, field).model_copy(update={key: value})
     changed = replace(command, study=command.study.model_copy(update=sections))
     return sum(live_memory(changed).values()) <= available
 

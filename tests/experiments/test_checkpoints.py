@@ -113,4 +113,4 @@ def test_the_folder_of_a_classifier_is_looked_at_too(here, capsys, name, flags):
 
 def test_a_report_needs_tables_and_no_checkpoint(here, capsys):
     assert run_script("report", study_of("checkpoints/base"), here) == 2
-    assert "projection.csv: no such table" in capsys.readouterr().err
+    assert "expected a table, found none; write one with" in capsys.readouterr().err
