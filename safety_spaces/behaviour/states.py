@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from safety_spaces.behaviour.live import CausalModel
 from safety_spaces.behaviour.memory import in_batches
 from safety_spaces.behaviour.positions import Tokens, is_averaged, number_of_states, position_name, tokens_read
 from safety_spaces.errors import UserError
+from safety_spaces.progress import progress
 from safety_spaces.store import writing
 from safety_spaces.study import Position
 
@@ -49,7 +49,7 @@ def write_states(
     files = {position: _reserved(path, (numbers[position], *shape)) for position, path in paths.items()}
     written = dict.fromkeys(paths, 0)
     read = in_batches(texts, partial(_batch_states, model, tokenizer, tuple(paths)), batch_size=batch_size)
-    for parts in tqdm(read, total=len(texts), desc=f"states of {name}", disable=None, leave=False):
+    for parts in progress(read, total=len(texts), desc=f"states of {name}", inner=True):
         for position, part in zip(paths, parts, strict=True):
             start = written[position]
             written[position] = start + len(part)

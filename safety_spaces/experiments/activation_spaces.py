@@ -13,6 +13,7 @@ from safety_spaces.experiments.checkpoints import identity
 from safety_spaces.experiments.command import Command, is_recorded, record
 from safety_spaces.experiments.processes import all_found, processes
 from safety_spaces.experiments.questions import activation_prompts
+from safety_spaces.progress import progress
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, digest, one_at_a_time
 from safety_spaces.study import Position, Study, TokenWindow
@@ -123,7 +124,7 @@ def _measure(command: Command, seed: int, role: str, prompts: Prompts) -> bool:
         name: command.layout.states(seed) / key for name, key in states_keys(command, seed, role, prompts).items()
     }
     states = collect_states(command, seed, role, prompts, folders=folders, positions=tuple(missing))
-    for position, key in missing.items():
+    for position, key in progress(missing.items(), desc=f"overlaps of states of {role}, seed {seed}"):
         rows = state_overlaps(command, position, states[position])
         done.put(key, {"sources": command.sources, "rows": rows})
     return True

@@ -3,8 +3,6 @@
 import sys
 from collections.abc import Iterator
 
-from tqdm import tqdm
-
 from safety_spaces.data.datasets import read_rows
 from safety_spaces.experiments.checkpoints import is_on_hub
 from safety_spaces.experiments.command import Command
@@ -12,6 +10,7 @@ from safety_spaces.experiments.inputs import check_inputs
 from safety_spaces.experiments.plan import check_memory, plan
 from safety_spaces.experiments.texts import data_path
 from safety_spaces.hub import fetch_model
+from safety_spaces.progress import progress
 from safety_spaces.study import ClassifierJudge, Existing, SingleCorpus, Study
 
 
@@ -44,10 +43,10 @@ def download(command: Command) -> None:
     models = [(recipe.path, recipe.revision) for recipe in study.roles.values() if isinstance(recipe, Existing)]
     judges = study.evaluation.judges
     models += [(judge.name, judge.revision) for judge in judges if isinstance(judge, ClassifierJudge)]
-    for path, revision in tqdm([model for model in models if is_on_hub(model[0])], "models", disable=None):
+    for path, revision in progress([model for model in models if is_on_hub(model[0])], desc="models"):
         fetch_model(path, revision)
     # The small world writes its own.
-    for name in tqdm(sorted(set(_data_sets(study))) if study.world is None else [], "data sets", disable=None):
+    for name in progress(sorted(set(_data_sets(study))) if study.world is None else [], desc="data sets"):
         if data_path(command, name) is None:
             read_rows(None, name)
 

@@ -11,14 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from safety_spaces.behaviour.harmfulness import Answer, Judge, judge_responses
 from safety_spaces.behaviour.refusal import refusals
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import Score
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.judges import find_judge
+from safety_spaces.experiments.judges import find_judge, spent
+from safety_spaces.progress import progress
 from safety_spaces.store import Cells, write_atomically
 from safety_spaces.study import Metric
 
@@ -47,7 +46,8 @@ def score_answers(command: Command, seed: int, missing: Sequence[Score]) -> None
     """
     done = Cells(command.layout.cells(seed))
     judge = functools.cache(functools.partial(_metric_judge, command))
-    for score in tqdm(missing, desc=f"scores, seed {seed}", disable=None):
+    asked = [command.study.evaluation.judge_of(metric) for metric in {score.metric for score in missing}]
+    for score in progress(missing, desc=f"scores, seed {seed}", note=lambda: spent(command, asked)):
         answers = read_answers(command, seed, score.answers)
         if is_judged(command, score):
             judged = refusals if score.metric == "over_refusal" else judge_responses

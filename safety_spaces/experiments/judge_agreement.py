@@ -6,8 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from safety_spaces.errors import UserError
 from safety_spaces.evidence.agreement import agreement
 from safety_spaces.evidence.tables import JUDGE_AGREEMENT
@@ -15,8 +13,9 @@ from safety_spaces.experiments.answers import answer_facts, has_answers, read_an
 from safety_spaces.experiments.cells import Score
 from safety_spaces.experiments.cells import scores as scores_of
 from safety_spaces.experiments.command import Command, record
-from safety_spaces.experiments.judges import find_judge
+from safety_spaces.experiments.judges import find_judge, spent
 from safety_spaces.experiments.processes import processes
+from safety_spaces.progress import progress
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import one_at_a_time
 from safety_spaces.study import Judge as JudgeSettings
@@ -36,13 +35,16 @@ def compare_judges(command: Command) -> list[Path]:
     with Stage() as stage:
         found = {label: find_judge(command, settings) for label, settings in judges.items()}
         saved = _saved(command)
-        pairs = list(dict.fromkeys(_pairs(command, saved)))
-        if not pairs:
+        groups = list(_different_pairs(command, saved))
+        if not groups:
             raise UserError(
                 f"{command.layout.runs / command.study.name}: expected saved responses to harmful prompts, found none; "
                 f"run python scripts/projection.py {command.study_path}"
             )
-        scores = {label: judge.score(pairs) for label, judge in tqdm(found.items(), desc="judges", disable=None)}
+        scores: dict[str, list[float | None]] = {label: [] for label in found}
+        rounds = list(itertools.product(found, groups))
+        for label, pairs in progress(rounds, desc="judged", note=lambda: spent(command, judges.values())):
+            scores[label] += found[label].score(pairs)
     path = command.layout.results_folder / f"{TABLE}.csv"
     sources = {answer_facts(command, seed, score.answers)["sources"] for seed, score in saved}
     with one_at_a_time(command.layout.lock):
@@ -77,9 +79,14 @@ def _saved(command: Command) -> list[tuple[int, Score]]:
     ]
 
 
-def _pairs(command: Command, saved: Iterable[tuple[int, Score]]) -> Iterator[tuple[str, str]]:
+def _different_pairs(command: Command, saved: Iterable[tuple[int, Score]]) -> Iterator[list[tuple[str, str]]]:
+    """Yield the prompts and responses of each cell that no cell before it has."""
+    seen: set[tuple[str, str]] = set()
     for seed, score in saved:
-        yield from ((answer.prompt, answer.response) for answer in read_answers(command, seed, score.answers))
+        answers = ((answer.prompt, answer.response) for answer in read_answers(command, seed, score.answers))
+        if pairs := [pair for pair in dict.fromkeys(answers) if pair not in seen]:
+            seen.update(pairs)
+            yield pairs
 
 
 def _rows(command: Command, scores: dict[str, list[float | None]]) -> Iterator[dict[str, Any]]:

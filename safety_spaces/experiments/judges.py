@@ -1,6 +1,7 @@
 """The judge of a study: found by its settings, and what its scores depend on."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,14 @@ def _share(command: Command, settings: ServiceJudge) -> tuple[Path, float]:
     others = sorted(folder.glob("*-of-*.json"))
     before = sum(spent_in(path) for path in others if not path.stem.endswith(f"-of-{ours.count}"))
     return folder / f"{ours.index}-of-{ours.count}.json", (settings.budget - before) / ours.count
+
+
+def spent(command: Command, judges: Iterable[JudgeSettings | None]) -> str:
+    """Return what services have cost this process so far, as a line of progress says it; nothing of other judges."""
+    from safety_spaces.behaviour.judges.budget import spent_in
+
+    ledgers = {_share(command, judge)[0] for judge in judges if isinstance(judge, ServiceJudge)}
+    return f"{sum(map(spent_in, ledgers)):.2f} US dollars so far" if ledgers else ""
 
 
 def rubric_file(settings: ServiceJudge) -> Path:

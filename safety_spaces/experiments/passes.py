@@ -5,13 +5,13 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.device import ready_device
 from safety_spaces.experiments.models import open_role
 from safety_spaces.experiments.processes import processes
 from safety_spaces.geometry.updates import REFERENCE, Updates
+from safety_spaces.progress import progress
 from safety_spaces.store import Cells
 from safety_spaces.tensors import Side
 
@@ -41,7 +41,7 @@ def measure_tensors(
     """
     share = processes().share(names)
     missing = [name for name in share if done.get(f"{key}-{name}") is None]
-    for name, D in tqdm(updates.each(missing, roles), total=len(missing), desc=bar, disable=None):
+    for name, D in progress(updates.each(missing, roles), total=len(missing), desc=bar):
         done.put(f"{key}-{name}", measure(name, D))
     found = [tensor for name in names if (tensor := done.get(f"{key}-{name}")) is not None]
     return found if len(found) == len(names) else None

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from safety_spaces.behaviour.generation import generate_tokens, prompt_tokens
 from safety_spaces.behaviour.positions import Tokens, position_name
@@ -23,6 +22,7 @@ from safety_spaces.experiments.overlaps import overlap_columns
 from safety_spaces.geometry.moments import moment_factors, state_moments
 from safety_spaces.geometry.notices import warn_once
 from safety_spaces.geometry.overlap import mso_curve
+from safety_spaces.progress import progress
 from safety_spaces.store import Cells
 from safety_spaces.study import Position, TokenWindow
 
@@ -58,7 +58,7 @@ def collect_states(
     if not missing:
         return files
     model, tokenizer = live_model(command, role, seed), role_tokenizer(command, role, seed)
-    for name, paths in missing.items():
+    for name, paths in progress(missing.items(), desc=f"states of {role}, seed {seed}"):
         texts = _texts(command, model, tokenizer, prompts[name], folders[name])
         _check_template(name, texts, positions)
         write_states(paths, model, tokenizer, texts, batch_size=command.study.evaluation.batch_size, name=name)
@@ -119,7 +119,7 @@ def state_overlaps(command: Command, position: Position, states: Mapping[str, Pa
     settings, device = command.study.activation_spaces, ready_device(command)
     number_of_states = np.load(next(iter(states.values())), mmap_mode="r").shape[1]
     rows = []
-    for index in tqdm(range(number_of_states), position_name(position), disable=None, leave=False):
+    for index in progress(range(number_of_states), desc=position_name(position), inner=True):
         moments = {name: state_moments(path, index, device=device) for name, path in states.items()}
         for centred in (False, True):
             factors = {name: moment_factors(moment, centred=centred) for name, moment in moments.items()}

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from safety_spaces.behaviour.general_ability import GeneralAbilityTask, mmlu_tasks
 from safety_spaces.behaviour.generation import generate
@@ -28,6 +27,7 @@ from safety_spaces.experiments.questions import AskedPrompts, asked_prompts, gen
 from safety_spaces.geometry.bases import ordered_basis
 from safety_spaces.geometry.checkpoints import Checkpoint, fitted
 from safety_spaces.geometry.projection import kept, parallel_parts
+from safety_spaces.progress import progress
 from safety_spaces.study import Metric
 from safety_spaces.tensors import layer
 
@@ -46,7 +46,7 @@ def answer_cells(command: Command, seed: int, missing: Sequence[Score]) -> None:
     subspaces = Subspaces(command, seed, tasks)
     model = live_model(command, "reference", seed)
     metrics = _metrics(command, seed, model, {score.metric for score in missing})
-    with tqdm(total=len(missing), desc=f"answers, seed {seed}", disable=None) as bar:
+    with progress(total=len(missing), desc=f"answers, seed {seed}") as bar:
         for cell, group in itertools.groupby(missing, key=lambda score: score.cell):
             edits = _edits(command, subspaces, cell)
             with edited_weights(model, edits, restore=subspaces.updates.reference.tensor) as delivered:

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from safetensors import SafetensorError
-from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from safety_spaces.errors import UserError
+from safety_spaces.progress import Progress, progress
 from safety_spaces.study import Training
 from safety_spaces.training.optimizers import adamw
 from safety_spaces.training.passes import passes_of_each
@@ -140,9 +140,10 @@ def run(
     # Both print every log line; the loss goes to recipe.json instead.
     for printing in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printing)
-    for callback in (_StopWithoutNumber(name), _Progress(name)):
-        trainer.add_callback(callback)
-    result = trainer.train(resume_from_checkpoint=_state(trainer, resumption))
+    trainer.add_callback(_StopWithoutNumber(name))
+    with progress(desc=f"train {name}", shown=PartialState().is_main_process) as bar:
+        trainer.add_callback(_Progress(bar))
+        result = trainer.train(resume_from_checkpoint=_state(trainer, resumption))
     _save(trainer, tokenizer, output)
     # From the log, which a state holds: the trainer's own mean begins anew when it goes on.
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -173,21 +174,18 @@ def _save(trainer: Trainer, tokenizer: Any, output: Path) -> None:
 
 
 class _Progress(TrainerCallback):  # type: ignore[misc]
-    """One progress bar per training, in place of the trainer's tables."""
+    """Moves the bar of a training, in place of the trainer's tables."""
 
-    def __init__(self, name: str) -> None:
-        # None shows it on a terminal only.
-        self._bar = tqdm(desc=f"train {name}", disable=None if PartialState().is_main_process else True)
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
 
     def on_train_begin(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
         self._bar.reset(total=state.max_steps)
-        self._bar.update(state.global_step)
+        # Steps of an earlier process took no time of this one.
+        self._bar.n = self._bar.initial = state.global_step
 
     def on_step_end(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
         self._bar.update(state.global_step - self._bar.n)
-
-    def on_train_end(self, _arguments: Any, _state: Any, _control: Any, **_: Any) -> None:
-        self._bar.close()
 
 
 class _StopWithoutNumber(TrainerCallback):  # type: ignore[misc]
