@@ -67,7 +67,7 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
         UserError: the study is wrong.
     """
     given = _parser(description, projects=projects).parse_args(argv)
-    _quieten_libraries()
+    quieten_libraries(logging.INFO)
     study = load_study(given.study)
     return Command(
         study=study,
@@ -99,12 +99,14 @@ def _parser(description: str, *, projects: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def _quieten_libraries() -> None:
+def quieten_libraries(level: int) -> None:
+    """Log what this project says from a level on, and of its libraries only what is wrong."""
     # No library tells anybody that a study is run.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Our own lines only: libraries report every step of every cell at the same level.
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("safety_spaces").setLevel(logging.INFO)
+    logging.getLogger("safety_spaces").setLevel(level)
+    logging.getLogger("safety_spaces.progress").setLevel(logging.INFO)
     for name in NOISY_LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.workers import Job, run_jobs
+from safety_spaces.experiments.workers import Group, Job, run_jobs
 
 
 def write(folder: Path, name: str, needs: tuple[str, ...] = ()) -> None:
@@ -35,8 +35,8 @@ def broken() -> None:
     raise ZeroDivisionError("a fault of ours")
 
 
-def job(folder: Path, name: str, *needs: str, group: str = "", steps: int = 1) -> Job:
-    return Job(name, partial(write, folder, name, needs), frozenset(needs), group, steps)
+def job(folder: Path, name: str, *needs: str, steps: int = 1) -> Job:
+    return Job(name, partial(write, folder, name, needs), after=frozenset(needs), steps=steps)
 
 
 def chain(folder: Path) -> list[Job]:
@@ -55,12 +55,23 @@ def test_every_job_is_done_after_those_it_waits_for_and_reported(tmp_path, worke
     assert own == (workers == 1)
 
 
-def test_a_worker_stays_with_its_group(tmp_path):
-    jobs = [job(tmp_path, f"{group}{number}", group=group) for number in range(4) for group in "ab"]
-    run_jobs(jobs, workers=2, report=lambda _: None)
-    by_group = [{(tmp_path / f"{group}{number}").read_text() for number in range(2)} for group in "ab"]
-    assert [len(processes) for processes in by_group] == [1, 1]
-    assert by_group[0] != by_group[1]
+def make(folder: Path, name: str) -> str:
+    (folder / f"{name}-made-{os.getpid()}").touch()
+    return name
+
+
+def use(folder: Path, made: str) -> tuple[str, int]:
+    return made, os.getpid()
+
+
+@pytest.mark.parametrize(("workers", "made"), [(1, 2), (2, 2), (3, 3)])
+def test_what_a_group_shares_is_made_once_in_a_worker(tmp_path, workers, made):
+    groups = [Group(name, partial(make, tmp_path, name)) for name in "ab"]
+    jobs = [Job(f"{of.name}{number}", partial(use, tmp_path), of) for number in range(4) for of in groups]
+    results = run_jobs(jobs, workers=workers, report=lambda _: None).results
+    assert {name: of for name, (of, _) in results.items()} == {job.name: job.name[0] for job in jobs}
+    assert made <= len(list(tmp_path.iterdir())) <= max(2, 2 * workers - 1)
+    assert len({process for _, process in results.values()}) == workers
 
 
 def test_a_killed_worker_costs_its_job_and_is_started_again(tmp_path, caplog):
