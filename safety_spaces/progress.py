@@ -2,6 +2,7 @@
 
 import io
 import logging
+import multiprocessing
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -29,7 +30,8 @@ def progress(
     `note` gives what else a line says, such as what was spent. An `inner` step, which another one holds, has no lines
     of its own and leaves no bar behind.
     """
-    if sys.stderr.isatty():
+    # Workers share a terminal, where one bar is drawn, by the process that started them.
+    if sys.stderr.isatty() and multiprocessing.parent_process() is None:
         return Progress(iterable, desc=desc, total=total, leave=not inner, disable=not shown, note=note)
     return _Lines(iterable, desc=desc, total=total, disable=inner or not shown, note=note)
 

@@ -122,12 +122,19 @@ def update_record(results_folder: Path, facts: Mapping[str, Any]) -> None:
     write_json(results_folder / RECORD, record)
 
 
+def peak_memory_bytes() -> int:
+    """Return the peak resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # the unit is the platform's
+
+
 @dataclass
 class Stage:
-    """Wall time of a `with` block, and the peak resident memory of this process up to its end."""
+    """Wall time of a `with` block, and the peak resident memory up to its end: of this process, and of its workers."""
 
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+    workers_memory_bytes: int = 0
 
     def __enter__(self) -> "Stage":
         self._start = time.perf_counter()
@@ -135,5 +142,4 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self.seconds = time.perf_counter() - self._start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        self.peak_memory_bytes = peak if sys.platform == "darwin" else peak * 1024  # the unit is the platform's
+        self.peak_memory_bytes = peak_memory_bytes() + self.workers_memory_bytes

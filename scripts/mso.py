@@ -9,6 +9,7 @@ matrix and energy level, with --csv alone.
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--eta {wrong[0]:g}: expected energy levels above 0 and up to 1")
     if given.csv is not None and given.csv.is_dir():
         raise UserError(f"--csv {given.csv}: expected the path of a file, got a folder; name a file in it")
-    prepare_libraries()
+    prepare_libraries(logging.INFO)
     from safety_spaces.behaviour.live import choose_device
     from safety_spaces.experiments.overlaps import folder_overlaps
 

@@ -43,7 +43,7 @@ PICO = {
     "name": "pico",
     "model": "pico-llama",
     "seeds": [0, 3],
-    "threads": 1,
+    "workers": 1,
     "world": {"seed": 5, "sizes": SIZES},
     "training": {"batch_size": 8, "learning_rate": 0.01, "epochs": 1},
     "corpora": {"useful": {"rows": 40}, "harmful": {"rows": 16}},

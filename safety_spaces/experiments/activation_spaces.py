@@ -5,6 +5,7 @@ What is already done is decided here, before torch is imported; what is missing 
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safety_spaces.experiments.checkpoints import identity
 from safety_spaces.experiments.command import Command, is_recorded, record
 from safety_spaces.experiments.processes import all_found, processes
 from safety_spaces.experiments.questions import activation_prompts
+from safety_spaces.experiments.workers import Job, do_jobs
 from safety_spaces.progress import progress
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, digest, one_at_a_time
@@ -43,7 +45,12 @@ def compare_activations(command: Command) -> list[Path]:
     prompts = {name: activation_prompts(command, name) for name in settings.sets}
     wanted = [(seed, role) for seed in study.seeds for role in settings.checkpoints]
     with Stage() as stage:
-        measured = [one for one in processes().share(wanted) if _measure(command, *one, prompts)]
+        missing = [one for one in processes().share(wanted) if _missing(command, *one, prompts)]
+        jobs = [
+            Job(f"states of {role}, seed {seed}", partial(_measure, command, seed, role, prompts))
+            for seed, role in missing
+        ]
+        do_jobs(command, jobs, desc="states", stage=stage)
     found = all_found(
         {
             (seed, role, position): Cells(layout.cells(seed)).get(key)
@@ -60,7 +67,7 @@ def compare_activations(command: Command) -> list[Path]:
         for row in result["rows"]
     ]
     with one_at_a_time(layout.lock):
-        if measured or not is_recorded(command, "activation_spaces"):
+        if missing or not is_recorded(command, "activation_spaces"):
             sources = [result["sources"] for result in found.values()]
             taken = {name: {"prompts": len(texts), "digest": digest(texts)} for name, texts in prompts.items()}
             record(command, "activation_spaces", stage, sources=sources, prompt_sets=taken)
@@ -122,19 +129,22 @@ def answer_tokens(study: Study) -> int | None:
     return limit
 
 
-def _measure(command: Command, seed: int, role: str, prompts: Prompts) -> bool:
-    """Measure the overlaps of one checkpoint that are not there; say whether anything was measured."""
-    done, keys = Cells(command.layout.cells(seed)), overlap_keys(command, seed, role, prompts)
-    missing = {position: key for position, key in keys.items() if done.get(key) is None}
-    if not missing:
-        return False
+def _missing(command: Command, seed: int, role: str, prompts: Prompts) -> dict[Position, str]:
+    """Return the keys of the overlaps of one checkpoint that are not there, by position."""
+    done = Cells(command.layout.cells(seed))
+    return {
+        position: key for position, key in overlap_keys(command, seed, role, prompts).items() if done.get(key) is None
+    }
+
+
+def _measure(command: Command, seed: int, role: str, prompts: Prompts) -> None:
     from safety_spaces.experiments.state_overlaps import collect_states, state_overlaps
 
     folders = {
         name: command.layout.states(seed) / key for name, key in states_keys(command, seed, role, prompts).items()
     }
+    done, missing = Cells(command.layout.cells(seed)), _missing(command, seed, role, prompts)
     states = collect_states(command, seed, role, prompts, folders=folders, positions=tuple(missing))
     for position, key in progress(missing.items(), desc=f"overlaps of states of {role}, seed {seed}"):
         rows = state_overlaps(command, position, states[position])
         done.put(key, {"sources": command.sources, "rows": rows})
-    return True

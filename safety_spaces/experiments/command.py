@@ -67,7 +67,7 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
         UserError: the study is wrong, there can be no such device, or files cannot lie where they are to lie.
     """
     given = _parser(description, projects=projects).parse_args(argv)
-    prepare_libraries()
+    prepare_libraries(logging.INFO)
     if given.device is not None and not DEVICE.fullmatch(given.device):
         raise UserError(f"--device {given.device}: expected cpu, cuda or a device such as cuda:1; correct it")
     if given.plan:
@@ -146,8 +146,8 @@ def _parser(description: str, *, projects: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def prepare_libraries() -> None:
-    """Set what libraries read when they are imported, and let none say what it does at every step."""
+def prepare_libraries(level: int) -> None:
+    """Set what libraries read when they are imported; log from a level on, and of libraries only what is wrong."""
     # Threads that wait for one another sleep: spinning beside another busy process they are 20 times slower. Read when
     # torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -157,7 +157,8 @@ def prepare_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Our own lines only: libraries report every step of every cell at the same level.
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("safety_spaces").setLevel(logging.INFO)
+    logging.getLogger("safety_spaces").setLevel(level)
+    logging.getLogger("safety_spaces.progress").setLevel(logging.INFO)
     for name in NOISY_LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -6,8 +6,9 @@ before torch is imported. Of several processes (`accelerate launch`, torchrun) t
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from safety_spaces.experiments.checkpoints import (
 from safety_spaces.experiments.command import Command, is_recorded, record
 from safety_spaces.experiments.processes import processes
 from safety_spaces.experiments.texts import corpus_facts, prepare_corpora, role_rows
+from safety_spaces.experiments.workers import Job, do_jobs
 from safety_spaces.folders import is_checkpoint
 from safety_spaces.record import Stage
 from safety_spaces.store import digest
@@ -32,11 +34,16 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainedRole:
     """One training: a role and the seed it is trained with; the base has the first seed of the study."""
 
     role: str
     seed: int
+
+    @property
+    def name(self) -> str:
+        """As run.json and the log say it."""
+        return f"{self.role} seed {self.seed}"
 
 
 def finetune(command: Command) -> list[Path]:
@@ -49,26 +56,38 @@ def finetune(command: Command) -> list[Path]:
     if not processes().is_first:
         # What every process finds the first one says.
         logging.getLogger("safety_spaces").setLevel(logging.ERROR)
-    jobs = _jobs(command)
-    if not jobs and command.study.world is None:
+    trainings = _trainings(command)
+    if not trainings and command.study.world is None:
         return []
-    rows = _from_first(command, lambda: _prepared(command, jobs))
+    rows = _from_first(command, lambda: _prepared(command, trainings))
     with Stage() as stage:
-        trained = [job for job in jobs if _train_if_missing(command, job)]
-    if jobs and processes().is_first and (trained or not is_recorded(command, "finetune")):
-        _record(command, jobs, stage, rows)
-    return [checkpoint_folder(command, job.role, job.seed) for job in trained]
+        trained = do_jobs(command, _jobs(command, trainings), desc="trainings", stage=stage)
+    folders = [checkpoint_folder(command, one.role, one.seed) for one in trainings if trained.get(one.name)]
+    if trainings and processes().is_first and (folders or not is_recorded(command, "finetune")):
+        _record(command, trainings, stage, rows)
+    return folders
 
 
-def _record(command: Command, jobs: list[Job], stage: Stage, rows: dict[str, int]) -> None:
-    notes = {job: training_notes(checkpoint_folder(command, job.role, job.seed)) for job in jobs}
+def _jobs(command: Command, trainings: Sequence[TrainedRole]) -> list[Job]:
+    """Return the trainings that may be left to do: those without a checkpoint, and what starts from them."""
+    jobs: dict[TrainedRole, Job] = {}
+    for one in trainings:
+        parent = command.study.parent(one.role)
+        after = {of.name for of in jobs if of.role == parent and (of.seed == one.seed or of.role == "base")}
+        if not after and is_checkpoint(checkpoint_folder(command, one.role, one.seed)):
+            _from_first(command, partial(_left_to_train, command, one))
+        else:
+            jobs[one] = Job(one.name, partial(_train_if_missing, command, one), after=frozenset(after))
+    return list(jobs.values())
+
+
+def _record(command: Command, trainings: Sequence[TrainedRole], stage: Stage, rows: dict[str, int]) -> None:
+    notes = {one: training_notes(checkpoint_folder(command, one.role, one.seed)) for one in trainings}
     changed = {
-        f"{job.role} seed {job.seed}": note["share_of_weights_changed"]
-        for job, note in notes.items()
-        if command.study.parent(job.role)
+        one.name: note["share_of_weights_changed"] for one, note in notes.items() if command.study.parent(one.role)
     }
     # First to last tenth of the steps: whether a training learnt anything is seen here.
-    losses = {f"{job.role} seed {job.seed}": note.get("loss_by_tenth") for job, note in notes.items()}
+    losses = {one.name: note.get("loss_by_tenth") for one, note in notes.items()}
     sources = [note["sources"] for note in notes.values()]
     facts = corpus_facts(command)
     record(
@@ -76,20 +95,20 @@ def _record(command: Command, jobs: list[Job], stage: Stage, rows: dict[str, int
     )
 
 
-def _jobs(command: Command) -> list[Job]:
+def _trainings(command: Command) -> list[TrainedRole]:
     study = command.study
     trained = [role for role in study.order_of_roles() if not isinstance(study.roles[role], Existing)]
-    shared = [Job(role, study.seeds[0]) for role in trained if not study.is_per_seed(role)]
-    return shared + [Job(role, seed) for seed in study.seeds for role in trained if study.is_per_seed(role)]
+    shared = [TrainedRole(role, study.seeds[0]) for role in trained if not study.is_per_seed(role)]
+    return shared + [TrainedRole(role, seed) for seed in study.seeds for role in trained if study.is_per_seed(role)]
 
 
-def _prepared(command: Command, jobs: list[Job]) -> dict[str, int]:
+def _prepared(command: Command, trainings: Sequence[TrainedRole]) -> dict[str, int]:
     """Write the corpora, and check that each training can be made: processes, rows, given models."""
-    for job in jobs:
-        passes_of_each(command.study.training_of(job.role), processes=processes().count, name=job.role)
+    for one in trainings:
+        passes_of_each(command.study.training_of(one.role), processes=processes().count, name=one.role)
     rows = prepare_corpora(command)
-    missing = [job for job in jobs if not is_checkpoint(checkpoint_folder(command, job.role, job.seed))]
-    for role in {job.role for job in missing}:
+    missing = [one for one in trainings if not is_checkpoint(checkpoint_folder(command, one.role, one.seed))]
+    for role in {one.role for one in missing}:
         role_rows(command, role)
     # Those too that nothing is trained from: a mistake in the path of a base would come to light after all trainings.
     for role in (role for role, recipe in command.study.roles.items() if missing and isinstance(recipe, Existing)):
@@ -97,24 +116,24 @@ def _prepared(command: Command, jobs: list[Job]) -> dict[str, int]:
     return rows
 
 
-def _train_if_missing(command: Command, job: Job) -> bool:
+def _train_if_missing(command: Command, one: TrainedRole) -> bool:
     """Train one role unless its checkpoint is finished; say whether it was trained."""
     # The first process comes here only when the checkpoint before this one has its name: the others find it.
-    left = _from_first(command, lambda: _left_to_train(command, job))
+    left = _from_first(command, lambda: _left_to_train(command, one))
     if left is None:
         return False
     from safety_spaces.experiments.training import train_role
 
     rows, recipe = left
-    train_role(command, job.role, job.seed, rows, recipe=recipe)
+    train_role(command, one.role, one.seed, rows, recipe=recipe)
     return True
 
 
-def _left_to_train(command: Command, job: Job) -> tuple[list[dict[str, str]], dict[str, Any]] | None:
+def _left_to_train(command: Command, one: TrainedRole) -> tuple[list[dict[str, str]], dict[str, Any]] | None:
     """Return rows and recipe of a checkpoint that is to be trained, None where it is finished."""
-    folder = checkpoint_folder(command, job.role, job.seed)
-    rows = role_rows(command, job.role)
-    recipe = _recipe(command, job, rows)
+    folder = checkpoint_folder(command, one.role, one.seed)
+    rows = role_rows(command, one.role)
+    recipe = _recipe(command, one, rows)
     if not is_checkpoint(folder):
         return rows, recipe
     check_recipe(folder, recipe)
@@ -137,18 +156,18 @@ def _from_first(command: Command, action: Callable[[], Result]) -> Result:
     return from_first(action, cpu=command.device == "cpu")
 
 
-def _recipe(command: Command, job: Job, rows: list[dict[str, str]]) -> dict[str, Any]:
+def _recipe(command: Command, one: TrainedRole, rows: list[dict[str, str]]) -> dict[str, Any]:
     """Return what determines a checkpoint: settings, rows, seed and the weights it starts from."""
-    parent = command.study.parent(job.role)
+    parent = command.study.parent(one.role)
     return {
-        **recipe_settings(command, job.role),
+        **recipe_settings(command, one.role),
         "rows": digest(rows),
-        "seed": _training_seed(command, job),
-        "parent": identity(command, parent, job.seed) if parent else None,
+        "seed": _training_seed(command, one),
+        "parent": identity(command, parent, one.seed) if parent else None,
     }
 
 
-def _training_seed(command: Command, job: Job) -> int:
+def _training_seed(command: Command, one: TrainedRole) -> int:
     """Return the seed of one training; the base's does not depend on the seeds of the study."""
-    key = [job.role, job.seed if command.study.is_per_seed(job.role) else None]
+    key = [one.role, one.seed if command.study.is_per_seed(one.role) else None]
     return int(digest(key), 16) % 2**31

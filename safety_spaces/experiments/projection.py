@@ -3,10 +3,12 @@
 What is already done is decided here, before torch is imported; what is missing is measured by `sweep`.
 """
 
+import itertools
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from safety_spaces.experiments.cells import Cell, Score, belongs_to_first_seed, 
 from safety_spaces.experiments.command import Command, is_recorded, record
 from safety_spaces.experiments.inputs import check_asked
 from safety_spaces.experiments.processes import all_found, processes
+from safety_spaces.experiments.workers import Group, Job, do_jobs
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, one_at_a_time, writing
 from safety_spaces.study import Metric
@@ -42,18 +45,17 @@ def project(command: Command) -> list[Path]:
     Raises:
         UserError: a checkpoint is missing or unlike the others, a table was edited by hand, or the disk is full.
     """
-    study = command.study
     if not command.geometry_only:
         check_asked(command)
     with Stage() as stage:
-        measured = [_measure(command, seed) for seed in study.seeds]
-        scored = not command.geometry_only and _score(command)
+        measured = _measure(command, stage)
+        scored = not command.geometry_only and _score(command, stage)
     energies, results = _energies(command), {} if command.geometry_only else _results(command)
     if energies is None or results is None:
         return []
     with one_at_a_time(command.layout.lock):
         name = "geometry" if command.geometry_only else "projection"
-        if scored or any(measured) or not is_recorded(command, name):
+        if scored or measured or not is_recorded(command, name):
             sources = {source for result in (*energies.values(), *results.values()) for source in result["sources"]}
             record(command, name, stage, sources=sources)
         return _write_tables(command, energies, results)
@@ -71,34 +73,60 @@ def _write_tables(command: Command, energies: Energies, results: Results) -> lis
     return written
 
 
-def _measure(command: Command, seed: int) -> bool:
-    """Measure the energies of the tasks of one seed that are missing; say whether any was."""
+def _measure(command: Command, stage: Stage) -> bool:
+    """Measure the energies that are missing; say whether any was."""
+    missing = {
+        seed: [
+            task
+            for task in command.study.tasks
+            if Cells(command.layout.cells(seed)).get(energy_key(command, seed, task)) is None
+        ]
+        for seed in command.study.seeds
+    }
+    jobs = [
+        Job(f"energies, seed {seed}", partial(_measure_seed, command, seed, tasks))
+        for seed, tasks in missing.items()
+        if tasks
+    ]
+    do_jobs(command, jobs, desc="energies", stage=stage)
+    return bool(jobs)
+
+
+def _measure_seed(command: Command, seed: int, tasks: Sequence[str]) -> None:
+    from safety_spaces.experiments.energies import measure_energies
+
     done = Cells(command.layout.cells(seed))
-    missing = [task for task in command.study.tasks if done.get(energy_key(command, seed, task)) is None]
-    if missing:
-        from safety_spaces.experiments.energies import measure_energies
-
-        for task, energies in (measure_energies(command, seed, missing) or {}).items():
-            done.put(energy_key(command, seed, task), {"sources": [command.sources], **energies})
-    return bool(missing)
+    for task, energies in (measure_energies(command, seed, tasks) or {}).items():
+        done.put(energy_key(command, seed, task), {"sources": [command.sources], **energies})
 
 
-def _score(command: Command) -> bool:
+def _score(command: Command, stage: Stage) -> bool:
     """Score the cells that are missing, of several processes each its share; say whether any was.
 
     All answers come before the first score: who judges may be elsewhere, and later.
     """
     missing = {seed: _missing(command, seed) for seed in command.study.seeds}
-    for seed, found in missing.items():
-        if unanswered := [score for score in found if not has_answers(command, seed, score.answers)]:
-            from safety_spaces.experiments.sweep import answer_cells
-
-            answer_cells(command, seed, unanswered)
+    jobs = [job for seed, found in missing.items() for job in _answer_jobs(command, seed, found)]
+    do_jobs(command, jobs, desc="answers", stage=stage)
     # What needs no judge first: it is known, whatever becomes of a service.
     for judged in (False, True):
         for seed, found in missing.items():
             score_answers(command, seed, [score for score in found if is_judged(command, score) is judged])
     return any(missing.values())
+
+
+def _answer_jobs(command: Command, seed: int, missing: Sequence[Score]) -> list[Job]:
+    """One job for each model whose answers are missing."""
+    unanswered = [score for score in missing if not has_answers(command, seed, score.answers)]
+    if not unanswered:
+        return []
+    from safety_spaces.experiments.sweep import answer_cell, open_session
+
+    tasks = sorted({score.cell.task for score in unanswered} - {"base", "reference"})
+    metrics = sorted({score.metric for score in unanswered})
+    group = Group(f"seed {seed}", partial(open_session, command, seed, tasks, metrics))
+    cells = [list(found) for _, found in itertools.groupby(unanswered, key=lambda score: score.cell)]
+    return [Job(f"{cell[0].cell}", partial(answer_cell, command, cell), group, steps=len(cell)) for cell in cells]
 
 
 def _missing(command: Command, seed: int) -> list[Score]:

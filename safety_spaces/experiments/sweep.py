@@ -4,9 +4,8 @@ A cell is found in memory only while it is asked; its answers are on disk before
 """
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -27,7 +26,6 @@ from safety_spaces.experiments.questions import AskedPrompts, asked_prompts, gen
 from safety_spaces.geometry.bases import ordered_basis
 from safety_spaces.geometry.checkpoints import Checkpoint, fitted
 from safety_spaces.geometry.projection import kept, parallel_parts
-from safety_spaces.progress import progress
 from safety_spaces.study import Metric
 from safety_spaces.tensors import layer
 
@@ -35,28 +33,40 @@ Ask = Callable[[], list[Answer]]
 """Asks the model with the weights that it has now."""
 
 
-def answer_cells(command: Command, seed: int, missing: Sequence[Score]) -> None:
-    """Ask the models of one seed whose answers are missing, and store each one's answers as soon as they are known.
+@dataclass(frozen=True)
+class Session:
+    """All that serves every cell of a seed: the live model, what is asked of it, and what its weights are made from."""
+
+    model: Any
+    metrics: Mapping[Metric, Ask]
+    subspaces: Subspaces
+
+
+def open_session(command: Command, seed: int, tasks: Sequence[str], metrics: Sequence[Metric]) -> Session:
+    """Load the model of a seed and prepare what it will be asked.
 
     Raises:
-        UserError: a checkpoint is missing or unlike the others, a data set is missing, memory does not suffice for one
-            prompt, or the disk is full.
+        UserError: a checkpoint is missing or unlike the others, or a data set is missing.
     """
-    tasks = sorted({score.cell.task for score in missing} - {"base", "reference"})
-    subspaces = Subspaces(command, seed, tasks)
-    model = live_model(command, "reference", seed)
-    metrics = _metrics(command, seed, model, {score.metric for score in missing})
-    with progress(total=len(missing), desc=f"answers, seed {seed}") as bar:
-        for cell, group in itertools.groupby(missing, key=lambda score: score.cell):
-            edits = _edits(command, subspaces, cell)
-            with edited_weights(model, edits, restore=subspaces.updates.reference.tensor) as delivered:
-                for score in group:
-                    facts = {"metric": score.metric, **asdict(cell), **asdict(delivered)}
-                    write_answers(command, seed, score.answers, metrics[score.metric](), facts)
-                    bar.update()
+    subspaces, model = Subspaces(command, seed, tasks), live_model(command, "reference", seed)
+    return Session(model, _metrics(command, seed, model, metrics), subspaces)
 
 
-def _metrics(command: Command, seed: int, model: Any, names: set[Metric]) -> Mapping[Metric, Ask]:
+def answer_cell(command: Command, scores: Sequence[Score], session: Session) -> None:
+    """Ask the model of one cell what it will be scored for, and store its answers.
+
+    Raises:
+        UserError: memory does not suffice for one prompt, or the disk is full.
+    """
+    cell, subspaces = scores[0].cell, session.subspaces
+    edits = _edits(command, subspaces, cell)
+    with edited_weights(session.model, edits, restore=subspaces.updates.reference.tensor) as delivered:
+        for score in scores:
+            facts = {"metric": score.metric, **asdict(cell), **asdict(delivered)}
+            write_answers(command, cell.seed, score.answers, session.metrics[score.metric](), facts)
+
+
+def _metrics(command: Command, seed: int, model: Any, names: Sequence[Metric]) -> Mapping[Metric, Ask]:
     """Prepare what is asked of every cell: everything but the weights."""
     tokenizer = role_tokenizer(command, "reference", seed)
     asks = {"utility": _word_problems, "general_ability": _multiple_choice}

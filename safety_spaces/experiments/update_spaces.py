@@ -4,12 +4,14 @@ What is already done is decided here, before torch is imported; what is missing 
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from safety_spaces.evidence.tables import UPDATE_SPACES
 from safety_spaces.experiments.checkpoints import identity
 from safety_spaces.experiments.command import Command, is_recorded, record
 from safety_spaces.experiments.processes import all_found
+from safety_spaces.experiments.workers import Job, do_jobs
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, digest, one_at_a_time
 from safety_spaces.study import UpdateSpaces
@@ -30,7 +32,9 @@ def compare_updates(command: Command) -> list[Path]:
         logger.info("study %s compares no updates: its update_spaces is null", study.name)
         return []
     with Stage() as stage:
-        measured = [_measure(command, settings, seed) for seed in study.seeds]
+        missing = [seed for seed in study.seeds if not _is_measured(command, settings, seed)]
+        jobs = [Job(f"overlaps, seed {seed}", partial(_measure, command, settings, seed)) for seed in missing]
+        do_jobs(command, jobs, desc="overlaps", stage=stage)
     found = all_found(
         {seed: Cells(layout.cells(seed)).get(overlap_key(command, settings, seed)) for seed in study.seeds}
     )
@@ -39,7 +43,7 @@ def compare_updates(command: Command) -> list[Path]:
     path = layout.results_folder / "update_spaces.csv"
     rows = [{"study": study.name, "seed": seed, **row} for seed, result in found.items() for row in result["rows"]]
     with one_at_a_time(layout.lock):
-        if any(measured) or not is_recorded(command, "update_spaces"):
+        if missing or not is_recorded(command, "update_spaces"):
             record(command, "update_spaces", stage, sources=[result["sources"] for result in found.values()])
         write_table(path, UPDATE_SPACES, rows)
     return [path]
@@ -54,14 +58,14 @@ def overlap_key(command: Command, settings: UpdateSpaces, seed: int) -> str:
     return digest(["update_spaces", how, dict(zip(roles, identities, strict=True))])
 
 
-def _measure(command: Command, settings: UpdateSpaces, seed: int) -> bool:
-    """Measure one seed's overlaps unless they are there; say whether anything was measured."""
-    done, key = Cells(command.layout.cells(seed)), overlap_key(command, settings, seed)
-    if done.get(key) is not None:
-        return False
+def _is_measured(command: Command, settings: UpdateSpaces, seed: int) -> bool:
+    return Cells(command.layout.cells(seed)).get(overlap_key(command, settings, seed)) is not None
+
+
+def _measure(command: Command, settings: UpdateSpaces, seed: int) -> None:
     from safety_spaces.experiments.overlaps import weight_overlaps
 
+    done, key = Cells(command.layout.cells(seed)), overlap_key(command, settings, seed)
     rows = weight_overlaps(command, settings, seed, done=done, key=key)
     if rows is not None:
         done.put(key, {"sources": command.sources, "rows": rows})
-    return True

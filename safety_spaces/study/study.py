@@ -36,7 +36,12 @@ class Study(Settings):
     seeds: Annotated[tuple[NotNegative, ...], *Different] = Field(
         description="Seeds from which the reference and the tasks are trained again."
     )
-    threads: Positive = Field(description="CPU threads; results are the same bytes for the same number.")
+    threads: Positive = Field(
+        1, description="CPU threads of a process; results are the same bytes for the same number."
+    )
+    workers: Positive | None = Field(
+        None, description="Processes side by side; null is as many as cores and memory allow, and one on a GPU."
+    )
     gpu: Gpu | None = Field(
         None, description="The card that a plan is made for; null plans no times and refuses nothing."
     )

@@ -41,10 +41,20 @@ def train(
     with working_folder(resumption) as folder:
         trainer = SFTTrainer(
             model=model,
-            args=trainer_arguments(SFTConfig, folder, settings, seed=seed, device=device, name=name),
+            args=trainer_arguments(
+                SFTConfig,
+                folder,
+                settings,
+                seed=seed,
+                device=device,
+                name=name,
+                packing=settings.packing,
+                packing_strategy="wrapped",
+            ),
             train_dataset=Dataset.from_list(list(rows)),
             processing_class=tokenizer,
         )
         prepared = trainer.train_dataset
-        trainer.train_dataset = rows_with_loss(prepared, given=len(rows), max_length=settings.max_length, name=name)
+        given = len(prepared) if settings.packing else len(rows)
+        trainer.train_dataset = rows_with_loss(prepared, given=given, max_length=settings.max_length, name=name)
         return run(trainer, tokenizer, settings=settings, output=output, name=name, resumption=resumption)

@@ -54,7 +54,7 @@ def study(folder: Path, positions=("last_prompt_token",), *, sets=SETS) -> Comma
     """Write a study with these positions, and return the command that runs it."""
     roles = ("base", "reference", "useful", "harmful", "contaminated")
     content = {
-        **{key: PICO[key] for key in ("extends", "name", "model", "threads", "world", "projection", "update_spaces")},
+        **{key: PICO[key] for key in ("extends", "name", "model", "workers", "world", "projection", "update_spaces")},
         "seeds": [SEED],
         "activation_spaces": {
             "positions": list(positions),

@@ -32,7 +32,7 @@ def judged_by(run, kind: str):
 
 
 def test_another_judge_needs_no_model(run, monkeypatch):
-    monkeypatch.setattr(sweep, "answer_cells", lambda *_: pytest.fail("a model was asked again"))
+    monkeypatch.setattr(sweep, "answer_cell", lambda *_: pytest.fail("a model was asked again"))
     before = pd.read_csv(run / "results/pico/projection.csv")
     assert run_script("projection", judged_by(run, "keywords"), run) == 0
     after = pd.read_csv(run / "results/pico/projection.csv")

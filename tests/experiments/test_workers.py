@@ -1,0 +1,104 @@
+"""Jobs of several processes: each done once, after those that it waits for, whoever is killed on the way."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from safety_spaces.errors import UserError
+from safety_spaces.experiments.workers import Group, Job, run_jobs
+
+
+def write(folder: Path, name: str, needs: tuple[str, ...] = ()) -> None:
+    assert all((folder / need).exists() for need in needs), "begun too early"
+    (folder / name).write_text(str(os.getpid()))
+
+
+def killed_once(folder: Path, name: str) -> None:
+    if not (folder / "killed").exists():
+        (folder / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(folder, name)
+
+
+def killed_always() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refused() -> None:
+    raise UserError("expected bread, got stone; ask again")
+
+
+def broken() -> None:
+    raise ZeroDivisionError("a fault of ours")
+
+
+def job(folder: Path, name: str, *needs: str, steps: int = 1) -> Job:
+    return Job(name, partial(write, folder, name, needs), after=frozenset(needs), steps=steps)
+
+
+def chain(folder: Path) -> list[Job]:
+    """Two tasks after each of two references after one base, given in the wrong order."""
+    tasks = [job(folder, f"task-{seed}-{name}", f"reference-{seed}") for seed in "01" for name in "ab"]
+    return [*tasks, *(job(folder, f"reference-{seed}", "base", steps=3) for seed in "01"), job(folder, "base", steps=5)]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_every_job_is_done_after_those_it_waits_for_and_reported(tmp_path, workers):
+    reported = []
+    run_jobs(chain(tmp_path), workers=workers, report=reported.append)
+    assert {path.name for path in tmp_path.iterdir()} == {of.name for of in chain(tmp_path)}
+    assert sum(reported) == 5 + 2 * 3 + 4
+    own = {path.read_text() for path in tmp_path.iterdir()} == {str(os.getpid())}
+    assert own == (workers == 1)
+
+
+def make(folder: Path, name: str) -> str:
+    (folder / f"{name}-made-{os.getpid()}").touch()
+    return name
+
+
+def use(folder: Path, made: str) -> tuple[str, int]:
+    return made, os.getpid()
+
+
+@pytest.mark.parametrize(("workers", "made"), [(1, 2), (2, 2), (3, 3)])
+def test_what_a_group_shares_is_made_once_in_a_worker(tmp_path, workers, made):
+    groups = [Group(name, partial(make, tmp_path, name)) for name in "ab"]
+    jobs = [Job(f"{of.name}{number}", partial(use, tmp_path), of) for number in range(4) for of in groups]
+    results = run_jobs(jobs, workers=workers, report=lambda _: None).results
+    assert {name: of for name, (of, _) in results.items()} == {job.name: job.name[0] for job in jobs}
+    assert made <= len(list(tmp_path.iterdir())) <= max(2, 2 * workers - 1)
+    assert len({process for _, process in results.values()}) == workers
+
+
+def test_a_killed_worker_costs_its_job_and_is_started_again(tmp_path, caplog):
+    jobs = [*chain(tmp_path), Job("unlucky", partial(killed_once, tmp_path, "unlucky"))]
+    run_jobs(jobs, workers=2, report=lambda _: None)
+    assert (tmp_path / "unlucky").exists()
+    assert len(list(tmp_path.iterdir())) == len(jobs) + 1
+    assert [record.message for record in caplog.records] == [
+        "warning: unlucky: its process was killed; it is done again in another one"
+    ]
+
+
+def test_a_job_whose_process_is_killed_twice_ends_the_run(tmp_path):
+    jobs = [Job("greedy", partial(killed_always)), job(tmp_path, "modest")]
+    with pytest.raises(UserError, match=r"^greedy: expected a process that lives to its end, it was killed twice"):
+        run_jobs(jobs, workers=2, report=lambda _: None)
+
+
+@pytest.mark.parametrize(("call", "error"), [(refused, UserError), (broken, ZeroDivisionError)])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_job_raises_is_raised(tmp_path, call, error, workers):
+    with pytest.raises(error, match=r"expected bread|a fault of ours"):
+        run_jobs([Job("bad", partial(call)), job(tmp_path, "later", "bad")], workers=workers, report=lambda _: None)
+    assert not (tmp_path / "later").exists()
+
+
+@pytest.mark.parametrize("needs", [("nobody",), ("itself",)])
+def test_jobs_that_can_never_begin_are_refused(tmp_path, needs):
+    with pytest.raises(ValueError, match="expected jobs that can be done one after the other, got itself"):
+        run_jobs([job(tmp_path, "itself", *needs)], workers=2, report=lambda _: None)
