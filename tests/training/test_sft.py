@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaMLP
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaModel
 
 from safety_spaces.behaviour.live import load_model, load_tokenizer
 from safety_spaces.errors import UserError
@@ -80,13 +80,13 @@ def test_only_completions_carry_loss_where_rows_have_them(run, learnt, tokenizer
 def test_packed_rows_hold_every_text_and_no_padding(run, tokenizer, rows, monkeypatch):
     texts = [{"text": row["prompt"] + row["completion"]} for row in rows]
     seen = []
-    forward = LlamaForCausalLM.forward
+    forward = LlamaModel.forward
 
     def noted(self, *arguments, **keywords):
         seen.append(keywords["attention_mask"])
         return forward(self, *arguments, **keywords)
 
-    monkeypatch.setattr(LlamaForCausalLM, "forward", noted)
+    monkeypatch.setattr(LlamaModel, "forward", noted)
     done, _ = run(rows=texts, packing=True, max_length=16, batch_size=3, accumulation=1, epochs=1)
     tokens = sum(len(tokenizer(row["text"])["input_ids"]) + 1 for row in texts)
     assert sum(int(mask.sum()) for mask in seen) == tokens
