@@ -76,6 +76,7 @@ def study_of(world: Path, **changes) -> dict:
         "name": "own",
         "model": "own-qwen2",
         "threads": 1,
+        "workers": 1,
         "datasets": {
             "metamathqa": {"path": str(data / "metamathqa.parquet")},
             "beavertails": {"path": str(data / "beavertails")},
