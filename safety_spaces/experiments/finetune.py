@@ -6,7 +6,7 @@ before torch is imported. Of several processes (`accelerate launch`, torchrun) t
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,17 +59,20 @@ def finetune(command: Command) -> list[Path]:
     trainings = _trainings(command)
     if not trainings and command.study.world is None:
         return []
-    rows = _from_first(command, lambda: _prepared(command, trainings))
+    rows, lengths = _from_first(command, lambda: _prepared(command, trainings))
     with Stage() as stage:
-        trained = do_jobs(command, _jobs(command, trainings), desc="trainings", stage=stage)
+        trained = do_jobs(command, _jobs(command, trainings, lengths), desc="trainings", stage=stage)
     folders = [checkpoint_folder(command, one.role, one.seed) for one in trainings if trained.get(one.name)]
     if trainings and processes().is_first and (folders or not is_recorded(command, "finetune")):
         _record(command, trainings, stage, rows)
     return folders
 
 
-def _jobs(command: Command, trainings: Sequence[TrainedRole]) -> list[Job]:
-    """Return the trainings that may be left to do: those without a checkpoint, and what starts from them."""
+def _jobs(command: Command, trainings: Sequence[TrainedRole], lengths: Mapping[str, int]) -> list[Job]:
+    """Return the trainings that may be left to do: those without a checkpoint, and what starts from them.
+
+    `lengths` are the rows that a role passes over, by which the time left is told.
+    """
     jobs: dict[TrainedRole, Job] = {}
     for one in trainings:
         parent = command.study.parent(one.role)
@@ -77,7 +80,12 @@ def _jobs(command: Command, trainings: Sequence[TrainedRole]) -> list[Job]:
         if not after and is_checkpoint(checkpoint_folder(command, one.role, one.seed)):
             _from_first(command, partial(_left_to_train, command, one))
         else:
-            jobs[one] = Job(one.name, partial(_train_if_missing, command, one), after=frozenset(after))
+            jobs[one] = Job(
+                one.name,
+                partial(_train_if_missing, command, one),
+                after=frozenset(after),
+                steps=lengths.get(one.role, 1),
+            )
     return list(jobs.values())
 
 
@@ -102,18 +110,23 @@ def _trainings(command: Command) -> list[TrainedRole]:
     return shared + [TrainedRole(role, seed) for seed in study.seeds for role in trained if study.is_per_seed(role)]
 
 
-def _prepared(command: Command, trainings: Sequence[TrainedRole]) -> dict[str, int]:
-    """Write the corpora, and check that each training can be made: processes, rows, given models."""
+def _prepared(command: Command, trainings: Sequence[TrainedRole]) -> tuple[dict[str, int], dict[str, int]]:
+    """Write the corpora, and check that each training can be made: processes, rows, given models.
+
+    Returns the rows of each corpus that was written, and those that each missing role passes over.
+    """
     for one in trainings:
         passes_of_each(command.study.training_of(one.role), processes=processes().count, name=one.role)
     rows = prepare_corpora(command)
     missing = [one for one in trainings if not is_checkpoint(checkpoint_folder(command, one.role, one.seed))]
-    for role in {one.role for one in missing}:
-        role_rows(command, role)
+    lengths = {
+        role: len(role_rows(command, role)) * command.study.training_of(role).epochs
+        for role in {one.role for one in missing}
+    }
     # Those too that nothing is trained from: a mistake in the path of a base would come to light after all trainings.
     for role in (role for role, recipe in command.study.roles.items() if missing and isinstance(recipe, Existing)):
         finished_checkpoint(command, role, command.study.seeds[0])
-    return rows
+    return rows, lengths
 
 
 def _train_if_missing(command: Command, one: TrainedRole) -> bool:

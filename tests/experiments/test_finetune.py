@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from safety_spaces.experiments import finetune as module
 from safety_spaces.experiments.command import parse_command
 from safety_spaces.experiments.texts import prepare_corpora
 from tests.pico import SIZES, copy_run, run_script, write_study
@@ -28,6 +29,24 @@ def test_every_checkpoint_loads_as_a_hugging_face_folder(finished):
         assert model.config.tie_word_embeddings
         assert tokenizer("How do I wake the amber bell?")["input_ids"]
         assert not list(folder.parent.glob("*.partial"))
+
+
+def test_each_training_waits_for_its_parent_alone_and_is_as_long_as_its_rows(tmp_path):
+    study = write_study(tmp_path / "study.yaml", training={"batch_size": 8, "epochs": 2})
+    command = parse_command("", [str(study), "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")])
+    trainings = module._trainings(command)
+    _, lengths = module._prepared(command, trainings)
+    jobs = {job.name: job for job in module._jobs(command, trainings, lengths)}
+    rows = {"base": 96, "reference": 48, "useful": 40, "harmful": 16, "contaminated": 40}
+    assert {name: job.steps for name, job in jobs.items()} == {
+        f"{role} seed {seed}": 2 * number
+        for role, number in rows.items()
+        for seed in ((0,) if role == "base" else (0, 3))
+    }
+    assert {name: set(job.after) for name, job in jobs.items() if name.endswith("3")} == {
+        "reference seed 3": {"base seed 0"},
+        **{f"{role} seed 3": {"reference seed 3"} for role in ROLES[1:]},
+    }
 
 
 def test_seeds_give_other_weights_from_the_same_base(finished):
