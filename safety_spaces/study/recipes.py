@@ -32,9 +32,6 @@ class Training(Settings):
     batch_size: Positive = Field(1, description="Rows of one forward pass.")
     accumulation: Positive = Field(32, description="Forward passes of one optimiser step.")
     epochs: Positive = Field(1, description="Passes over the corpus.")
-    packing: bool = Field(
-        False, description="Whether whole texts follow one another in rows of max_length tokens, none of it padding."
-    )
     max_length: Positive = Field(512, description="Tokens at which a row is cut.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW; the published code uses 0.01.")
     precision: Literal["fp32", "bf16", "bf16_stochastic", "bf16_kahan"] = Field(
@@ -133,8 +130,6 @@ class FineTuned(Settings):
             raise refusal("beta", "expected a number above 0, since the method is dpo, got null")
         if self.method != "dpo" and self.beta is not None:
             raise refusal("beta", f"expected none, since the method is {self.method}, got {self.beta}")
-        if self.method == "dpo" and self.training.packing:
-            raise refusal("training.packing", "expected false, since the method is dpo, got true")
         return self
 
 

@@ -41,20 +41,10 @@ def train(
     with working_folder(resumption) as folder:
         trainer = SFTTrainer(
             model=model,
-            args=trainer_arguments(
-                SFTConfig,
-                folder,
-                settings,
-                seed=seed,
-                device=device,
-                name=name,
-                packing=settings.packing,
-                packing_strategy="wrapped",
-            ),
+            args=trainer_arguments(SFTConfig, folder, settings, seed=seed, device=device, name=name),
             train_dataset=Dataset.from_list(list(rows)),
             processing_class=tokenizer,
         )
         prepared = trainer.train_dataset
-        given = len(prepared) if settings.packing else len(rows)
-        trainer.train_dataset = rows_with_loss(prepared, given=given, max_length=settings.max_length, name=name)
+        trainer.train_dataset = rows_with_loss(prepared, given=len(rows), max_length=settings.max_length, name=name)
         return run(trainer, tokenizer, settings=settings, output=output, name=name, resumption=resumption)

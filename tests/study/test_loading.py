@@ -209,8 +209,6 @@ def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
          "roles.useful.adapter_of: expected base or reference, got harmful"),
         ("evaluation: {harmfulness: {judge: !replace {kind: oracle}}}",
          "evaluation.harmfulness.judge: expected a kind of judge: rubric, keywords, classifier or service"),
-        ("roles: {useful: {method: dpo, training: {packing: true}}}",
-         "roles.useful.training.packing: expected false, since the method is dpo, got true"),
         ("evaluation: {harmfulness: {judge: !replace {kind: keywords, phrases: [no, ' ']}}}",
          "evaluation.harmfulness.judge.phrases.1: expected a text that is not blank, got ' '"),
         ("evaluation: {harmfulness: {judge: !replace {kind: service, price: {input: 0.15, output: 0.6}}}}",

@@ -1,11 +1,9 @@
 """Only completions teach, the same inputs give the same bytes, and nothing else is left behind."""
 
-import math
-
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers.models.llama.modeling_llama import LlamaMLP, LlamaModel
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from safety_spaces.behaviour.live import load_model, load_tokenizer
 from safety_spaces.errors import UserError
@@ -75,24 +73,6 @@ def test_only_completions_carry_loss_where_rows_have_them(run, learnt, tokenizer
     # One step sees every row, and its loss is that of the weights before it.
     assert run(start=learnt[1], **ONE_STEP)[0].loss == pytest.approx(of_completions, rel=1e-4)
     assert run(start=learnt[1], rows=texts, **ONE_STEP)[0].loss == pytest.approx(of_texts, rel=1e-4)
-
-
-def test_packed_rows_hold_every_text_and_no_padding(run, tokenizer, rows, monkeypatch):
-    texts = [{"text": row["prompt"] + row["completion"]} for row in rows]
-    seen = []
-    forward = LlamaModel.forward
-
-    def noted(self, *arguments, **keywords):
-        seen.append(keywords["attention_mask"])
-        return forward(self, *arguments, **keywords)
-
-    monkeypatch.setattr(LlamaModel, "forward", noted)
-    done, _ = run(rows=texts, packing=True, max_length=16, batch_size=3, accumulation=1, epochs=1)
-    tokens = sum(len(tokenizer(row["text"])["input_ids"]) + 1 for row in texts)
-    assert sum(int(mask.sum()) for mask in seen) == tokens
-    # The last row alone may be shorter, and its batch padded.
-    assert sum(mask.numel() for mask in seen) - tokens < 16
-    assert done.steps == math.ceil(math.ceil(tokens / 16) / 3)
 
 
 def test_the_loss_falls(learnt, tokenizer, rows):
