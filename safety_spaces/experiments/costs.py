@@ -135,7 +135,7 @@ def counts(command: Command, work: Work | None = None) -> Counts:
         asked={metric: number * prompts[metric][0] for metric, number in asked.items()},
         judged={metric: number * prompts[metric][0] for metric, number in judged.items()},
         new_tokens=sum(number * math.prod(prompts[metric]) for metric, number in asked.items())
-        + sum(sets[name] for name in work.generated) * (answer_tokens(study) or 0),
+        + sum(sets[name] * (answer_tokens(study) or 0) for name in work.generated),
         read=sum(sets[name] for name in work.read),
         states=sum(sets[name] * _states_of_prompt(position) for name, position in work.states),
     )
