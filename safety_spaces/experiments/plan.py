@@ -6,6 +6,7 @@ What is done already is said and taken off: hours and dollars are of what is lef
 import os
 from collections.abc import Mapping
 
+from safety_spaces.experiments.card_memory import GIB, card, live_arithmetic, training_arithmetic, trainings_left
 from safety_spaces.experiments.checkpoints import checkpoint_folder, is_on_hub, remedy, study_of
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.costs import (
@@ -19,11 +20,10 @@ from safety_spaces.experiments.costs import (
     training_hours,
     weight_bytes,
 )
-from safety_spaces.experiments.fitting import GIB, card, live_arithmetic, training_arithmetic, trainings_left
+from safety_spaces.experiments.downloads import downloads, on_request
 from safety_spaces.experiments.judges import spent
-from safety_spaces.experiments.needs import downloads, on_request
+from safety_spaces.experiments.remaining import work_left
 from safety_spaces.experiments.sizes import Shapes, base_architecture, factor_bytes, model_shapes, parameters
-from safety_spaces.experiments.work import work_left
 from safety_spaces.folders import is_checkpoint
 from safety_spaces.hub import is_logged_in
 from safety_spaces.study import KEY_VARIABLE, Existing, Judge, ServiceJudge

@@ -38,19 +38,11 @@ def train(
         UserError: the folder cannot be written, no row carries loss, the loss is no number any more, or the settings do
             not suit the device or the number of processes.
     """
+    packing = {"packing": settings.packing, "packing_strategy": "wrapped"}
     with working_folder(resumption) as folder:
         trainer = SFTTrainer(
             model=model,
-            args=trainer_arguments(
-                SFTConfig,
-                folder,
-                settings,
-                seed=seed,
-                device=device,
-                name=name,
-                packing=settings.packing,
-                packing_strategy="wrapped",
-            ),
+            args=trainer_arguments(SFTConfig, folder, settings, seed=seed, device=device, name=name, **packing),
             train_dataset=Dataset.from_list(list(rows)),
             processing_class=tokenizer,
         )

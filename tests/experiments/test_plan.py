@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from safety_spaces.data.table import DATA_SETS
 from safety_spaces.errors import UserError
+from safety_spaces.experiments.card_memory import check_memory
 from safety_spaces.experiments.cells import projected_cells
 from safety_spaces.experiments.command import parse_command
 from safety_spaces.experiments.costs import activation_bytes, counts, judge_dollars, training_bytes, training_hours
-from safety_spaces.experiments.fitting import check_memory
 from safety_spaces.experiments.plan import plan
 from safety_spaces.experiments.sizes import architecture_shapes, base_architecture, factor_size
 from safety_spaces.study import load_study

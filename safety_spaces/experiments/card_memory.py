@@ -12,8 +12,8 @@ from safety_spaces.errors import UserError
 from safety_spaces.experiments.checkpoints import checkpoint_folder
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.costs import activation_bytes, live_bytes, size, training_bytes
+from safety_spaces.experiments.remaining import work_left
 from safety_spaces.experiments.sizes import base_architecture, model_shapes, parameters
-from safety_spaces.experiments.work import work_left
 from safety_spaces.folders import is_checkpoint
 from safety_spaces.study import Existing, Gpu, Training
 
