@@ -72,7 +72,7 @@ def check_memory(command: Command) -> None:
         if not fits({}):
             needed = training_arithmetic(command, method, training, weights)
             advice = _advice("training", TRAINING_CHOICES, fits)
-            # So that a step stays as large as it is.
+            # A step stays as large as it is.
             step = f"batch_size to 1 and training.accumulation to {training.batch_size * training.accumulation}"
             advice = advice.replace("batch_size to 1", step)
             raise UserError(f"roles.{role}: expected a training that {expected}, got {needed}; {advice}")

@@ -70,7 +70,7 @@ class Findings:
     windows: tuple[ActivationFinding, ...] = ()
     refusal: tuple[ActivationFinding, ...] = ()
     lacking: Mapping[str, str] = field(default_factory=dict)
-    """By the name of a finding that is promised and cannot be computed from the tables that are there: why."""
+    """Reasons, by name, why a finding that the study promises cannot be computed from the tables that are there."""
 
 
 def find(tables: Tables, grid: Grid) -> Findings:
