@@ -14,6 +14,7 @@ from safety_spaces.evidence.figures import catalogue
 from safety_spaces.evidence.findings import find
 from safety_spaces.evidence.findings.paper import Line, PaperFinding
 from safety_spaces.evidence.grid import grid_of
+from safety_spaces.evidence.overlaps import layer_overlap
 from safety_spaces.evidence.report import draw_figures, render, write_report
 from safety_spaces.evidence.statistics import Estimate
 from safety_spaces.evidence.tables import FILES
@@ -381,6 +382,10 @@ def test_layers_that_no_training_touched_are_left_out(tables, grid):
     found = find(less, grid)
     assert not found.lacking
     assert {overlap.layer for overlap in found.updates.overlaps} == {8}
+    one = tables.update_spaces.assign(cosine=0.5)
+    untouched = (one.layer == 1) & (one.tensor == one[one.layer == 1].tensor.iloc[0])
+    one.loc[untouched, ["mso", "mso_chance", "cosine"]] = [float("nan"), float("nan"), 0.0]
+    assert layer_overlap(one, grid, layer=1).cosine.dropna().eq(0.5).all()
     assert found.layerwise.layers == 8
     titles = [axes.get_title() for axes in catalogue(grid)["figure_10"].figure(less, grid).axes]
     assert titles[1:3] == ["layer 1", "layer 2, no update"]
