@@ -76,7 +76,7 @@ def one_seed() -> Iterator[Row]:
     """Measure the default study with its first seed alone, then the appendices, which take its models."""
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder) / "study.yaml"
-        # Of the same name, not one that extends it: the appendices look for their models below it.
+        # The study keeps its name and extends none: the appendices look for their models below that name.
         study.write_text(load_study(DEFAULT_STUDY).model_copy(update={"seeds": (0,)}).model_dump_json())
         yield from measure_stages("one seed", study, Path(folder))
         for name in APPENDICES:

@@ -108,7 +108,7 @@ class LiveModel(HFLM):  # type: ignore[misc]
         spans = [range(len(row) - len(asked[2]), len(row)) for row, asked in zip(given, batch, strict=True)]
         padded = pad_and_concat(max(map(len, given)), given, padding_side="right")
         if self.model._supports_logits_to_keep():
-            # A few more than are read: products of a row or two are summed in another order than lm-eval's.
+            # Products of a row or two are summed in another order than lm-eval's, so some more are computed.
             places = sorted({*range(padded.shape[1])[:FEWEST_ROWS], *itertools.chain(*spans)})
             logits = self.model(padded, logits_to_keep=torch.tensor(places, device=self.device)).logits
         else:

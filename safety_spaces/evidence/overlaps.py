@@ -20,14 +20,15 @@ ACTIVATIONS = "activation_spaces.csv"
 def layer_overlap(update_spaces: pd.DataFrame, grid: Grid, *, layer: int) -> pd.DataFrame:
     """MSO, chance and cosine of one layer, means over its 2-D tensors: one row per (seed, pair, eta).
 
-    A tensor that one of the two trainings left untouched spans nothing and has empty cells: it is left out. The means
-    of a layer of such tensors are empty too.
+    A tensor that one of the two trainings left untouched spans nothing and points nowhere: it is left out. The means of
+    a layer of such tensors are empty.
     """
     rows = where(update_spaces, layer=layer)
     rows = rows[~rows.kind.isin(VECTOR_KINDS)]
     axes = {"seed": grid.seeds, "pair": grid.update_pairs, "eta": grid.update_etas}
     name = f"update_spaces.csv: layer {layer}"
     rows = complete(rows, name, {**axes, "tensor": sorted(set(rows.tensor)) or ("any tensor",)})
+    rows = rows.assign(cosine=rows.cosine.where(rows.mso.notna()))
     means = rows.groupby(list(axes), as_index=False)[["mso", "mso_chance", "cosine"]].mean()
     return complete(means, name, axes)
 

@@ -4,7 +4,6 @@ The report states what the tables hold and nothing else: no number is typed into
 run record give the same bytes.
 """
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -21,8 +20,6 @@ from safety_spaces.evidence.tables import FILES, Tables, read_tables
 from safety_spaces.record import check_unedited, read_record
 from safety_spaces.store import write_atomically
 from safety_spaces.study import Study
-
-logger = logging.getLogger(__name__)
 
 
 def write_report(results_folder: Path, study: Study, *, sources_changed: bool) -> Findings:
@@ -59,7 +56,6 @@ def write_report(results_folder: Path, study: Study, *, sources_changed: bool) -
     for name in undrawn:
         (results_folder / f"{name}.png").unlink(missing_ok=True)
     write_atomically(results_folder / "README.md", text.encode())
-    logger.info("report: %s", results_folder / "README.md")
     return found
 
 

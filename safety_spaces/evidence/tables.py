@@ -72,7 +72,7 @@ class Tables:
 
 
 def read_tables(results_folder: Path, names: Collection[str] = tuple(FILES)) -> Tables:
-    """Those of the named tables that are in a results folder; raises as `read_table` does."""
+    """The named tables of a results folder, None for what is not there; raises as `read_table` does."""
     there = [name for name in names if (results_folder / f"{name}.csv").exists()]
     return Tables(**{name: read_table(results_folder, name) if name in there else None for name in FILES})
 

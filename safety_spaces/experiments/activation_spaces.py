@@ -60,19 +60,23 @@ def compare_activations(command: Command) -> list[Path]:
     )
     if found is None:
         return []
-    path = layout.results_folder / "activation_spaces.csv"
-    rows = [
-        {"study": study.name, "seed": seed, "checkpoint": role, **row}
-        for (seed, role, _), result in found.items()
-        for row in result["rows"]
-    ]
     with one_at_a_time(layout.lock):
         if missing or not is_recorded(command, "activation_spaces"):
             sources = [result["sources"] for result in found.values()]
             taken = {name: {"prompts": len(texts), "digest": digest(texts)} for name, texts in prompts.items()}
             record(command, "activation_spaces", stage, sources=sources, prompt_sets=taken)
-        write_table(path, ACTIVATION_SPACES, rows)
-    return [path]
+        return [_write(command, found)]
+
+
+def _write(command: Command, found: Mapping[tuple[int, str, Position], Mapping[str, Any]]) -> Path:
+    path = command.layout.results_folder / "activation_spaces.csv"
+    rows = [
+        {"study": command.study.name, "seed": seed, "checkpoint": role, **row}
+        for (seed, role, _), result in found.items()
+        for row in result["rows"]
+    ]
+    write_table(path, ACTIVATION_SPACES, rows)
+    return path
 
 
 def overlap_keys(command: Command, seed: int, role: str, prompts: Prompts) -> dict[Position, str]:

@@ -3,11 +3,11 @@
 import sys
 
 from safety_spaces.data.datasets import read_rows
+from safety_spaces.experiments.card_memory import check_memory
 from safety_spaces.experiments.checkpoints import check_given, is_on_hub
 from safety_spaces.experiments.command import Command, check_name
-from safety_spaces.experiments.fitting import check_memory
+from safety_spaces.experiments.downloads import hub_data_sets, named_models
 from safety_spaces.experiments.inputs import check_inputs
-from safety_spaces.experiments.needs import hub_data_sets, named_models
 from safety_spaces.experiments.plan import plan
 from safety_spaces.hub import fetch_model
 from safety_spaces.progress import progress

@@ -151,8 +151,8 @@ class _Keys:
 
     def _answers(self, cell: Cell, metric: Metric) -> str:
         settings = self._command.study.projection
-        # A baseline has no geometry; a base scored once serves every seed. A result of another measure of what was
-        # delivered is no result of this cell.
+        # A baseline has no geometry; a base scored once serves every seed. Scores whose realised energy was measured
+        # otherwise are not taken for these.
         how = {} if cell.is_baseline else {**asdict(cell), **_geometry(self._command), "realised_energy": "squared"}
         roles = (cell.task,) if cell.is_baseline else ("base", "reference", cell.task)
         return digest(

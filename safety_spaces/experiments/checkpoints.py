@@ -86,7 +86,7 @@ def check_given(command: Command) -> None:
     for role, recipe in command.study.roles.items():
         if isinstance(recipe, Existing) and study_of(recipe) is None and not is_on_hub(recipe.path, recipe.revision):
             finished_checkpoint(command, role, command.study.seeds[0])
-    for judge in command.study.questioning.judges if command.study.questioning else ():
+    for judge in command.study.judges:
         if isinstance(judge, ClassifierJudge) and not is_on_hub(judge.name, judge.revision):
             folder = resolve_path(judge.name)
             if (wrong := flaw(folder)) is not None:

@@ -16,9 +16,9 @@ from safety_spaces.experiments.activation_spaces import answer_tokens
 from safety_spaces.experiments.cells import belongs_to_first_seed, energies_per_task
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.questions import different_prompts
+from safety_spaces.experiments.remaining import Work, whole_work
 from safety_spaces.experiments.sizes import Shapes, parameters
 from safety_spaces.experiments.texts import data_path, data_rows, data_set_of
-from safety_spaces.experiments.work import Work, whole_work
 from safety_spaces.paths import resolve_path
 from safety_spaces.study import Architecture, Metric, MixedCorpus, Position, ServiceJudge, TokenWindow, Training
 
@@ -135,7 +135,7 @@ def counts(command: Command, work: Work | None = None) -> Counts:
         asked={metric: number * prompts[metric][0] for metric, number in asked.items()},
         judged={metric: number * prompts[metric][0] for metric, number in judged.items()},
         new_tokens=sum(number * math.prod(prompts[metric]) for metric, number in asked.items())
-        + sum(sets[name] for name in work.generated) * (answer_tokens(study) or 0),
+        + sum(sets[name] * (answer_tokens(study) or 0) for name in work.generated),
         read=sum(sets[name] for name in work.read),
         states=sum(sets[name] * _states_of_prompt(position) for name, position in work.states),
     )

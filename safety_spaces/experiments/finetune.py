@@ -123,7 +123,7 @@ def _prepared(command: Command, trainings: Sequence[TrainedRole]) -> tuple[dict[
         role: len(role_rows(command, role)) * command.study.training_of(role).epochs
         for role in {one.role for one in missing}
     }
-    # Those too that nothing is trained from: a mistake in the path of a base would come to light after all trainings.
+    # Nothing may be trained from a base, and a mistake in its path would come to light after all trainings.
     for role in (role for role, recipe in command.study.roles.items() if missing and isinstance(recipe, Existing)):
         finished_checkpoint(command, role, command.study.seeds[0])
     return rows, lengths

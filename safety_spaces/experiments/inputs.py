@@ -45,7 +45,7 @@ def check_inputs(command: Command) -> None:
             special_tokens(folder)
             check_not_quantised(folder)
     _check_data_sets(command)
-    for judge in study.questioning.judges if study.questioning else ():
+    for judge in study.judges:
         if isinstance(judge, ServiceJudge):
             _check_service(judge)
 

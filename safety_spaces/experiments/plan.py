@@ -6,6 +6,7 @@ What is done already is said and taken off: hours and dollars are of what is lef
 import os
 from collections.abc import Mapping
 
+from safety_spaces.experiments.card_memory import GIB, card, live_arithmetic, training_arithmetic, trainings_left
 from safety_spaces.experiments.checkpoints import checkpoint_folder, is_on_hub, remedy, study_of
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.costs import (
@@ -19,11 +20,10 @@ from safety_spaces.experiments.costs import (
     training_hours,
     weight_bytes,
 )
-from safety_spaces.experiments.fitting import GIB, card, live_arithmetic, training_arithmetic, trainings_left
+from safety_spaces.experiments.downloads import downloads, on_request
 from safety_spaces.experiments.judges import spent
-from safety_spaces.experiments.needs import downloads, on_request
+from safety_spaces.experiments.remaining import work_left
 from safety_spaces.experiments.sizes import Shapes, base_architecture, factor_bytes, model_shapes, parameters
-from safety_spaces.experiments.work import work_left
 from safety_spaces.folders import is_checkpoint
 from safety_spaces.hub import is_logged_in
 from safety_spaces.study import KEY_VARIABLE, Existing, Judge, ServiceJudge
@@ -53,8 +53,8 @@ def plan(command: Command) -> str:
         lines += _judges(command, whole, left)
     if study.update_spaces is not None:
         done = _done(len(study.seeds), len(remaining.overlaps))
-        levels = f"{len(study.update_pairs)} pairs, {len(study.update_spaces.etas)} energy levels"
-        lines.append(f"update_spaces: {levels}, {_number(len(study.seeds), 'seed')}{done}")
+        numbers = {"pair": study.update_pairs, "energy level": study.update_spaces.etas, "seed": study.seeds}
+        lines.append(f"update_spaces: {', '.join(_number(len(of), name) for name, of in numbers.items())}{done}")
     if not command.geometry_only and study.compared_states is not None:
         lines.append(
             f"activation_spaces: {whole.read:,} prompts through the model{_done(whole.read, left.read)}; "
@@ -93,24 +93,27 @@ def _finetune(command: Command, weights: int) -> list[str]:
     study, left = command.study, trainings_left(command)
     folders = {checkpoint_folder(command, role, seed): role for seed in study.seeds for role in study.order_of_roles()}
     elsewhere = sorted(role for role, recipe in study.roles.items() if study_of(recipe) is not None)
-    missing = {
-        role: f"{role} at {folder} ({remedy(command, study.roles[role])})"
-        for folder, role in folders.items()
-        if isinstance(study.roles[role], Existing) and not is_checkpoint(folder)
-    }
-    on_hub = [role for role in missing if is_on_hub(study.roles[role].path)]  # type: ignore[union-attr]
+    on_hub, absent = 0, dict[str, list[str]]()
+    for folder, role in folders.items():
+        recipe = study.roles[role]
+        if not isinstance(recipe, Existing) or is_checkpoint(folder):
+            continue
+        if is_on_hub(recipe.path):
+            on_hub += 1
+        else:
+            absent.setdefault(remedy(command, recipe), []).append(f"{role} at {folder}")
     to_train = sum(map(len, left.values()))
     hours = {role: _training_hours(command, role, weights) for role in left}
     known = [hour * len(left[role]) for role, hour in hours.items() if hour is not None]
     line = (
         f"finetune: {sum(role not in elsewhere for role in folders.values())} checkpoints of "
         f"{size(weights * weight_bytes(study.training))}, {to_train} still to be made"
-        f", {len(on_hub)} to be downloaded"
+        f", {on_hub} to be downloaded"
         + (f"; at most {sum(known):.1f} h{_on_card(command)} (estimated)" if known and len(known) == len(left) else "")
         + (f"; {', '.join(elsewhere)} from another study" if elsewhere else "")
     )
-    absent = [text for role, text in missing.items() if role not in on_hub]
-    return [line, *([f"  not there: {'; '.join(absent)}"] if absent else []), *_trainings(command, weights, hours)]
+    not_there = [f"  not there ({what_to_do}): {', '.join(models)}" for what_to_do, models in absent.items()]
+    return [line, *not_there, *_trainings(command, weights, hours)]
 
 
 def _training_hours(command: Command, role: str, weights: int) -> float | None:
@@ -135,7 +138,7 @@ def _projection(command: Command, shapes: Shapes, whole: Counts, left: Counts) -
     energies = f"projection: {whole.energies:,} energies{_done(whole.energies, left.energies)}"
     factors = f"factors on disk {size(_kept_factors(command, shapes))} a seed, removed at the end unless --keep-factors"
     if command.geometry_only:
-        return f"{energies}, no model is asked; {factors}"
+        return f"{energies}, no model is asked" + (f"; {factors}" if command.keep_factors else "")
     hours, choices = "", ""
     if questions := whole.asked.get("general_ability"):
         done = _done(questions, left.asked.get("general_ability", 0))

@@ -235,7 +235,7 @@ def _metric_columns(command: Command, metric: Metric, answers: list[float | None
     return {
         "metric": metric,
         "judge": None if judge is None else judge.name,
-        # Where no reply of a judge could be read there is no mean, and the other rows do not wait for one.
+        # A model none of whose replies could be read has no mean, and the other rows do not wait for one.
         **(none if answers and not parsed else asdict(_estimate(metric, parsed))),
         "n_unparsed": len(answers) - len(parsed),
     }

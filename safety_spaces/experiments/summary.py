@@ -95,6 +95,8 @@ def _updates(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _over_etas(table: "pd.DataFrame", key: str, etas: Sequence[float]) -> "pd.DataFrame":
+    # An update that is zero has no direction, as it has no overlap.
+    table = table.assign(cosine=table.cosine.where(table.mso.notna()))
     shown = {
         f"{name} {eta:g}": table[table.eta == eta].groupby(key)[column].mean()
         for eta in dict.fromkeys(etas)

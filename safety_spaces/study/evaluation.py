@@ -81,13 +81,8 @@ class Evaluation(Settings):
     over_refusal: OverRefusal | None = Field(None, description="Refusals of harmless prompts; null asks none.")
 
     @property
-    def judges(self) -> tuple[Judge, ...]:
-        """Every judge of the study, those included that are compared alone."""
-        return tuple(self.judges_by_place.values())
-
-    @property
     def judges_by_place(self) -> dict[str, Judge]:
-        """Every judge of the study by the key that it stands under."""
+        """Every judge by the key of the study that it stands under, those included that are compared alone."""
         compared = enumerate(self.harmfulness.compared_judges)
         return {
             "evaluation.harmfulness.judge": self.harmfulness.judge,

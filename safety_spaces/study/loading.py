@@ -54,7 +54,7 @@ def _read_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
     following: Path | None = path
     while following is not None:
         chain.append((following, {}))
-        # Read first: a link that leads to itself cannot be resolved.
+        # The file is read first: a link that leads to itself cannot be resolved.
         content = _read_mapping(following, _files(chain))
         if following.resolve() in {file.resolve() for file, _ in chain[:-1]}:
             raise UserError(f"{chain[-2][0]}: extends: expected no circle, got {following}, which extends this file")

@@ -10,6 +10,7 @@ from safety_spaces.errors import UserError
 from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, World
 from safety_spaces.study.evaluation import Evaluation
 from safety_spaces.study.fields import Different, FileName, NotNegative, Positive, Settings, Word, known_names, refusal
+from safety_spaces.study.judges import Judge
 from safety_spaces.study.recipes import Existing, FineTuned, Recipe, Training
 from safety_spaces.study.settings import ActivationSpaces, Pair, Projection, UpdateSpaces
 
@@ -85,6 +86,11 @@ class Study(Settings):
         if self.update_spaces is None:
             return ()
         return self.update_spaces.pairs or tuple(combinations((*self.tasks, "reference"), 2))
+
+    @property
+    def judges(self) -> tuple[Judge, ...]:
+        """Every judge of the study; none where it asks no model."""
+        return tuple(self.questioning.judges_by_place.values()) if self.questioning else ()
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -72,8 +72,7 @@ def test_its_plan_and_its_downloads_ask_for_no_data(own, tmp_path, capsys):
     for flag in ("--plan", "--download"):
         assert run_script("projection", own, tmp_path, flag) == 0
     plan = capsys.readouterr().out
-    assert "projection: 15 energies, 3 models, 0 scores; 0 generations" in plan
-    assert "update_spaces: 1 pairs" in plan
+    assert "\nprojection: 15 energies, no model is asked\nupdate_spaces: 1 pair, 11 energy levels, 1 seed\n" in plan
     assert "activation_spaces" not in plan
 
 

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from safety_spaces.experiments.summary import LINES, WIDTH, summary
+from safety_spaces.experiments.summary import LINES, WIDTH, overlap_table, summary
 from tests.pico import copy_run, run_script
 
 
@@ -55,6 +55,16 @@ def test_overlaps_stand_beside_chance(finished):
     rows = rows[~rows.centred]
     (found,) = [row for row in states if row[:2] == ["useful", "useful-harmful_2"]]
     assert [float(cell) for cell in found[2:4]] == pytest.approx([rows.mso.mean(), rows.mso_chance.mean()], abs=6e-4)
+
+
+def test_matrices_that_one_training_left_untouched_count_for_nothing():
+    measured = {"pair": "a-b", "tensor": "w", "kind": "o_proj", "layer": 0, "eta": 0.5}
+    text = overlap_table([
+        measured | {"mso": 0.75, "mso_chance": 0.25, "cosine": -0.5},
+        measured | {"mso": None, "mso_chance": None, "cosine": 0.0, "layer": 1},
+    ])  # fmt: skip
+    rows = [row[-3:] for row in table_of(text)[1:]]
+    assert rows == [["0.750", "0.250", "-0.500"]] * 3 + [["-", "-", "-"]]
 
 
 def test_trainings_are_told_by_role_and_seed(finished):

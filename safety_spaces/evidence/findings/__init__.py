@@ -23,7 +23,7 @@ from safety_spaces.evidence.findings.overlap import (
     find_layerwise,
     find_update_overlap,
 )
-from safety_spaces.evidence.findings.paper import PaperFinding, find_next_to_paper
+from safety_spaces.evidence.findings.paper import PaperFinding, find_next_to_paper, published
 from safety_spaces.evidence.findings.premises import Premises, check_premises
 from safety_spaces.evidence.findings.projection import (
     EnergyFinding,
@@ -34,6 +34,8 @@ from safety_spaces.evidence.findings.projection import (
     find_parallel,
 )
 from safety_spaces.evidence.findings.robustness import (
+    GENERAL_ABILITY,
+    OVER_REFUSAL,
     AbilityFinding,
     RefusalFinding,
     find_general_ability,
@@ -68,13 +70,14 @@ class Findings:
     windows: tuple[ActivationFinding, ...] = ()
     refusal: tuple[ActivationFinding, ...] = ()
     lacking: Mapping[str, str] = field(default_factory=dict)
-    """By the name of a finding that is promised and cannot be computed from the tables that are there: why."""
+    """Reasons, by name, why a finding that the study promises cannot be computed from the tables that are there."""
 
 
 def find(tables: Tables, grid: Grid) -> Findings:
     """All findings of a study that its tables allow, and why the others are not there."""
     scored, seen = partial(tables.of, "projection"), partial(tables.of, "activation_spaces")
-    has_orthogonal = grid.lines(*ORTHOGONAL) == ORTHOGONAL
+    has_orthogonal, metrics = grid.lines(*ORTHOGONAL) == ORTHOGONAL, {metric for *_, metric in grid.scored}
+    is_of_paper = grid.is_scored and published(grid.model, grid.reference_kind)
     found: dict[str, Callable[[], Any]] = {
         "premises": lambda: check_premises(scored(), grid) if grid.is_scored else None,
         "energy": lambda: tuple(find_energy(tables.of("energy"), grid, task=task) for task in _energy_tasks(grid)),
@@ -84,10 +87,10 @@ def find(tables: Tables, grid: Grid) -> Findings:
         "updates": lambda: find_update_overlap(tables.of("update_spaces"), grid) if grid.update_pairs else None,
         "layerwise": lambda: find_layerwise(tables.of("update_spaces"), grid) if grid.update_pairs else None,
         "activations": lambda: _activations(tables, grid, grid.positions[:1]),
-        "paper": lambda: find_next_to_paper(scored(), grid) if grid.is_scored else None,
+        "paper": lambda: find_next_to_paper(scored(), grid) if is_of_paper else None,
         "single_layers": lambda: find_single_layers(scored(), grid) if grid.single_layers else None,
-        "general_ability": lambda: find_general_ability(scored(), grid) if grid.is_scored else (),
-        "over_refusal": lambda: find_over_refusal(scored(), grid) if grid.is_scored else (),
+        "general_ability": lambda: find_general_ability(scored(), grid) if GENERAL_ABILITY in metrics else (),
+        "over_refusal": lambda: find_over_refusal(scored(), grid) if OVER_REFUSAL in metrics else (),
         "states": lambda: tuple(
             find_states(seen(), grid, checkpoint=checkpoint, centred=centred)
             for centred in (False, True)

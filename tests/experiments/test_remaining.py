@@ -14,8 +14,8 @@ from safety_spaces.experiments.command import parse_command
 from safety_spaces.experiments.costs import counts
 from safety_spaces.experiments.plan import plan
 from safety_spaces.experiments.questions import activation_prompts
+from safety_spaces.experiments.remaining import Work, whole_work, work_left
 from safety_spaces.experiments.update_spaces import overlap_key
-from safety_spaces.experiments.work import Work, whole_work, work_left
 from tests.pico import ROOT, copy_run, of_model
 
 

@@ -73,7 +73,7 @@ def work_left(command: Command) -> Work:
 
 def _left_of_seed(command: Command, seed: int) -> Work:
     folders = [checkpoint_folder(command, role, seed) for role in command.study.roles]
-    # Nothing is done either: the checkpoints, of which all would be read, are left alone.
+    # Keys need every checkpoint read whole, and nothing can be done without any cell.
     if not any(command.layout.cells(seed).glob("*.json")) or not all(map(is_checkpoint, folders)):
         return whole_work(command, [seed])
     try:

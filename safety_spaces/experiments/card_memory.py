@@ -12,8 +12,8 @@ from safety_spaces.errors import UserError
 from safety_spaces.experiments.checkpoints import checkpoint_folder
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.costs import activation_bytes, live_bytes, size, training_bytes
+from safety_spaces.experiments.remaining import work_left
 from safety_spaces.experiments.sizes import base_architecture, model_shapes, parameters
-from safety_spaces.experiments.work import work_left
 from safety_spaces.folders import is_checkpoint
 from safety_spaces.study import Existing, Gpu, Training
 
@@ -72,7 +72,7 @@ def check_memory(command: Command) -> None:
         if not fits({}):
             needed = training_arithmetic(command, method, training, weights)
             advice = _advice("training", TRAINING_CHOICES, fits)
-            # So that a step stays as large as it is.
+            # A step stays as large as it is.
             step = f"batch_size to 1 and training.accumulation to {training.batch_size * training.accumulation}"
             advice = advice.replace("batch_size to 1", step)
             raise UserError(f"roles.{role}: expected a training that {expected}, got {needed}; {advice}")

@@ -13,8 +13,7 @@ from safety_spaces.study import ClassifierJudge, Existing, Study
 def named_models(study: Study) -> list[tuple[str, str | None]]:
     """Return path and revision of every model that a study is given, each once: roles and judges."""
     models = [(recipe.path, recipe.revision) for recipe in study.roles.values() if isinstance(recipe, Existing)]
-    judges = study.questioning.judges if study.questioning else ()
-    models += [(judge.name, judge.revision) for judge in judges if isinstance(judge, ClassifierJudge)]
+    models += [(judge.name, judge.revision) for judge in study.judges if isinstance(judge, ClassifierJudge)]
     return list(dict.fromkeys(models))
 
 
