@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import openai
 
+from safety_spaces.errors import quote
 from safety_spaces.study import KEY_VARIABLE
 from safety_spaces.study import ServiceJudge as ServiceSettings
 
@@ -25,8 +26,7 @@ OF_ONE_TEXT = re.compile("context|messages|moderation|flagged", re.IGNORECASE)
 
 def quoted(text: str, key: str) -> str:
     """Return a text as one line of at most 200 characters, the key masked."""
-    line = " ".join((text.replace(key, "***") if len(key) >= LEAST_SECRET else text).split())
-    return line if len(line) <= LONGEST_QUOTE else f"{line[:LONGEST_QUOTE]} [...]"
+    return quote(text.replace(key, "***") if len(key) >= LEAST_SECRET else text, LONGEST_QUOTE)
 
 
 def is_rejection(error: openai.APIStatusError) -> bool:
