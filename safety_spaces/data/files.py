@@ -39,7 +39,7 @@ MMLU_HEADER = ("question", *LETTERS, "answer")
 
 
 def read_file(path: Path, *, prompt: str) -> list[Row]:
-    """Read JSON lines, JSON, CSV, TSV, Arrow, parquet, or a text file with one `prompt` (the name of its column) a line.
+    """Read JSON (lines), CSV, TSV, Arrow, parquet, or a text file with one `prompt` (the name of its column) a line.
 
     Raises:
         UserError: the file is missing, of an unknown kind, or cannot be parsed; which line.
