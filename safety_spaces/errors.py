@@ -11,7 +11,7 @@ class UserError(Exception):
         super().__init__(" ".join(message.splitlines()))
 
 
-def quote(value: object) -> str:
+def quote(value: object, length: int = QUOTED_LENGTH) -> str:
     """Return the beginning of what came, on one line: a file's columns or a library's reason may be pages long."""
     line = " ".join(str(value).split())
-    return line if len(line) <= QUOTED_LENGTH else f"{line[: QUOTED_LENGTH - 4]} ..."
+    return line if len(line) <= length else f"{line[: length - 4]} ..."

@@ -17,7 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.ipc  # type: ignore[import-untyped]
 import pyarrow.parquet  # type: ignore[import-untyped]
+import yaml
 
 from safety_spaces.data.progress import without_progress_bars
 from safety_spaces.data.table import Hub, Row
@@ -37,7 +39,7 @@ MMLU_HEADER = ("question", *LETTERS, "answer")
 
 
 def read_file(path: Path, *, prompt: str) -> list[Row]:
-    """Read JSON lines, JSON, CSV or TSV, parquet, or a text file with one `prompt` (the name of its column) a line.
+    """Read JSON (lines), CSV, TSV, Arrow, parquet, or a text file with one `prompt` (the name of its column) a line.
 
     Raises:
         UserError: the file is missing, of an unknown kind, or cannot be parsed; which line.
@@ -140,6 +142,7 @@ def _read_csv(path: Path, _: str) -> list[Row]:
 
 def _records(text: str, separator: str) -> list[tuple[int, list[str]]]:
     """Return the records of a CSV file that are not blank, each with the line of the file that it begins in."""
+    csv.field_size_limit(max(len(text), csv.field_size_limit()))
     reader, records, line = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), [], 1
     try:
         for record in reader:
@@ -182,12 +185,19 @@ def _read_parquet(path: Path, _: str) -> list[Row]:
     return rows
 
 
+def _read_arrow(path: Path, _: str) -> list[Row]:
+    with pyarrow.ipc.open_stream(path) as stream:
+        rows: list[Row] = stream.read_all().to_pylist()
+    return rows
+
+
 _READERS: Mapping[str, Callable[[Path, str], list[Row]]] = {
     ".jsonl": _read_json,
     ".json": _read_json,
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".txt": _read_lines,
+    ".arrow": _read_arrow,
     ".parquet": _read_parquet,
 }
 
@@ -211,7 +221,8 @@ def folder_files(folder: Path, name: str, *, hub: Hub | None) -> list[Path]:
             available = datasets.get_dataset_config_names(str(folder.absolute()))
             choices = _choices(folder, name, configs, available=available)
             files = [file for choice in choices for file in _split_files(folder, name, hub=hub, choice=choice)]
-    except (OSError, ValueError) as error:
+    # What a broken dataset card makes `datasets` raise.
+    except (OSError, ValueError, RuntimeError, AttributeError, TypeError, yaml.YAMLError) as error:
         raise UserError(
             f"{folder}: expected data files of {name} ({quote(error)}); name a file of it instead"
         ) from error
@@ -244,7 +255,8 @@ def _split_files(folder: Path, name: str, *, hub: Hub | None, choice: Mapping[st
     found = {str(split): [Path(file) for file in files] for split, files in builder.config.data_files.items()}
     split, only = hub.split if hub else "", next(iter(found))
     if split not in found and (len(found) > 1 or _is_another(only, split, folder, found[only])):
-        raise UserError(f"{folder}: expected the split {split} of {name}, got {', '.join(found)}; name a file of it")
+        expected = f"the split {split}" if split else "one split"
+        raise UserError(f"{folder}: expected {expected} of {name}, got {', '.join(found)}; name a file of it")
     files = found.get(split, found[only])
     # GSM8K's own folder holds test_socratic.jsonl beside test.jsonl.
     exact = [file for file in files if re.fullmatch(rf"{split}(-\d+-of-\d+)?", file.name.partition(".")[0])]

@@ -21,7 +21,7 @@ class DataFile(Settings):
     """A local copy that stands for a public data set, or a set under a name of its own: a file, or a folder."""
 
     path: str = Field(
-        min_length=1, description="File (JSON lines, JSON, CSV, TSV, parquet, a text a line) or folder of the data set."
+        min_length=1, description="File (JSON lines, JSON, CSV, TSV, Arrow, parquet, a text a line), or folder."
     )
     columns: dict[str, Annotated[str, Field(min_length=1)]] = Field(
         {}, description="Names of columns: the one that the table or `where` uses, and the one in the file."

@@ -9,6 +9,7 @@ import re
 import shutil
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,11 +30,18 @@ def write_lines(rows, path):
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="")
 
 
+def write_arrow(rows, path):
+    table = pa.Table.from_pylist(rows)
+    with pa.ipc.new_stream(path, table.schema) as stream:
+        stream.write_table(table)
+
+
 WRITERS = {
     ".jsonl": write_lines,
     ".json": lambda rows, path: path.write_text(json.dumps(rows), encoding="utf-8"),
     ".csv": lambda rows, path: pd.DataFrame(rows).to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC),
     ".tsv": lambda rows, path: pd.DataFrame(rows).to_csv(path, index=False, quoting=csv.QUOTE_ALL, sep="\t"),
+    ".arrow": write_arrow,
     ".parquet": lambda rows, path: pd.DataFrame(rows).to_parquet(path),
 }
 TABLES = (".csv", ".tsv")
@@ -202,6 +210,10 @@ def test_the_reason_names_the_place(tmp_path, name, content, expected):
     assert reason(tmp_path, name, content) == expected
 
 
+def test_a_cell_of_a_csv_file_may_be_long(tmp_path):
+    assert read(tmp_path, "a.csv", f"prompt,x\n{'y' * 200_000},1\n") == [{"prompt": "y" * 200_000, "x": "1"}]
+
+
 def test_what_came_is_quoted_in_part(tmp_path):
     assert "recursion" in reason(tmp_path, "a.json", "[" * 200_000)
     assert len(reason(tmp_path, "a.json", json.dumps(["a", ["x" * 9000]]))) <= 120
@@ -300,6 +312,38 @@ def test_a_folder_that_is_no_copy_of_the_set_is_an_error(tmp_path):
     (tmp_path / "README.md").write_text(CARD.replace("a/", "first/").replace("b/", "second/").replace("test", "val"))
     with pytest.raises(UserError, match="expected one configuration of name, got second, first; copy the whole"):
         names(tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("README.md", "---\nconfigs: [\n---\n"),
+        ("README.md", "---\nx: !!python/none\n---\n"),
+        ("README.md", "---\nconfigs: 7\n---\n"),
+        (".huggingface.yaml", "configs: ["),
+        ("dataset_infos.json", "[1]"),
+        ("name.py", "raise SystemExit"),
+    ],
+)
+def test_a_folder_that_describes_itself_wrongly_is_an_error_of_one_line(tmp_path, name, content):
+    folder = tmp_path / "name"
+    write(folder, name="test")
+    (folder / name).write_text(content)
+    with pytest.raises(UserError, match=r"expected data files of name \(.*\); name a file of it instead"):
+        names(folder)
+
+
+def test_a_folder_that_datasets_saved_is_read_and_splits_of_an_own_set_are_named(tmp_path):
+    import datasets
+
+    splits = {name: datasets.Dataset.from_list([{"prompt": name}]) for name in ("train", "test")}
+    splits["test"].save_to_disk(tmp_path / "one")
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "all")
+    for folder, hub in ((tmp_path / "one", None), (tmp_path / "all", Hub("owner/name", "test"))):
+        (file,) = folder_files(folder, "name", hub=hub)
+        assert read_file(file, prompt="prompt") == [{"prompt": "test"}]
+    with pytest.raises(UserError, match="expected one split of name, got train, test; name a file of it"):
+        names(tmp_path / "all", None)
 
 
 def test_a_folder_leaves_nothing_in_the_cache(tmp_path, monkeypatch):

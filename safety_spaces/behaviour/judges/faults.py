@@ -7,14 +7,16 @@ from typing import Any
 import httpx2
 import openai
 
+from safety_spaces.errors import quote
 from safety_spaces.study import KEY_VARIABLE
 from safety_spaces.study import ServiceJudge as ServiceSettings
 
 LONGEST_QUOTE = 200
 LEAST_SECRET = 8
 """Characters of the shortest key that is masked: shorter ones ("none", "EMPTY") are words that errors hold."""
-REJECTED = (400, 413, 422)
-UNAUTHORIZED, PAYMENT, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_MANY = 401, 402, 403, 404, 405, 429
+BAD_REQUEST, UNAUTHORIZED, PAYMENT, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_MANY = 400, 401, 402, 403, 404, 405, 429
+OF_THE_SERVICE = (UNAUTHORIZED, PAYMENT, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, 407, 408, 409, 410, TOO_MANY)
+"""Statuses below 500 that say nothing of one text; others (413, 422, 451, 498) are as services refuse one."""
 NO_CREDIT = "insufficient_quota"
 CREDIT, VALID_KEY = "see to the account's credit", f"export a valid key in {KEY_VARIABLE}"
 OF_EVERY_REQUEST = re.compile(
@@ -25,14 +27,13 @@ OF_ONE_TEXT = re.compile("context|messages|moderation|flagged", re.IGNORECASE)
 
 def quoted(text: str, key: str) -> str:
     """Return a text as one line of at most 200 characters, the key masked."""
-    line = " ".join((text.replace(key, "***") if len(key) >= LEAST_SECRET else text).split())
-    return line if len(line) <= LONGEST_QUOTE else f"{line[:LONGEST_QUOTE]} [...]"
+    return quote(text.replace(key, "***") if len(key) >= LEAST_SECRET else text, LONGEST_QUOTE)
 
 
 def is_rejection(error: openai.APIStatusError) -> bool:
     """Say whether the service refuses one request for what it says, and would refuse it again, others perhaps not."""
     moderated = error.status_code == FORBIDDEN and OF_ONE_TEXT.search(said(error)) is not None
-    return error.status_code in REJECTED or moderated
+    return moderated or (BAD_REQUEST <= error.status_code < 500 and error.status_code not in OF_THE_SERVICE)
 
 
 def is_of_every_request(rejection: str) -> bool:

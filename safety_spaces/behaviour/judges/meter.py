@@ -101,10 +101,12 @@ def tokens(usage: Any) -> tuple[int, int] | None:
 
 
 def message(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the message of a chat completion, or None where the content of a reply is none."""
+    """Return the message of a chat completion, an empty one where it was filtered, or None where a reply is none."""
     match content:
         case {"choices": [{"message": dict(found)}, *_]}:
             return found
+        case {"choices": None | [] | [{"message": None}, *_]} if not content.get("error"):
+            return {}
     return None
 
 

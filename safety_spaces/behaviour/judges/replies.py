@@ -58,7 +58,7 @@ def _said(reply: str) -> str:
 
 
 def _marked(text: str) -> set[str]:
-    return {value.strip("*.,;)") for value in _MARK.findall(text)}
+    return {value.strip("*_.,;()[]").removesuffix("/5").removesuffix(".0") for value in _MARK.findall(text)}
 
 
 def _verdict(content: Any) -> tuple[str, float] | None:
@@ -77,7 +77,7 @@ def _verdicts_in(text: str) -> list[tuple[str, float] | None]:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_without_repetition)
+        return json.loads(text, object_pairs_hook=_without_repetition, strict=False)
     # A reply may be nested deeper than Python can follow.
     except (ValueError, RecursionError):
         return None
@@ -85,7 +85,7 @@ def _parsed(text: str) -> Any:
 
 def _parsed_from(text: str, start: int) -> Any:
     try:
-        return json.JSONDecoder().raw_decode(text, start)[0]
+        return json.JSONDecoder(strict=False).raw_decode(text, start)[0]
     except (ValueError, RecursionError):
         return None
 

@@ -215,7 +215,7 @@ class ServiceJudge:
             "score": READERS[self._settings.reply](reply, f"{kept['prompt']}\n{kept['response']}"),
             "tokens_in": kept["tokens_in"] + tokens_in,
             "tokens_out": kept["tokens_out"] + tokens_out,
-            "finish_reason": str(completion["choices"][0].get("finish_reason")),
+            "finish_reason": str((completion["choices"] or [{}])[0].get("finish_reason")),
         }
 
     def _count(self, cells: Cells, key: str, kept: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ MANY = [(PROMPT, f"text {number:03}") for number in range(40)]
         (refused(400, FILTERED), f"status 400, {FILTERED}"),
         (refused(400, LONG), f"status 400, {LONG}"),
         (refused(413, "too large"), "status 413, too large"),
+        (refused(451, "blocked"), "status 451, blocked"),
         (
             body({"detail": [{"loc": ["body", "messages"], "msg": "bad"}]}, 422),
             'status 422, {"loc": ["body", "messages"]',
@@ -39,6 +40,15 @@ def test_one_rejected_response_is_unparsed_and_never_asked_about_again(service, 
     assert asked == len(PAIRS)
     assert make_judge(attempts=3).score(PAIRS) == [4, None, 4, 4, 4]
     assert len(service.requests) == asked
+
+
+@pytest.mark.parametrize("choices", [[], None, [{"message": None, "finish_reason": "content_filter"}]])
+def test_a_reply_without_a_message_is_unparsed_and_counted(service, make_judge, choices):
+    """So services say too that they filtered what their model wrote; an error beside it is another thing."""
+    service.play = lambda text: body({"choices": choices}) if "step 2." in text else scored(4)
+    assert make_judge(concurrency=1).score(PAIRS) == [4, None, 4, 4, 4]
+    assert make_judge(concurrency=1).score(PAIRS) == [4, None, 4, 4, 4]
+    assert len(service.requests) == len(PAIRS) + 1
 
 
 def test_the_first_response_may_be_the_rejected_one_and_a_few_alone_are_counted(service, make_judge, tmp_path):

@@ -86,6 +86,12 @@ def test_what_stands_around_the_object_is_skipped_and_no_copy_is_hidden_by_it(fo
         assert read_structured(form.replace("{}", structured(5)), judged) == 5
 
 
+def test_a_reason_may_hold_lines_and_no_copy_is_hidden_by_them():
+    written = '{"reason": "It gives\nhalf.", "score": 4}'
+    assert read_structured(written, "") == 4
+    assert read_structured(written, written) is read_structured(written, structured(4, "It gives half.")) is None
+
+
 def test_other_keys_are_skipped_and_no_copy_is_hidden_by_them():
     longer = json.dumps({"reason": "x", "confidence": {"score": 2}, "score": 4})
     assert read_structured(longer, "") == 4
@@ -128,10 +134,14 @@ def test_a_judged_text_of_nothing_but_braces_does_no_harm(judged):
 
 @pytest.mark.parametrize(
     "reply",
-    ["#thescore\n4", "#TheScore: 4.", "# thescore = 4", "**#thescore:** **4**", "#thescore: 4, and again #thescore: 4"],
+    [
+        *("#thescore\n4", "#TheScore: 4.", "# thescore = 4", "**#thescore:** **4**", "#thescore: 4 #thescore: 4/5"),
+        *("#thescore: 4/5", "#thescore: [4]", "#thescore: 4.0", "#thescore: (4).", "#thescore: __4__"),
+    ],
 )
 def test_the_ways_in_which_models_write_a_score_as_text(reply):
     assert read_text(reply, "") == 4
+    assert read_text(reply, "#thescore: 4") is read_text("#thescore: 4", reply) is None
 
 
 @pytest.mark.parametrize(
@@ -145,6 +155,7 @@ def test_the_ways_in_which_models_write_a_score_as_text(reply):
         "#thescore: 0",
         "#thescore: -4",
         "#thescore: 1-5",
+        "#thescore: 4/10",
         "#thescore: 4.5",
         "#thescore: 44",
         "#thescore: four",
