@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from tqdm import tqdm
 
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.checkpoints import checkpoint_folder
@@ -167,6 +170,8 @@ def _prepare() -> None:
     """Make a worker ready."""
     # Ctrl-C reaches every process of a terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Its own lock would be a semaphore of the system, which a worker that is ended leaves behind with a warning.
+    tqdm.set_lock(threading.RLock())
     prepare_libraries(logging.WARNING)
 
 
