@@ -137,9 +137,12 @@ def _in_order(jobs: Iterable[Job]) -> list[Job]:
     return ordered
 
 
-def _next_job(waiting: Iterable[Job], done: Iterable[str], *, group: Group | None) -> Job | None:
+def _next_job(
+    waiting: Iterable[Job], done: Iterable[str], *, group: Group | None, taken: Sequence[Group | None] = ()
+) -> Job | None:
+    """Choose a job of the worker's group, else of a group that no other worker has made ready, else any."""
     ready = [job for job in waiting if job.after.issubset(done)]
-    return next((job for job in ready if job.group == group), next(iter(ready), None))
+    return min(ready, key=lambda job: (job.group != group, job.group in taken), default=None)
 
 
 class _Worker:
@@ -196,7 +199,11 @@ def _deal(waiting: list[Job], team: Sequence[_Worker], report: Callable[[int], o
     killed: set[str] = set()
     while waiting or any(worker.job for worker in team):
         for worker in team:
-            if worker.job is None and (job := _next_job(waiting, results, group=worker.group)) is not None:
+            if (
+                worker.job is None
+                and (job := _next_job(waiting, results, group=worker.group, taken=[other.group for other in team]))
+                is not None
+            ):
                 waiting.remove(job)
                 worker.begin(job)
         busy = {worker.future: worker for worker in team if worker.job is not None}
