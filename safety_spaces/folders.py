@@ -61,7 +61,19 @@ def is_checkpoint(folder: Path) -> bool:
     return flaw(folder) is None
 
 
-def flaw(folder: Path) -> str | None:
+def check_checkpoint(
+    folder: Path, *, expected: str = "a checkpoint", otherwise: str = "correct its path", needs_config: bool = True
+) -> None:
+    """Check that a path is a finished checkpoint; `otherwise` is what else a user may do about it.
+
+    Raises:
+        UserError: it is none; what was expected, what was found, and what to do.
+    """
+    if (wrong := flaw(folder, needs_config=needs_config)) is not None:
+        raise UserError(f"{folder}: expected {expected}, {wrong}{', or' if ';' in wrong else ';'} {otherwise}")
+
+
+def flaw(folder: Path, *, needs_config: bool = True) -> str | None:
     """Return why a path is no finished checkpoint: what was found, and what to do; None where it is one."""
     try:
         if not folder.is_dir():
@@ -73,9 +85,9 @@ def flaw(folder: Path) -> str | None:
             config, weights = CONFIG, weight_files(folder)
         if not weights:
             return _no_weights(folder, names)
-        if config not in names:
+        if config not in names and needs_config:
             return f"found no {config}; copy it from where the weights come from"
-        if read_json(folder / config) is None:
+        if config in names and read_json(folder / config) is None:
             return f"found {config}, which is no JSON object; copy it again"
         return next(filter(None, map(file_flaw, weights)), None)
     except OSError as error:
@@ -147,7 +159,7 @@ def stored_header(path: Path) -> dict[str, Any] | None:
             tensors = json.loads(file.read(length) if 8 + length <= min(size, LARGEST_HEADER) else b"")
             tensors.pop("__metadata__", None)
             ends = [entry["data_offsets"][1] for entry in tensors.values()]
-            whole = 8 + length + max(ends, default=0) <= size
+            whole = 8 + length + max(ends, default=0) == size
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
             return None
     return dict(tensors) if whole else None

@@ -31,6 +31,7 @@ class ModelTensors:
 
     architecture: str
     kinds: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
     tied: Mapping[str, str]
     per_token: frozenset[str]
     transposed: frozenset[str]
@@ -55,6 +56,7 @@ def _described(config: str) -> ModelTensors | None:
     modules = dict(model.named_modules(remove_duplicate=False))
     tables = {"embed_tokens": model.get_input_embeddings(), "lm_head": model.get_output_embeddings()}
     kinds: dict[str, str] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     tied: dict[str, str] = {}
     first: dict[int, str] = {}
     per_token, transposed = set(), set()
@@ -63,7 +65,7 @@ def _described(config: str) -> ModelTensors | None:
             continue
         path, _, leaf = name.rpartition(".")
         table = next((of for of, module in tables.items() if module is modules[path]), None)
-        kinds[name] = kind(name)
+        kinds[name], shapes[name] = kind(name), tuple(values.shape)
         if leaf == "weight":
             kinds[name] = table or _kind(name, modules[path], values.ndim)
         if table is not None:
@@ -73,7 +75,9 @@ def _described(config: str) -> ModelTensors | None:
         if (source := first.setdefault(id(values), name)) != name:
             tied[name] = source
     live_name = _mapping(model, kinds)
-    return ModelTensors(type(model).__name__, kinds, tied, frozenset(per_token), frozenset(transposed), live_name)
+    return ModelTensors(
+        type(model).__name__, kinds, shapes, tied, frozenset(per_token), frozenset(transposed), live_name
+    )
 
 
 def _on_meta(config: Mapping[str, Any]) -> Any:

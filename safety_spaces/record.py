@@ -57,7 +57,13 @@ def check_unedited(results_folder: Path, name: str) -> None:
             f"{path}: expected {RECORD} beside it, found none; restore {RECORD}, or keep the table elsewhere (move it "
             "away) and run its experiment again, which measures only what the runs lack"
         )
-    if file_digest(path) not in read_record(results_folder).get("tables", {}).get(name, []):
+    known = read_record(results_folder).get("tables", {})
+    if name not in known:
+        raise UserError(
+            f"{path}: expected it in {RECORD}, which is of later experiments alone; move the table away and run its "
+            "experiment again, which measures only what the runs lack"
+        )
+    if file_digest(path) not in known[name]:
         raise UserError(
             f"{path}: not as {RECORD} records it, edited by hand: move it away or delete it, then run again"
         )

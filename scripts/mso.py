@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from safety_spaces.errors import UserError
 from safety_spaces.evidence.tables import UPDATE_SPACES
-from safety_spaces.experiments.command import prepare_libraries, report_errors
+from safety_spaces.experiments.command import check_device, check_place, prepare_libraries, report_errors
 from safety_spaces.experiments.summary import overlap_table
 from safety_spaces.paths import expanded
 from safety_spaces.record import write_rows
@@ -40,8 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     if wrong := [eta for eta in given.eta if not 0 < eta <= 1]:
         raise UserError(f"--eta {wrong[0]:g}: expected energy levels above 0 and up to 1")
-    if given.csv is not None and given.csv.is_dir():
-        raise UserError(f"--csv {given.csv}: expected the path of a file, got a folder; name a file in it")
+    check_device(given.device)
+    if given.csv is not None:
+        if given.csv.is_dir():
+            raise UserError(f"--csv {given.csv}: expected the path of a file, got a folder; name a file in it")
+        if given.csv.suffix == ".safetensors":
+            raise UserError(f"--csv {given.csv}: expected the path of a table, got that of weights; name another file")
+        check_place("--csv", given.csv, given.csv.parent)
     prepare_libraries(logging.INFO)
     from safety_spaces.behaviour.live import choose_device
     from safety_spaces.experiments.overlaps import folder_overlaps

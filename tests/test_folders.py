@@ -70,6 +70,11 @@ def cut(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def longer(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes() + b"0")
+
+
 def moved_below(name: str) -> Callable[[Path], object]:
     def change(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
@@ -111,6 +116,7 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
         (written("config.json", "[]"), "found config.json, which is no JSON object"),
         (written("config.json", "[" * 100_000), "found config.json, which is no JSON object"),
         (cut, "model.safetensors: half-written or unreadable"),
+        (longer, "model.safetensors: half-written or unreadable"),
         (written("model.safetensors", ""), "model.safetensors: half-written or unreadable"),
         (written("model.safetensors", "no tensors at all"), "model.safetensors: half-written or unreadable"),
         (written("model.safetensors", LFS), "found model.safetensors as a pointer of Git LFS; run git lfs pull"),

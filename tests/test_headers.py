@@ -52,6 +52,13 @@ def test_quantised_weights_are_refused_by_type(tmp_path, method):
         assert re.search(r"_proj[\w.]* of type (F8|U8|I8|I32)", str(found.value))
 
 
+@pytest.mark.parametrize("scale", ["weight_scale_inv", "weight_scale", "SCB", "weight.absmax", "weight.quant_map"])
+def test_codes_that_were_converted_to_floats_are_refused_by_their_scales(tmp_path, scale):
+    folder = folder_of(tmp_path / "model", {f"{QUERY}.weight": torch.ones(4, 4), f"{QUERY}.{scale}": torch.ones(4)})
+    with pytest.raises(UserError, match=rf"got a quantised model \(.*{scale} of type F32\); take the model before"):
+        open_checkpoint(folder)
+
+
 @pytest.mark.parametrize("key", ["quantization_config", "compression_config", "quantization"])
 def test_a_configuration_that_says_so_is_enough(tmp_path, key):
     folder = folder_of(tmp_path / "model", {}, {key: {"quant_method": "awq"}})
@@ -85,5 +92,5 @@ def test_an_adapter_of_codes_is_refused_and_one_trained_on_codes_is_not(tmp_path
 def test_headers_are_those_of_the_file(tmp_path):
     folder = folder_of(tmp_path / "model", {"x": torch.ones(2, 3, dtype=torch.bfloat16)})
     headers = dict(read_headers(folder))
-    assert headers["x"] == Header("BF16", (2, 3))
+    assert headers["x"] == Header(folder / "model.safetensors", "BF16", (2, 3))
     assert {name for name, header in headers.items() if header.is_floating} == {*PLAIN, "x"}

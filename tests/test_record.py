@@ -156,3 +156,13 @@ def test_a_stage_measures_time_and_memory() -> None:
         held = bytearray(8 * 2**20)
     assert stage.seconds > 0
     assert stage.peak_memory_bytes > len(held)
+
+
+def test_a_table_that_a_later_record_does_not_know_is_kept(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        record.write_table(tmp_path / name, ["x"], [{"x": 1}])
+        if name == "a.csv":
+            (tmp_path / "run.json").unlink()
+    record.check_unedited(tmp_path, "b.csv")
+    with pytest.raises(UserError, match=r"a\.csv: expected it in run\.json, which is of later experiments alone; move"):
+        record.check_unedited(tmp_path, "a.csv")

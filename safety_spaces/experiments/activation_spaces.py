@@ -120,6 +120,8 @@ def answer_tokens(study: Study) -> int | None:
     Raises:
         UserError: a window ends beyond the answers whose last token is read.
     """
+    if study.compared_states is None:
+        return None
     positions, limit = study.activation_spaces.positions, study.evaluation.harmfulness.max_new_tokens
     windows = [position for position in positions if isinstance(position, TokenWindow) and position.of == "generated"]
     stop = max((window.stop for window in windows), default=None)

@@ -7,7 +7,7 @@ from typing import Any
 
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.command import Command, basis_file
-from safety_spaces.folders import checkpoint_identity, file_flaw, flaw, is_adapter, is_checkpoint
+from safety_spaces.folders import check_checkpoint, checkpoint_identity, file_flaw, is_adapter, is_checkpoint
 from safety_spaces.headers import check_not_quantised
 from safety_spaces.hub import cached_model, fetch_model, is_hub_id
 from safety_spaces.paths import is_there, resolve_path
@@ -70,8 +70,7 @@ def finished_checkpoint(command: Command, role: str, seed: int) -> Path:
         folder = given_folder(recipe.path, recipe.revision)
     else:
         folder = checkpoint_folder(command, role, seed)
-    if (wrong := flaw(folder)) is not None:
-        raise _no_checkpoint(folder, f"the finished checkpoint {role}", wrong, remedy(command, recipe))
+    check_checkpoint(folder, expected=f"the finished checkpoint {role}", otherwise=remedy(command, recipe))
     if not isinstance(recipe, Existing):
         check_recipe(folder, recipe_settings(command, role))
     return folder
@@ -88,18 +87,16 @@ def check_given(command: Command) -> None:
             finished_checkpoint(command, role, command.study.seeds[0])
     for judge in command.study.judges:
         if isinstance(judge, ClassifierJudge) and not is_on_hub(judge.name, judge.revision):
-            folder = resolve_path(judge.name)
-            if (wrong := flaw(folder)) is not None:
-                raise _no_checkpoint(folder, "the classifier of a judge", wrong, "correct its name in the study")
+            check_checkpoint(
+                resolve_path(judge.name),
+                expected="the classifier of a judge",
+                otherwise="correct its name in the study",
+            )
     basis = command.study.projection.basis
     if basis is not None and file_flaw(path := basis_file(basis.file)) is not None:
         raise UserError(
             f"projection.basis.file: expected a whole safetensors file, got {path}; write it with safetensors again"
         )
-
-
-def _no_checkpoint(folder: Path, expected: str, wrong: str, otherwise: str) -> UserError:
-    return UserError(f"{folder}: expected {expected}, {wrong}{', or' if ';' in wrong else ';'} {otherwise}")
 
 
 def remedy(command: Command, recipe: Recipe) -> str:

@@ -68,8 +68,7 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
     """
     given = _parser(description, projects=projects).parse_args(argv)
     prepare_libraries(logging.INFO)
-    if given.device is not None and not DEVICE.fullmatch(given.device):
-        raise UserError(f"--device {given.device}: expected cpu, cuda or a device such as cuda:1; correct it")
+    check_device(given.device)
     if given.plan:
         # Before a library of the hub is imported: a plan asks no network.
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -88,6 +87,16 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
     return command
 
 
+def check_device(name: str | None) -> None:
+    """Check that a device is called so; whether it is there is asked where it is used.
+
+    Raises:
+        UserError: no device is.
+    """
+    if name is not None and not DEVICE.fullmatch(name):
+        raise UserError(f"--device {name}: expected cpu, cuda or a device such as cuda:1; correct it")
+
+
 def check_places(command: Command) -> None:
     """Check that results and runs can be written before hours of work; a plan and a download write neither.
 
@@ -96,17 +105,26 @@ def check_places(command: Command) -> None:
     """
     layout = command.layout
     for option, folder in {"results": layout.results_folder, "runs": layout.runs / layout.study_name}.items():
-        nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if is_there(path))
-        try:
-            if not nearest.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            if not (command.plan or command.download):
-                tempfile.TemporaryFile(dir=nearest).close()
-        except OSError as error:
-            raise UserError(
-                f"--{option} {getattr(layout, option)}: expected a folder that can be written, got {nearest} "
-                f"({error.strerror}); name another with --{option}"
-            ) from error
+        check_place(f"--{option}", getattr(layout, option), folder, writes=not (command.plan or command.download))
+
+
+def check_place(option: str, given: Path, folder: Path, *, writes: bool = True) -> None:
+    """Check that a folder is there or can be made, and, if a command `writes`, that files can be written to it.
+
+    Raises:
+        UserError: a file lies where a folder is to be, or it cannot be written.
+    """
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if is_there(path))
+    try:
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if writes:
+            tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise UserError(
+            f"{option} {given}: expected a folder that can be written, got {nearest} "
+            f"({error.strerror}); name another with {option}"
+        ) from error
 
 
 def check_name(command: Command) -> None:
@@ -118,7 +136,8 @@ def check_name(command: Command) -> None:
         UserError: they are.
     """
     before = read_record(folder := command.layout.results_folder)
-    settings = command.study.model_dump(mode="json")
+    # Results do not depend on the number of workers.
+    settings = command.study.model_dump(mode="json", exclude={"workers"})
     maker, made_by = before.get("study_file", command.study_path.name), before.get("study", {})
     changed = [key for key, value in settings.items() if made_by.get(key) != value]
     if changed and maker != command.study_path.name:

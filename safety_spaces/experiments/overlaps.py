@@ -14,7 +14,7 @@ from safety_spaces.experiments.checkpoints import given_folder
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.device import factor_precision, ready_device
 from safety_spaces.experiments.passes import measure_tensors, open_updates
-from safety_spaces.folders import is_adapter
+from safety_spaces.folders import check_checkpoint, is_adapter
 from safety_spaces.geometry.checkpoints import Checkpoint, check_differs
 from safety_spaces.geometry.factorisation import Precision
 from safety_spaces.geometry.opening import open_checkpoint
@@ -66,6 +66,8 @@ def folder_overlaps(
         UserError: two of them hold the same weights, they are not checkpoints of one model, or one cannot be had.
     """
     folders = [given_folder(path, None) for path in (first, second, against)]
+    for folder in folders:
+        check_checkpoint(folder)
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UserError(f"expected three different checkpoints, got {first}, {second} and {against}; correct one path")
     origin = open_checkpoint(folders[2])

@@ -126,7 +126,11 @@ def _answer_jobs(command: Command, seed: int, missing: Sequence[Score]) -> list[
     metrics = sorted({score.metric for score in unanswered})
     group = Group(f"seed {seed}", partial(open_session, command, seed, tasks, metrics))
     cells = [list(found) for _, found in itertools.groupby(unanswered, key=lambda score: score.cell)]
-    return [Job(f"{cell[0].cell}", partial(answer_cell, command, cell), group, steps=len(cell)) for cell in cells]
+    return [Job(_said(cell[0].cell), partial(answer_cell, command, cell), group, steps=len(cell)) for cell in cells]
+
+
+def _said(cell: Cell) -> str:
+    return ", ".join(f"{key} {value}" for key, value in asdict(cell).items() if value is not None)
 
 
 def _missing(command: Command, seed: int) -> list[Score]:

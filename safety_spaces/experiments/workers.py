@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from tqdm import tqdm
 
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.checkpoints import checkpoint_folder
@@ -134,9 +137,12 @@ def _in_order(jobs: Iterable[Job]) -> list[Job]:
     return ordered
 
 
-def _next_job(waiting: Iterable[Job], done: Iterable[str], *, group: Group | None) -> Job | None:
+def _next_job(
+    waiting: Iterable[Job], done: Iterable[str], *, group: Group | None, taken: Sequence[Group | None] = ()
+) -> Job | None:
+    """Choose a job of the worker's group, else of a group that no other worker has made ready, else any."""
     ready = [job for job in waiting if job.after.issubset(done)]
-    return next((job for job in ready if job.group == group), next(iter(ready), None))
+    return min(ready, key=lambda job: (job.group != group, job.group in taken), default=None)
 
 
 class _Worker:
@@ -167,6 +173,8 @@ def _prepare() -> None:
     """Make a worker ready."""
     # Ctrl-C reaches every process of a terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Its own lock would be a semaphore of the system, which a worker that is ended leaves behind with a warning.
+    tqdm.set_lock(threading.RLock())
     prepare_libraries(logging.WARNING)
 
 
@@ -191,7 +199,11 @@ def _deal(waiting: list[Job], team: Sequence[_Worker], report: Callable[[int], o
     killed: set[str] = set()
     while waiting or any(worker.job for worker in team):
         for worker in team:
-            if worker.job is None and (job := _next_job(waiting, results, group=worker.group)) is not None:
+            if (
+                worker.job is None
+                and (job := _next_job(waiting, results, group=worker.group, taken=[other.group for other in team]))
+                is not None
+            ):
                 waiting.remove(job)
                 worker.begin(job)
         busy = {worker.future: worker for worker in team if worker.job is not None}

@@ -19,7 +19,8 @@ from torch import Tensor
 from safety_spaces.errors import UserError
 from safety_spaces.folders import ADAPTER_CONFIG, ADAPTER_KEYS_WITH_EFFECT, ADAPTER_WEIGHTS
 from safety_spaces.geometry.notices import warn_once
-from safety_spaces.geometry.tensor_files import StoredTensor, computed_in, read_object, stored_tensors
+from safety_spaces.geometry.tensor_files import StoredTensor, computed_in, stored_tensors
+from safety_spaces.store import read_json
 from safety_spaces.tensors import HEAD
 
 PREFIX = "base_model.model."
@@ -136,8 +137,6 @@ def read_adapter(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Adapter
     the parent, or its matrices fit neither the parent nor adapter_config.json.
     """
     config, path = _checked_config(folder / ADAPTER_CONFIG), folder / ADAPTER_WEIGHTS
-    if not path.is_file():
-        raise UserError(f"{folder}: expected {ADAPTER_WEIGHTS}, found none; save the adapter as safetensors")
     pairs: dict[str, dict[str, StoredTensor]] = {}
     whole, tables, floating = {}, set(), stored_tensors(path)
     for key, place in stored_tensors(path, integers=True).items():
@@ -199,7 +198,7 @@ def _of_module(pattern: Mapping[str, Any] | None, module: str, otherwise: Any) -
 
 def _checked_config(path: Path) -> dict[str, Any]:
     """Read adapter_config.json; raise UserError unless every key that is set is one that we know how to follow."""
-    config = read_object(path)
+    config = read_json(path) or {}
     if config.get("peft_type") != "LORA":
         raise UserError(f"{path}: expected peft_type LORA, got {config.get('peft_type')}; {REMEDY}")
     if (start := config.get("init_lora_weights")) not in HARMLESS_STARTS:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safety_spaces.errors import UserError
+from safety_spaces.folders import is_adapter
 from safety_spaces.geometry.adapters import LowRank
 from safety_spaces.geometry.tensor_files import StoredTensor, computed_in, is_finite
 from safety_spaces.model_tensors import ModelTensors
@@ -73,8 +74,21 @@ class Checkpoint:
                 )
 
     def check_is_whole(self) -> None:
-        """Raise UserError when the live model, where it is known, has a tensor that the folder lacks."""
-        missing = [] if self.model is None else sorted(set(self.model.kinds).difference(self.model.tied, self.names))
+        """Raise UserError unless transformers builds a model of the folder's settings, of the tensors in its files."""
+        if self.model is None:
+            raise UserError(
+                f"{self.folder}: expected a config.json that transformers builds a causal model of, it builds none; "
+                "correct model_type or the settings in it, or compare updates alone with --geometry-only"
+            )
+        shapes = self.model.shapes
+        unequal = [name for name in self.names if shapes.get(name, self.shape(name)) != self.shape(name)]
+        # Rows that an adapter adds are looked at where it is added.
+        if unequal and not is_adapter(self.folder):
+            raise UserError(
+                f"{self.folder}: expected tensors of the shapes that its config.json says, {_listed(unequal)} differ "
+                f"({self.shape(unequal[0])} against {shapes[unequal[0]]}); copy the config.json of these weights"
+            )
+        missing = sorted(set(self.model.kinds).difference(self.model.tied, self.names))
         if missing and not self._parts():
             raise UserError(
                 f"{self.folder}: expected the tensors of its model, {_listed(missing)} missing; save the whole model "
@@ -82,7 +96,7 @@ class Checkpoint:
             )
 
     def check_is_live(self) -> None:
-        """Raise UserError unless the live model, where it is known, can be given the weights tensor by tensor."""
+        """Raise UserError unless the live model can be given the weights tensor by tensor."""
         self.check_is_whole()
         if parts := self._parts():
             raise UserError(

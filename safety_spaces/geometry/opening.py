@@ -8,12 +8,13 @@ from typing import Literal
 import torch
 
 from safety_spaces.errors import UserError
-from safety_spaces.folders import CONFIG, INDEX, WHOLE, is_adapter, weight_files
+from safety_spaces.folders import CONFIG, check_checkpoint, is_adapter, weight_files
 from safety_spaces.geometry.adapters import Adapter, read_adapter
 from safety_spaces.geometry.checkpoints import Checkpoint
-from safety_spaces.geometry.tensor_files import StoredTensor, read_object, stored_tensors
+from safety_spaces.geometry.tensor_files import StoredTensor, stored_tensors
 from safety_spaces.headers import check_not_quantised
 from safety_spaces.model_tensors import model_tensors
+from safety_spaces.store import read_json
 from safety_spaces.tensors import HEAD
 
 Tied = Literal["once", "twice"]
@@ -28,17 +29,20 @@ def open_checkpoint(folder: Path | str, *, tied: Tied = "once", parent: Checkpoi
     unreadable, the model is quantised, or an adapter is not plain LoRA of the parent.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: expected a checkpoint folder, found none; train it first or correct the path")
+    # The tensors of a model without a configuration go by their names.
+    check_checkpoint(folder, needs_config=False)
     if is_adapter(folder):
         return _adapted(folder, parent)
-    stored = {name: place for path in _shards(folder) for name, place in stored_tensors(path).items()}
-    config = read_object(folder / CONFIG) if (folder / CONFIG).exists() else {}
     check_not_quantised(folder)
+    stored = {name: place for path in weight_files(folder) for name, place in stored_tensors(path).items()}
     model = model_tensors(folder)
     if model is None:
         embedding = _embedding(Checkpoint(folder, stored))
-        shared = {HEAD: embedding} if embedding is not None and config.get("tie_word_embeddings") else {}
+        shared = (
+            {HEAD: embedding}
+            if embedding is not None and (read_json(folder / CONFIG) or {}).get("tie_word_embeddings")
+            else {}
+        )
     else:
         stored = {live: place for name, place in stored.items() if (live := model.live_name(name)) is not None}
         # Like transformers, which unties what its files hold apart.
@@ -72,7 +76,7 @@ def _adapted(folder: Path, parent: Checkpoint | None) -> Checkpoint:
     """A parent's tensors with the changes of a LoRA folder."""
     if parent is None:
         raise UserError(f"{folder}: expected a model, found a LoRA folder; name the model or role that it adds to")
-    if _holds_model(folder):
+    if weight_files(folder):
         raise UserError(f"{folder}: expected a model or a LoRA folder, found both; move one of them to its own folder")
     embedding = _embedding(parent)
     shapes = {name: place.shape for name, place in parent.stored.items()}
@@ -106,21 +110,3 @@ def _is_copy(parent: Checkpoint, name: str, place: StoredTensor) -> bool:
 
 def _embedding(checkpoint: Checkpoint) -> str | None:
     return next((name for name in checkpoint.stored if checkpoint.kind(name) == "embed_tokens"), None)
-
-
-def _shards(folder: Path) -> list[Path]:
-    if not _holds_model(folder):
-        raise UserError(f"{folder}: expected {WHOLE} or {INDEX}, found neither; save the model with save_pretrained")
-    index = folder / INDEX
-    shards = weight_files(folder)
-    if not shards:
-        # An index that is cut short is said to be.
-        read_object(index)
-    for shard in shards:
-        if not shard.exists():
-            raise UserError(f"{index}: expected the shard {shard.name}, found none; download or train the folder again")
-    return shards
-
-
-def _holds_model(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (WHOLE, INDEX))

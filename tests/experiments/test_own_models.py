@@ -101,3 +101,17 @@ def test_without_evaluation_only_energies_are_measured(finished, tmp_path):
     assert run_script("projection", folder / "study.yaml", folder) == 0
     assert (folder / "results/pico/energy.csv").read_bytes() == before
     assert not (folder / "results/pico/projection.csv").exists()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_command_plans_it(own, tmp_path, capsys, name):
+    assert run_script(name, own, tmp_path, "--plan") == 0
+    assert "update_spaces: 1 pairs, 11 energy levels, 1 seed" in capsys.readouterr().out
+
+
+def test_base_and_reference_alone_have_a_report(own, tmp_path):
+    text = own.read_text()
+    own.write_text("".join(line for line in text.splitlines(keepends=True) if "harmful:" not in line))
+    for name in ("projection", "update_spaces", "report"):
+        assert run_script(name, own, tmp_path) == 0, name
+    assert (tmp_path / "results/own-models/README.md").exists()

@@ -2,13 +2,17 @@
 
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.workers import Group, Job, run_jobs
+from tests.pico import ROOT
 
 
 def write(folder: Path, name: str, needs: tuple[str, ...] = ()) -> None:
@@ -102,3 +106,28 @@ def test_what_a_job_raises_is_raised(tmp_path, call, error, workers):
 def test_jobs_that_can_never_begin_are_refused(tmp_path, needs):
     with pytest.raises(ValueError, match="expected jobs that can be done one after the other, got itself"):
         run_jobs([job(tmp_path, "itself", *needs)], workers=2, report=lambda _: None)
+
+
+def drawing(folder: Path) -> None:
+    with tqdm(total=2) as bar:
+        bar.update()
+        killed_once(folder, "drawn")
+
+
+def test_a_worker_that_drew_a_bar_and_is_killed_leaves_nothing_to_warn_of(tmp_path):
+    script = (
+        "from functools import partial; from pathlib import Path; import sys\n"
+        "from safety_spaces.experiments.workers import Job, run_jobs\n"
+        "from tests.experiments.test_workers import drawing, write\n"
+        "if __name__ == '__main__':\n"
+        "    folder = Path(sys.argv[1])\n"
+        "    jobs = [Job('drawn', partial(drawing, folder)), Job('other', partial(write, folder, 'other'))]\n"
+        "    run_jobs(jobs, workers=2, report=lambda _: None)\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), str(tmp_path)], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (tmp_path / "drawn").exists()
+    assert "leaked" not in done.stderr

@@ -359,7 +359,7 @@ def test_tensors_without_a_place_are_named(trained, tensors, named):
 
 def test_an_adapter_without_safetensors_is_named(trained):
     (trained.folder / "adapter_model.safetensors").rename(trained.folder / "adapter_model.bin")
-    with pytest.raises(UserError, match=r"adapter: expected adapter_model.safetensors, found none"):
+    with pytest.raises(UserError, match=r"adapter: expected a checkpoint, found adapter_model.bin, a pickle"):
         opened(trained)
 
 

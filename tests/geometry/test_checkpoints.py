@@ -170,16 +170,16 @@ def test_differing_shapes_are_named(tmp_path):
 
 
 def test_missing_folder_and_missing_weights(tmp_path):
-    with pytest.raises(UserError, match="expected a checkpoint folder, found none"):
+    with pytest.raises(UserError, match="expected a checkpoint, found none; correct its path"):
         open_checkpoint(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"expected model.safetensors or .*, found neither"):
+    with pytest.raises(UserError, match="expected a checkpoint, found an empty folder"):
         open_checkpoint(tmp_path)
 
 
 def test_missing_shard(tmp_path):
     folder = save_sharded(tmp_path / "model", weights())
     (folder / "model-1.safetensors").unlink()
-    with pytest.raises(UserError, match=r"expected the shard model-1.safetensors, found none"):
+    with pytest.raises(UserError, match=r"found no model-1.safetensors; copy it too"):
         open_checkpoint(folder)
 
 
@@ -204,7 +204,7 @@ def test_file_cut_after_it_was_listed(tmp_path):
 def test_half_written_config(tmp_path, text):
     folder = save(tmp_path / "model", weights())
     (folder / "config.json").write_text(text)
-    with pytest.raises(UserError, match=r"config.json: half-written"):
+    with pytest.raises(UserError, match=r"found config.json, which is no JSON object"):
         open_checkpoint(folder)
 
 

@@ -268,3 +268,32 @@ def test_shards_of_several_types_are_read(saved):
         expected = of.double() - model.states["reference"][key].double()
         found = update(first, second, key).double().reshape(of.shape)
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"vocab_size": 37},
+            r"config.json says, lm_head.weight, model.embed_tokens.weight differ \(\(29, 12\) against",
+        ),
+        (
+            {"intermediate_size": 24},
+            r"expected tensors of the shapes that its config.json says, .* copy the config.json",
+        ),
+        ({"model_type": "of_its_own_code"}, "expected a config.json that transformers builds a causal model of"),
+        ({"hidden_act": "none_such"}, "expected a config.json that transformers builds a causal model of"),
+        (
+            {"num_attention_heads": 5, "head_dim": None},
+            "expected a config.json that transformers builds a causal model",
+        ),
+        ({"hidden_size": "twelve"}, "expected a config.json that transformers builds a causal model of"),
+    ],
+)
+def test_settings_that_are_not_of_the_weights_are_refused_where_a_model_is_asked(saved, changes, message):
+    folder = saved("llama").folder / "reference"
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    for check in (open_checkpoint(folder).check_is_whole, open_checkpoint(folder).check_is_live):
+        with pytest.raises(UserError, match=message):
+            check()

@@ -20,7 +20,7 @@ def main(*arguments):
     spec = importlib.util.spec_from_file_location("script_mso", PATH)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.main([*map(str, arguments), "--device", "cpu"])
+    return module.main(["--device", "cpu", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +68,17 @@ def test_every_matrix_is_that_of_dense_decompositions(folders, tmp_path, capsys)
         ("third", "second", "third", "expected three different checkpoints, got"),
         ("first", "copy", "third", "expected weights that differ from"),
         ("first", "second", "other", "compare checkpoints of one model"),
-        ("first", "nowhere/at/all", "third", "nowhere/at/all: expected a checkpoint folder, found none"),
+        ("first", "nowhere/at/all", "third", "nowhere/at/all: expected a checkpoint, found none; correct its path"),
+        ("first", "loop", "third", "loop: expected a checkpoint, found a link that leads nowhere; link it again, or"),
+        ("first", "bare", "third", "bare: expected a checkpoint, found no config.json; copy it from where"),
+        ("first", "second/model.safetensors", "third", "found a file; name a folder: "),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(folders, capsys, first, second, third, message):
     if not (folders / "copy").exists():
         shutil.copytree(folders / "first", folders / "copy")
+        shutil.copytree(folders / "second", folders / "bare", ignore=shutil.ignore_patterns("config.json"))
+        (folders / "loop").symlink_to("loop")
     assert main(folders / first, folders / second, "--against", folders / third) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -87,6 +92,9 @@ def test_what_cannot_be_compared_is_one_line(folders, capsys, first, second, thi
         (("--eta", "0"), "--eta 0: expected energy levels above 0 and up to 1"),
         (("--eta", "0.5", "90"), "--eta 90: expected energy levels above 0 and up to 1"),
         (("--csv", "."), "--csv .: expected the path of a file, got a folder"),
+        (("--csv", f"{PATH}/a.csv"), f"--csv {PATH}/a.csv: expected a folder that can be written, got {PATH} (Not a"),
+        (("--csv", "a/model.safetensors"), "--csv a/model.safetensors: expected the path of a table, got that of wei"),
+        (("--device", "meta"), "--device meta: expected cpu, cuda or a device such as cuda:1; correct it"),
     ],
 )
 def test_a_wrong_option_is_said_before_a_model_is_read(flags, message, capsys):

@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.pico import ROOT, SCRIPTS, copy_run, run_script
+from tests.pico import ROOT, SCRIPTS, copy_run, run_script, write_study
 
 TABLES = {"projection": ("energy.csv", "projection.csv"), "update_spaces": ("update_spaces.csv",),
           "activation_space": ("activation_spaces.csv",)}  # fmt: skip
@@ -60,4 +61,38 @@ def test_two_processes_of_a_launcher_are_one(unmeasured):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote ") == 2
+    assert tables_of(unmeasured, "projection") == before
+
+
+@pytest.mark.slow
+def test_two_workers_make_the_tables_of_one(finished, tmp_path):
+    """Everything anew, training too."""
+    study = write_study(tmp_path / "study.yaml", seeds=[2], workers=2)
+    for name in ("finetune", *TABLES):
+        assert run_script(name, study, tmp_path) == 0, name
+    for name in TABLES:
+        assert tables_of(tmp_path, name) == tables_of(finished, name)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_in_the_sweep_costs_neither_the_run_nor_a_byte(unmeasured):
+    before, study = tables_of(unmeasured, "projection"), write_study(unmeasured / "study.yaml", seeds=[2], workers=2)
+    for table in before:
+        (unmeasured / "results/pico" / table).unlink()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / SCRIPTS["projection"]), str(study),
+         "--runs", str(unmeasured / "runs"), "--results", str(unmeasured / "results")],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    # Once the first answers are there a worker is in the middle of the next ones.
+    while process.poll() is None and not list((unmeasured / "runs/pico/seed-2").glob("responses/*.json*")):
+        pass
+    worker = next(of for of in psutil.Process(process.pid).children() if "spawn_main" in " ".join(of.cmdline()))
+    worker.kill()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    (line,) = [line for line in errors.splitlines() if "warning" in line.lower()]
+    assert line.endswith(": its process was killed; it is done again in another one")
+    assert line.startswith("warning: seed 2, task ")
+    assert "Traceback" not in errors
     assert tables_of(unmeasured, "projection") == before

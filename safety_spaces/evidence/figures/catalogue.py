@@ -70,8 +70,8 @@ def catalogue(grid: Grid) -> dict[str, Planned]:
 
 def _of_projection(grid: Grid) -> list[Entry]:
     asked = {
-        # A study that scores nothing has energies alone.
-        "figure_2": grid.lines(*PARALLEL) or not (grid.scored or grid.single_layers),
+        # Without a score energies are all that there is.
+        "figure_2": grid.lines(*PARALLEL) or (grid.tasks and not (grid.scored or grid.single_layers)),
         "figure_3": grid.lines(*ORTHOGONAL) == ORTHOGONAL,
         "figure_3_parallel": grid.lines(*CONTAMINATED),
         "figure_18": grid.single("parallel"),
