@@ -118,10 +118,13 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, report: Callable[[int], objec
         with _team(number) as team:
             return _deal(waiting, team, report)
     results = {}
-    for job in waiting:
-        results[job.name] = _call(job)
-        report(job.steps)
-    _made.cache_clear()
+    try:
+        for job in waiting:
+            results[job.name] = _call(job)
+            report(job.steps)
+    finally:
+        # The next command of this process may have another group of the same name.
+        _made.cache_clear()
     return Done(results)
 
 
@@ -199,27 +202,25 @@ def _deal(waiting: list[Job], team: Sequence[_Worker], report: Callable[[int], o
     killed: set[str] = set()
     while waiting or any(worker.job for worker in team):
         for worker in team:
-            if (
-                worker.job is None
-                and (job := _next_job(waiting, results, group=worker.group, taken=[other.group for other in team]))
-                is not None
-            ):
+            taken = [other.group for other in team]
+            job = None if worker.job else _next_job(waiting, results, group=worker.group, taken=taken)
+            if job is not None:
                 waiting.remove(job)
                 worker.begin(job)
         busy = {worker.future: worker for worker in team if worker.job is not None}
         for future in wait(busy, return_when=FIRST_COMPLETED).done:
             worker = busy[future]
-            job, worker.job = worker.job, None
-            assert job is not None
+            done, worker.job = worker.job, None
+            assert done is not None
             try:
-                results[job.name], peak = future.result()
+                results[done.name], peak = future.result()
             except BrokenProcessPool as error:
-                _note_death(job, killed, error)
-                waiting.insert(0, job)
+                _note_death(done, killed, error)
+                waiting.insert(0, done)
                 worker.restart()
             else:
                 worker.peak_memory_bytes = max(worker.peak_memory_bytes, peak)
-                report(job.steps)
+                report(done.steps)
     return Done(results, sum(worker.peak_memory_bytes for worker in team))
 
 

@@ -106,7 +106,7 @@ def test_without_evaluation_only_energies_are_measured(finished, tmp_path):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_every_command_plans_it(own, tmp_path, capsys, name):
     assert run_script(name, own, tmp_path, "--plan") == 0
-    assert "update_spaces: 1 pairs, 11 energy levels, 1 seed" in capsys.readouterr().out
+    assert "update_spaces: 1 pair, 11 energy levels, 1 seed" in capsys.readouterr().out
 
 
 def test_base_and_reference_alone_have_a_report(own, tmp_path):

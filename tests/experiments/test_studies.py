@@ -92,7 +92,7 @@ def test_a_model_of_another_study_that_is_half_written_is_not_taken(trained, tmp
     (folder / f"runs/pico/seed-{SEED}/checkpoints/harmful/model.safetensors").unlink()
     assert run_script("projection", second_study(folder), folder, "--geometry-only") == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "expected the finished checkpoint harmful, found none; run the study pico first" in error
+    assert "expected the finished checkpoint harmful, found no model.safetensors; run the study pico first" in error
 
 
 @pytest.mark.slow

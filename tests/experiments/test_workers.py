@@ -35,6 +35,10 @@ def refused() -> None:
     raise UserError("expected bread, got stone; ask again")
 
 
+def use_and_fail(shared: str) -> None:
+    raise UserError(f"shared {shared}")
+
+
 def broken() -> None:
     raise ZeroDivisionError("a fault of ours")
 
@@ -100,6 +104,13 @@ def test_what_a_job_raises_is_raised(tmp_path, call, error, workers):
     with pytest.raises(error, match=r"expected bread|a fault of ours"):
         run_jobs([Job("bad", partial(call)), job(tmp_path, "later", "bad")], workers=workers, report=lambda _: None)
     assert not (tmp_path / "later").exists()
+
+
+def test_what_a_group_shared_is_not_kept_after_a_failure(tmp_path):
+    for name in "ab":
+        jobs = [Job("bad", partial(use_and_fail), Group("seed 0", partial(str, name)))]
+        with pytest.raises(UserError, match=f"shared {name}"):
+            run_jobs(jobs, workers=1, report=lambda _: None)
 
 
 @pytest.mark.parametrize("needs", [("nobody",), ("itself",)])
