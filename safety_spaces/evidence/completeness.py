@@ -43,5 +43,6 @@ def complete(
             )
     for column in values:
         if rows[column].isna().any():
-            raise UserError(f"{name}: {column} is empty in {int(rows[column].isna().sum())} cells; run it again")
+            advice = "see to the judge, which scored none of the answers" if column == "value" else "run it again"
+            raise UserError(f"{name}: {column} is empty in {int(rows[column].isna().sum())} cells; {advice}")
     return rows

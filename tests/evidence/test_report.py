@@ -369,7 +369,9 @@ def test_a_model_that_nobody_could_score_is_a_gap_and_no_mean_of_others(tables, 
     table.loc[gone, ["value", "ci_low", "ci_high"]] = float("nan")
     less = replace(tables, projection=table)
     found, figure = find(less, grid), catalogue(grid)["figure_2"].figure(less, grid)
-    assert found.lacking["parallel"].endswith("of harmful, parallel, top_k: value is empty in 1 cells; run it again")
+    assert found.lacking["parallel"].endswith(
+        "of harmful, parallel, top_k: value is empty in 1 cells; see to the judge, which scored none of the answers"
+    )
     assert found.orthogonal is not None
     (line,) = [one for one in figure.axes[3].lines if one.get_label() == "top_k"]
     assert np.isnan(line.get_ydata()).tolist() == [False, False, True, False, False]
