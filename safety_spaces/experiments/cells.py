@@ -137,13 +137,13 @@ def _geometry(command: Command) -> dict[str, Any]:
 
 
 class _Keys:
-    """Keys of one seed's scores; prompts and files are read once."""
+    """Keys of one seed's scores; prompts, files and checkpoints are read once."""
 
     def __init__(self, command: Command, seed: int) -> None:
         self._command = command
-        self._seed = seed
         self._asked = functools.cache(functools.partial(asked, command))
         self._judge = functools.cache(functools.partial(_judge, command))
+        self._identity = functools.cache(functools.partial(identity, command, seed=seed))
 
     def score(self, cell: Cell, metric: Metric) -> Score:
         answers = self._answers(cell, metric)
@@ -164,7 +164,7 @@ class _Keys:
                 "weights_dtype": settings.weights_dtype,
                 "batch_size": self._command.study.evaluation.batch_size,
                 "threads": self._command.study.threads,
-                "checkpoints": [identity(self._command, role, self._seed) for role in roles],
+                "checkpoints": [self._identity(role) for role in roles],
             }
         )
 

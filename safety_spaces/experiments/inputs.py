@@ -11,7 +11,7 @@ from safety_spaces.data.table import DATA_SETS
 from safety_spaces.data.templates import CHAT, find_template
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import asked, baseline_metrics
-from safety_spaces.experiments.checkpoints import checkpoint_folder
+from safety_spaces.experiments.checkpoints import check_weights, checkpoint_folder
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import judge_key, read_rubric
 from safety_spaces.experiments.processes import processes
@@ -19,7 +19,6 @@ from safety_spaces.experiments.questions import data_uses
 from safety_spaces.experiments.sizes import base_architecture
 from safety_spaces.experiments.texts import data_rows, data_set_of
 from safety_spaces.folders import is_checkpoint, special_tokens
-from safety_spaces.headers import check_not_quantised
 from safety_spaces.study import KEY_VARIABLE, Existing, ServiceJudge, Study
 from safety_spaces.study.fields import known_names
 
@@ -43,7 +42,7 @@ def check_inputs(command: Command) -> None:
         folder = checkpoint_folder(command, role, study.seeds[0])
         if isinstance(recipe, Existing) and is_checkpoint(folder):
             special_tokens(folder)
-            check_not_quantised(folder)
+            check_weights(folder.resolve())
     _check_data_sets(command)
     for judge in study.judges:
         if isinstance(judge, ServiceJudge):
