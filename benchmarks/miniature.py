@@ -28,7 +28,7 @@ import torch
 from stamp import STAMP, environment_stamp
 
 from safety_spaces.experiments.command import DEFAULT_STUDY, ROOT, parse_command
-from safety_spaces.experiments.texts import prepare_corpora, role_rows
+from safety_spaces.experiments.corpora import prepare_corpora
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
 from safety_spaces.record import write_table
 from safety_spaces.study import load_study
@@ -88,8 +88,8 @@ def pretraining() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         command = parse_command("", ["--runs", folder])
         torch.set_num_threads(command.study.threads)
-        prepare_corpora(command)
-        rows = role_rows(command, "base")[:PRETRAINING_ROWS]
+        prepare_corpora(command.study, command.layout)
+        rows = command.texts.role_rows("base")[:PRETRAINING_ROWS]
         recipe: Any = command.study.roles["base"]
         texts = [row["text"] for row in rows]
         tokenizer = wrap_tokenizer(texts, vocabulary=recipe.architecture.vocabulary)

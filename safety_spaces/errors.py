@@ -1,4 +1,9 @@
-"""The one kind of error that a user can cause and mend."""
+"""What a user should know: the one kind of error that he can mend, and warnings that a run goes on in spite of."""
+
+import functools
+import logging
+
+logger = logging.getLogger(__name__)
 
 QUOTED_LENGTH = 120
 
@@ -15,3 +20,9 @@ def quote(value: object, length: int = QUOTED_LENGTH) -> str:
     """Return the beginning of what came, on one line: a file's columns or a library's reason may be pages long."""
     line = " ".join(str(value).split())
     return line if len(line) <= length else f"{line[: length - 4]} ..."
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Log a warning, once in a process: every seed and every stage opens the same folders again."""
+    logger.warning("warning: %s", message)

@@ -163,11 +163,16 @@ class Cells:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of one study lie, below the roots of all results and all runs."""
+    """Where the files of one study lie, below the roots of all results and all runs, and what makes its results.
+
+    `sources` is the digest of the code, the study file and the pinned requirements.
+    """
 
     results: Path
     runs: Path
     study_name: str
+    study_file: Path = Path("study.yaml")
+    sources: str = ""
 
     @property
     def results_folder(self) -> Path:

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from safety_spaces.experiments.ahead import ahead
 from safety_spaces.experiments.command import finish, parse_command, report_errors
 from safety_spaces.experiments.finetune import finetune
-from safety_spaces.experiments.processes import processes
+from safety_spaces.processes import processes
 
 
 @report_errors

@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--csv {given.csv}: expected the path of a table, got that of weights; name another file")
         check_place("--csv", given.csv, given.csv.parent)
     prepare_libraries(logging.INFO)
-    from safety_spaces.behaviour.live import choose_device
     from safety_spaces.experiments.overlaps import folder_overlaps
+    from safety_spaces.models.device import choose_device
 
     device, _ = choose_device(given.device)
     etas = sorted(set(given.eta))

@@ -103,14 +103,14 @@ def name_of(position: Position) -> str:
 
 def grid_of(study: Study) -> Grid:
     """What a study promises that its tables hold."""
-    projection, updates, activations = study.projection, study.update_spaces, study.compared_states
-    judge = study.questioning and study.questioning.harmfulness.judge
+    projection, updates, activations = study.projection, study.update_spaces, study.activation_spaces
+    judge = study.evaluation and study.evaluation.harmfulness.judge
     lines = [(cell, metric) for cell in projection.scored for metric in cell.metrics]
     return Grid(
         model=study.model,
         tasks=tuple(sorted(study.tasks, key=lambda task: TASKS.index(task) if task in TASKS else len(TASKS))),
         reference_kind=study.reference_kind,
-        is_scored=study.questioning is not None,
+        is_scored=study.evaluation is not None,
         published_rubric=isinstance(judge, ServiceJudge) and judge.published_rubric,
         seeds=tuple(study.seeds),
         claim=projection.claim,

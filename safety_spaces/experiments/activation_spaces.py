@@ -11,11 +11,10 @@ from typing import Any
 
 from safety_spaces.errors import UserError
 from safety_spaces.evidence.tables import ACTIVATION_SPACES
-from safety_spaces.experiments.checkpoints import identity
 from safety_spaces.experiments.command import Command, is_recorded, record
-from safety_spaces.experiments.processes import all_found, processes
 from safety_spaces.experiments.questions import activation_prompts
 from safety_spaces.experiments.workers import Job, do_jobs
+from safety_spaces.processes import all_found, processes
 from safety_spaces.progress import progress
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, digest, one_at_a_time
@@ -38,7 +37,7 @@ def compare_activations(command: Command) -> list[Path]:
     Raises:
         UserError: a checkpoint is missing, a prompt set has too few unique prompts, or no token at a position.
     """
-    study, layout, settings = command.study, command.layout, command.study.compared_states
+    study, layout, settings = command.study, command.layout, command.study.activation_spaces
     if settings is None:
         logger.info("study %s compares no activations: its activation_spaces is null", study.name)
         return []
@@ -107,7 +106,7 @@ def states_keys(command: Command, seed: int, role: str, prompts: Prompts) -> dic
         "batch_size": study.evaluation.batch_size,
         "weights_dtype": study.projection.weights_dtype,
         "threads": study.threads,
-        "checkpoint": identity(command, role, seed),
+        "checkpoint": command.roles.identity(role, seed),
     }
     return {name: digest(["states", forward, texts]) for name, texts in prompts.items()}
 
@@ -120,7 +119,7 @@ def answer_tokens(study: Study) -> int | None:
     Raises:
         UserError: a window ends beyond the answers whose last token is read.
     """
-    if study.compared_states is None:
+    if study.activation_spaces is None:
         return None
     positions, limit = study.activation_spaces.positions, study.evaluation.harmfulness.max_new_tokens
     windows = [position for position in positions if isinstance(position, TokenWindow) and position.of == "generated"]
@@ -153,4 +152,4 @@ def _measure(command: Command, seed: int, role: str, prompts: Prompts) -> None:
     states = collect_states(command, seed, role, prompts, folders=folders, positions=tuple(missing))
     for position, key in progress(missing.items(), desc=f"overlaps of states of {role}, seed {seed}"):
         rows = state_overlaps(command, position, states[position])
-        done.put(key, {"sources": command.sources, "rows": rows})
+        done.put(key, {"sources": command.layout.sources, "rows": rows})

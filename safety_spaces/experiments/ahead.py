@@ -4,12 +4,12 @@ import sys
 
 from safety_spaces.data.datasets import read_rows
 from safety_spaces.experiments.card_memory import check_memory
-from safety_spaces.experiments.checkpoints import check_given, is_on_hub
 from safety_spaces.experiments.command import Command, check_name
 from safety_spaces.experiments.downloads import hub_data_sets, named_models
 from safety_spaces.experiments.inputs import check_inputs
 from safety_spaces.experiments.plan import plan
-from safety_spaces.hub import fetch_model
+from safety_spaces.models.hub import fetch_model
+from safety_spaces.models.roles import is_on_hub
 from safety_spaces.progress import progress
 
 
@@ -24,7 +24,7 @@ def ahead(command: Command, *, needs_data: bool = True, needs_models: bool = Tru
     """
     check_name(command)
     if needs_models or command.plan or command.download:
-        check_given(command)
+        command.roles.check_given()
     if needs_data or command.download or (command.plan and not command.geometry_only):
         check_inputs(command)
     if command.plan:

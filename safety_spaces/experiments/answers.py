@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safety_spaces.behaviour.harmfulness import Answer, Judge, judge_responses
-from safety_spaces.behaviour.refusal import refusals
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.metrics.harmfulness import Answer, Judge, judge_responses
+from safety_spaces.evaluation.metrics.over_refusal import refusals
 from safety_spaces.experiments.cells import Score
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import find_judge, spent
@@ -30,7 +30,7 @@ def write_answers(command: Command, seed: int, key: str, answers: Iterable[Answe
     """
     lines = (json.dumps(asdict(answer)) + "\n" for answer in answers)
     write_atomically(_path(command, seed, key), "".join(lines).encode())
-    Cells(command.layout.cells(seed)).put(key, {"sources": command.sources, **facts})
+    Cells(command.layout.cells(seed)).put(key, {"sources": command.layout.sources, **facts})
 
 
 def has_answers(command: Command, seed: int, key: str) -> bool:
@@ -53,7 +53,7 @@ def score_answers(command: Command, seed: int, missing: Sequence[Score]) -> None
             judged = refusals if score.metric == "over_refusal" else judge_responses
             answers = judged(judge(score.metric), [a.prompt for a in answers], [a.response for a in answers])
         facts = answer_facts(command, seed, score.answers)
-        sources = sorted({facts["sources"], command.sources})
+        sources = sorted({facts["sources"], command.layout.sources})
         done.put(score.key, {**facts, "sources": sources, "scores": [answer.score for answer in answers]})
 
 

@@ -9,12 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.checkpoints import checkpoint_folder
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.costs import activation_bytes, live_bytes, size, training_bytes
 from safety_spaces.experiments.remaining import work_left
-from safety_spaces.experiments.sizes import base_architecture, model_shapes, parameters
-from safety_spaces.folders import is_checkpoint
+from safety_spaces.models.folders import is_checkpoint
+from safety_spaces.models.sizes import base_architecture, model_shapes, parameters
 from safety_spaces.study import Existing, Gpu, Training
 
 GIB = 2**30
@@ -39,7 +38,7 @@ def trainings_left(command: Command) -> dict[str, list[int]]:
         role: [
             seed
             for seed in (study.seeds if study.is_per_seed(role) else study.seeds[:1])
-            if not is_checkpoint(checkpoint_folder(command, role, seed))
+            if not is_checkpoint(command.roles.folder(role, seed))
         ]
         for role, recipe in study.roles.items()
         if not isinstance(recipe, Existing)
@@ -49,7 +48,7 @@ def trainings_left(command: Command) -> dict[str, list[int]]:
 
 def training_memory(command: Command, method: str, training: Training, weights: int) -> int:
     """Return the bytes that a training needs on the card."""
-    shape = base_architecture(command)
+    shape = base_architecture(command.roles)
     activations = 0 if shape is None else activation_bytes(training, method, shape)
     return sum(training_bytes(training, method).values()) * weights + activations
 
@@ -63,7 +62,7 @@ def check_memory(command: Command) -> None:
     gpu = card(command)
     if gpu is None:
         return
-    available, shapes = int(gpu.memory * GIB), model_shapes(command)
+    available, shapes = int(gpu.memory * GIB), model_shapes(command.roles)
     expected = f"fits into {gpu.memory:g} GiB ({size(available)}) of {gpu.name}"
     weights = parameters(shapes)
     for role in trainings_left(command):
@@ -105,7 +104,7 @@ def _live_fits(command: Command, available: int, changes: Mapping[str, Any]) -> 
     for name, value in changes.items():
         section, key = name.split(".")
         # The field behind the key of the study file, which may be null.
-        field = "questioning" if section == "evaluation" else section
+        field = "evaluation" if section == "evaluation" else section
         sections[field] = getattr(command.study, field).model_copy(update={key: value})
     changed = replace(command, study=command.study.model_copy(update=sections))
     return sum(live_memory(changed).values()) <= available
@@ -114,7 +113,7 @@ def _live_fits(command: Command, available: int, changes: Mapping[str, Any]) -> 
 def training_arithmetic(command: Command, method: str, training: Training, weights: int) -> str:
     """Return what a training needs on the card as a sum that can be checked."""
     parts = " + ".join(f"{number} {name}" for name, number in training_bytes(training, method).items())
-    shape = base_architecture(command)
+    shape = base_architecture(command.roles)
     held = None if shape is None else activation_bytes(training, method, shape)
     counted = "activations not counted" if held is None else f"about {size(held)} of activations"
     total, how = (
@@ -126,7 +125,7 @@ def training_arithmetic(command: Command, method: str, training: Training, weigh
 
 def live_memory(command: Command) -> dict[str, int]:
     """Return the bytes that the live model needs on the card, by what they are for."""
-    return live_bytes(command, model_shapes(command), base_architecture(command))
+    return live_bytes(command, model_shapes(command.roles), base_architecture(command.roles))
 
 
 def live_arithmetic(command: Command) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from safety_spaces.experiments.checkpoints import identity
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import judge_key
 from safety_spaces.experiments.questions import asked_prompts, general_ability_rows, utility_rows
@@ -91,7 +90,7 @@ def belongs_to_first_seed(study: Study, cell: Cell) -> bool:
 
 def baseline_metrics(study: Study) -> tuple[Metric, ...]:
     """Return what every checkpoint is scored for as it is: the main metrics and those of any projected model."""
-    if study.questioning is None:
+    if study.evaluation is None:
         return ()
     return tuple(dict.fromkeys((*MAIN_METRICS, *(metric for one in study.projection.scored for metric in one.metrics))))
 
@@ -124,7 +123,7 @@ def energy_key(command: Command, seed: int, task: str) -> str:
     """Return the key of the energies of one task update: all bases, fractions and draws."""
     settings = command.study.projection
     measured = settings.model_dump(include={"bases", "fractions", "energy_draws"}) | _geometry(command)
-    identities = [identity(command, role, seed) for role in ("base", "reference", task)]
+    identities = [command.roles.identity(role, seed) for role in ("base", "reference", task)]
     return digest(["energies by layer", measured, seed, command.study.threads, identities])
 
 
@@ -133,7 +132,7 @@ def _geometry(command: Command) -> dict[str, Any]:
     settings = command.study.projection
     geometry = settings.model_dump(include={"rounding", "tied", "vectors"}) | {"side": settings.projected_side}
     # Every control takes as many directions as the user's own basis.
-    return geometry if command.own_basis is None else {**geometry, "own_basis": command.own_basis}
+    return geometry if command.roles.own_basis is None else {**geometry, "own_basis": command.roles.own_basis}
 
 
 class _Keys:
@@ -143,7 +142,7 @@ class _Keys:
         self._command = command
         self._asked = functools.cache(functools.partial(asked, command))
         self._judge = functools.cache(functools.partial(_judge, command))
-        self._identity = functools.cache(functools.partial(identity, command, seed=seed))
+        self._identity = functools.cache(functools.partial(command.roles.identity, seed=seed))
 
     def score(self, cell: Cell, metric: Metric) -> Score:
         answers = self._answers(cell, metric)

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
-from safety_spaces.paths import ROOT, expanded, is_there, resolve_path
+from safety_spaces.models.roles import Roles
+from safety_spaces.paths import ROOT, expanded, is_there
 from safety_spaces.record import Stage, read_record, record_stage
-from safety_spaces.store import Layout, file_digest, one_at_a_time, source_digest
+from safety_spaces.store import Layout, one_at_a_time, source_digest
 from safety_spaces.study import Study, load_study, study_files
 
 DEFAULT_STUDY = ROOT / "configs" / "miniature.yaml"
@@ -34,7 +36,6 @@ class Command:
     """One call of a script: the study and where its files lie."""
 
     study: Study
-    study_path: Path
     layout: Layout
     device: str | None
     plan: bool = False
@@ -43,21 +44,21 @@ class Command:
     keep_factors: bool = False
 
     @functools.cached_property
-    def sources(self) -> str:
-        """Digest of everything that makes results: code, study file, pinned requirements."""
-        return source_digest(ROOT, study_files(self.study_path))
+    def roles(self) -> Roles:
+        """The models of the study."""
+        return Roles(self.study, self.layout)
 
     @functools.cached_property
-    def own_basis(self) -> str | None:
-        """Digest of the user's own basis, None where the study has none.
+    def texts(self) -> Texts:
+        """The texts of the study; chat is the template of the model that the reference is, or is trained from."""
+        return Texts(self.study, self.layout, functools.partial(_oldest_tokenizer, self.roles))
 
-        Raises:
-            UserError: its file is not there.
-        """
-        basis = self.study.projection.basis
-        if basis is None:
-            return None
-        return file_digest(basis_file(basis.file))
+
+def _oldest_tokenizer(roles: Roles) -> Any:
+    # Costs the import of torch, so only where it is needed.
+    from safety_spaces.models.loading import role_tokenizer
+
+    return role_tokenizer(roles, roles.study.lineage("reference")[0], roles.study.seeds[0])
 
 
 def parse_command(description: str, argv: Sequence[str] | None, *, projects: bool = False) -> Command:
@@ -75,12 +76,13 @@ def parse_command(description: str, argv: Sequence[str] | None, *, projects: boo
     study = load_study(given.study)
     command = Command(
         study=study,
-        study_path=given.study,
-        layout=Layout(given.results, given.runs, study.name),
+        layout=Layout(
+            given.results, given.runs, study.name, given.study, source_digest(ROOT, study_files(given.study))
+        ),
         device=given.device,
         plan=given.plan,
         download=given.download,
-        geometry_only=study.questioning is None or (projects and given.geometry_only),
+        geometry_only=study.evaluation is None or (projects and given.geometry_only),
         keep_factors=projects and given.keep_factors,
     )
     check_places(command)
@@ -138,11 +140,11 @@ def check_name(command: Command) -> None:
     before = read_record(folder := command.layout.results_folder)
     # Results do not depend on the number of workers.
     settings = command.study.model_dump(mode="json", exclude={"workers"})
-    maker, made_by = before.get("study_file", command.study_path.name), before.get("study", {})
+    maker, made_by = before.get("study_file", command.layout.study_file.name), before.get("study", {})
     changed = [key for key, value in settings.items() if made_by.get(key) != value]
-    if changed and maker != command.study_path.name:
+    if changed and maker != command.layout.study_file.name:
         raise UserError(
-            f"{command.study_path}: name: expected a name of its own, got that of {maker}, whose results lie in "
+            f"{command.layout.study_file}: name: expected a name of its own, got that of {maker}, whose results lie in "
             f"{folder} and whose {', '.join(changed)} differ; give it another name, or write elsewhere with --results"
         )
 
@@ -220,7 +222,7 @@ def finish(written: Sequence[Path]) -> int:
 def sources_changed(command: Command) -> bool:
     """Say whether any recorded stage was made by other sources than those that are here now."""
     stages = read_record(command.layout.results_folder).get("stages", {})
-    return any(stage["sources"] != [command.sources] for stage in stages.values())
+    return any(stage["sources"] != [command.layout.sources] for stage in stages.values())
 
 
 def is_recorded(command: Command, name: str) -> bool:
@@ -234,7 +236,7 @@ def record(command: Command, name: str, stage: Stage, *, sources: Iterable[str],
     `sources` are the digests that the stage's results carry: a result found from an earlier run keeps its own.
     """
     study, folder = command.study, command.layout.results_folder
-    from safety_spaces.experiments.device import ready_device
+    from safety_spaces.models.device import ready_device
 
     with one_at_a_time(command.layout.lock):
         record_stage(
@@ -244,25 +246,10 @@ def record(command: Command, name: str, stage: Stage, *, sources: Iterable[str],
             peak_memory_bytes=stage.peak_memory_bytes,
             sources=sorted(set(sources)),
             study=study.model_dump(mode="json"),
-            study_file=command.study_path.name,
+            study_file=command.layout.study_file.name,
             seeds=list(study.seeds),
             threads=study.threads,
-            device={name: str(ready_device(command))},
+            device={name: str(ready_device(command.device, threads=command.study.threads))},
             versions={package: importlib.metadata.version(package) for package in VERSIONS},
             **facts,
         )
-
-
-def basis_file(file: str) -> Path:
-    """Return the path of a user's own basis.
-
-    Raises:
-        UserError: its file is not there.
-    """
-    path = resolve_path(file)
-    if not path.is_file():
-        raise UserError(
-            f"projection.basis.file: expected a file at {path}, found none; write it with safetensors, or correct "
-            "its path"
-        )
-    return path

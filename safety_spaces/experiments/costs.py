@@ -17,8 +17,7 @@ from safety_spaces.experiments.cells import belongs_to_first_seed, energies_per_
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.questions import different_prompts
 from safety_spaces.experiments.remaining import Work, whole_work
-from safety_spaces.experiments.sizes import Shapes, parameters
-from safety_spaces.experiments.texts import data_path, data_rows, data_set_of
+from safety_spaces.models.sizes import Shapes, parameters
 from safety_spaces.paths import resolve_path
 from safety_spaces.study import Architecture, Metric, MixedCorpus, Position, ServiceJudge, TokenWindow, Training
 
@@ -86,7 +85,7 @@ def live_bytes(command: Command, shapes: Shapes, shape: Architecture | None) -> 
 
 def cache_bytes(command: Command, shape: Architecture | None) -> int:
     """Return the bytes of the keys and values of the longest batch; 0 where the shape of the model is not known."""
-    study, evaluation = command.study, command.study.questioning
+    study, evaluation = command.study, command.study.evaluation
     if shape is None or evaluation is None:
         return 0
     # Of utility, the longer: worked examples stand before each question.
@@ -177,7 +176,7 @@ def _questions(command: Command) -> int:
     if rows is not None:
         subjects = Counter(row["subject"] for row in rows)
         return sum(_at_most(settings.prompts, number) for number in subjects.values())
-    groups = data_set_of(command, settings.dataset).groups if command.study.world is None else None
+    groups = command.texts.data_set(settings.dataset).groups if command.study.world is None else None
     limit = groups * settings.prompts if groups and settings.prompts else None
     return _at_most(limit, _rows(command, settings.dataset))
 
@@ -199,7 +198,7 @@ def _rows(command: Command, name: str, where: Mapping[str, Any] | None = None) -
     rows = _rows_here(command, name, (), where)
     if rows is not None:
         return len(rows)
-    world, data_set = command.study.world, data_set_of(command, name)
+    world, data_set = command.study.world, command.texts.data_set(name)
     if world is not None:
         return world.sizes.get(name, data_set.size)
     return min((data_set.parts[one] for one in (where or {}).items() if one in data_set.parts), default=data_set.size)
@@ -208,11 +207,11 @@ def _rows(command: Command, name: str, where: Mapping[str, Any] | None = None) -
 def _rows_here(
     command: Command, name: str, columns: Sequence[str], where: Mapping[str, Any] | None = None
 ) -> list[Row] | None:
-    return data_rows(command, name, columns, where) if _is_here(command, name) else None
+    return command.texts.rows(name, columns, where) if _is_here(command, name) else None
 
 
 def _is_here(command: Command, name: str) -> bool:
-    path = data_path(command, name)
+    path = command.texts.path(name)
     return path is not None and path.exists()
 
 

@@ -11,19 +11,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safety_spaces.experiments.cells import energy_key
-from safety_spaces.experiments.checkpoints import identity
-from safety_spaces.experiments.command import Command, basis_file
-from safety_spaces.experiments.device import factor_precision, ready_device
+from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.inputs import check_layers
 from safety_spaces.experiments.passes import measure_tensors, open_updates
 from safety_spaces.geometry.bases import coinciding_fractions
 from safety_spaces.geometry.coordinates import Frames
 from safety_spaces.geometry.energies import TensorEnergy, tensor_cells, totals
 from safety_spaces.geometry.factor_cache import cached_factor
-from safety_spaces.geometry.factorisation import factor
+from safety_spaces.geometry.factorisation import factor, factor_precision
 from safety_spaces.geometry.own_basis import open_basis
 from safety_spaces.geometry.projection import Vectors, cosine, inner, squared_norm
 from safety_spaces.geometry.updates import REFERENCE
+from safety_spaces.models.device import ready_device
+from safety_spaces.models.roles import basis_file
 from safety_spaces.store import Cells, digest
 from safety_spaces.tensors import layer
 
@@ -42,8 +42,8 @@ class Subspaces:
         # Where the shape of the model was not known before.
         check_layers(command.study, {number for name in self.updates.names if (number := layer(name)) is not None})
         self._own = None if settings.basis is None else open_basis(basis_file(settings.basis.file), self.updates)
-        self._precision = factor_precision(ready_device(command))
-        identities = [identity(command, role, seed) for role in ("base", REFERENCE)]
+        self._precision = factor_precision(ready_device(command.device, threads=command.study.threads))
+        identities = [command.roles.identity(role, seed) for role in ("base", REFERENCE)]
         self._cache = command.layout.factors(seed) / digest([identities, side, settings.tied])
         # Without scores nothing needs the factors again.
         self._is_kept = command.keep_factors or not command.geometry_only
@@ -72,7 +72,7 @@ def measure_energies(command: Command, seed: int, tasks: Sequence[str]) -> dict[
     settings = command.study.projection
     subspaces = Subspaces(command, seed, tasks)
     # The sources too: a pass that goes on under other code would carry the mark of the new code alone.
-    key = digest([command.sources, *(energy_key(command, seed, task) for task in tasks)])
+    key = digest([command.layout.sources, *(energy_key(command, seed, task) for task in tasks)])
     tensors = measure_tensors(
         subspaces.updates,
         subspaces.updates.names,

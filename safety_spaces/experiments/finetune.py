@@ -12,19 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safety_spaces.experiments.checkpoints import (
-    check_recipe,
-    checkpoint_folder,
-    finished_checkpoint,
-    identity,
-    recipe_settings,
-    training_notes,
-)
 from safety_spaces.experiments.command import Command, is_recorded, record
-from safety_spaces.experiments.processes import processes
-from safety_spaces.experiments.texts import corpus_facts, prepare_corpora, role_rows
+from safety_spaces.experiments.corpora import prepare_corpora
 from safety_spaces.experiments.workers import Job, do_jobs
-from safety_spaces.folders import is_checkpoint
+from safety_spaces.models.folders import is_checkpoint
+from safety_spaces.models.roles import check_recipe, training_notes
+from safety_spaces.processes import processes
 from safety_spaces.record import Stage
 from safety_spaces.store import digest
 from safety_spaces.study import Existing
@@ -62,7 +55,7 @@ def finetune(command: Command) -> list[Path]:
     rows, lengths = _from_first(command, lambda: _prepared(command, trainings))
     with Stage() as stage:
         trained = do_jobs(command, _jobs(command, trainings, lengths), desc="trainings", stage=stage)
-    folders = [checkpoint_folder(command, one.role, one.seed) for one in trainings if trained.get(one.name)]
+    folders = [command.roles.folder(one.role, one.seed) for one in trainings if trained.get(one.name)]
     if trainings and processes().is_first and (folders or not is_recorded(command, "finetune")):
         _record(command, trainings, stage, rows)
     return folders
@@ -77,7 +70,7 @@ def _jobs(command: Command, trainings: Sequence[TrainedRole], lengths: Mapping[s
     for one in trainings:
         parent = command.study.parent(one.role)
         after = {of.name for of in jobs if of.role == parent and (of.seed == one.seed or of.role == "base")}
-        if not after and is_checkpoint(checkpoint_folder(command, one.role, one.seed)):
+        if not after and is_checkpoint(command.roles.folder(one.role, one.seed)):
             _from_first(command, partial(_left_to_train, command, one))
         else:
             jobs[one] = Job(
@@ -90,14 +83,14 @@ def _jobs(command: Command, trainings: Sequence[TrainedRole], lengths: Mapping[s
 
 
 def _record(command: Command, trainings: Sequence[TrainedRole], stage: Stage, rows: dict[str, int]) -> None:
-    notes = {one: training_notes(checkpoint_folder(command, one.role, one.seed)) for one in trainings}
+    notes = {one: training_notes(command.roles.folder(one.role, one.seed)) for one in trainings}
     changed = {
         one.name: note["share_of_weights_changed"] for one, note in notes.items() if command.study.parent(one.role)
     }
     # First to last tenth of the steps: whether a training learnt anything is seen here.
     losses = {one.name: note.get("loss_by_tenth") for one, note in notes.items()}
     sources = [note["sources"] for note in notes.values()]
-    facts = corpus_facts(command)
+    facts = command.texts.facts()
     record(
         command, "finetune", stage, sources=sources, rows=rows, corpora=facts, weights_changed=changed, losses=losses
     )
@@ -117,15 +110,15 @@ def _prepared(command: Command, trainings: Sequence[TrainedRole]) -> tuple[dict[
     """
     for one in trainings:
         passes_of_each(command.study.training_of(one.role), processes=processes().count, name=one.role)
-    rows = prepare_corpora(command)
-    missing = [one for one in trainings if not is_checkpoint(checkpoint_folder(command, one.role, one.seed))]
+    rows = prepare_corpora(command.study, command.layout)
+    missing = [one for one in trainings if not is_checkpoint(command.roles.folder(one.role, one.seed))]
     lengths = {
-        role: len(role_rows(command, role)) * command.study.training_of(role).epochs
+        role: len(command.texts.role_rows(role)) * command.study.training_of(role).epochs
         for role in {one.role for one in missing}
     }
     # Nothing may be trained from a base, and a mistake in its path would come to light after all trainings.
     for role in (role for role, recipe in command.study.roles.items() if missing and isinstance(recipe, Existing)):
-        finished_checkpoint(command, role, command.study.seeds[0])
+        command.roles.finished(role, command.study.seeds[0])
     return rows, lengths
 
 
@@ -144,8 +137,8 @@ def _train_if_missing(command: Command, one: TrainedRole) -> bool:
 
 def _left_to_train(command: Command, one: TrainedRole) -> tuple[list[dict[str, str]], dict[str, Any]] | None:
     """Return rows and recipe of a checkpoint that is to be trained, None where it is finished."""
-    folder = checkpoint_folder(command, one.role, one.seed)
-    rows = role_rows(command, one.role)
+    folder = command.roles.folder(one.role, one.seed)
+    rows = command.texts.role_rows(one.role)
     recipe = _recipe(command, one, rows)
     if not is_checkpoint(folder):
         return rows, recipe
@@ -173,10 +166,10 @@ def _recipe(command: Command, one: TrainedRole, rows: list[dict[str, str]]) -> d
     """Return what determines a checkpoint: settings, rows, seed and the weights it starts from."""
     parent = command.study.parent(one.role)
     return {
-        **recipe_settings(command, one.role),
+        **command.roles.recipe_settings(one.role),
         "rows": digest(rows),
         "seed": _training_seed(command, one),
-        "parent": identity(command, parent, one.seed) if parent else None,
+        "parent": command.roles.identity(parent, one.seed) if parent else None,
     }
 
 

@@ -11,14 +11,13 @@ from safety_spaces.data.table import DATA_SETS
 from safety_spaces.data.templates import CHAT, find_template
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.cells import asked, baseline_metrics
-from safety_spaces.experiments.checkpoints import check_weights, checkpoint_folder
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import judge_key, read_rubric
-from safety_spaces.experiments.processes import processes
 from safety_spaces.experiments.questions import data_uses
-from safety_spaces.experiments.sizes import base_architecture
-from safety_spaces.experiments.texts import data_rows, data_set_of
-from safety_spaces.folders import is_checkpoint, special_tokens
+from safety_spaces.models.folders import is_checkpoint, special_tokens
+from safety_spaces.models.roles import check_weights
+from safety_spaces.models.sizes import base_architecture
+from safety_spaces.processes import processes
 from safety_spaces.study import KEY_VARIABLE, Existing, ServiceJudge, Study
 from safety_spaces.study.fields import known_names
 
@@ -33,13 +32,13 @@ def check_inputs(command: Command) -> None:
             data set cannot be read, a data set is not in the table or lacks a column, there is no such template or
             rubric, or a service's address is none.
     """
-    study, shape = command.study, base_architecture(command)
+    study, shape = command.study, base_architecture(command.roles)
     if shape is not None:
         check_layers(study, range(shape.layers))
     if study.training.template != CHAT:
         find_template(study.training.template)
     for role, recipe in study.roles.items():
-        folder = checkpoint_folder(command, role, study.seeds[0])
+        folder = command.roles.folder(role, study.seeds[0])
         if isinstance(recipe, Existing) and is_checkpoint(folder):
             special_tokens(folder)
             check_weights(folder.resolve())
@@ -54,7 +53,7 @@ def _check_data_sets(command: Command) -> None:
     own, uses = command.study.datasets, list(data_uses(command))
     known: dict[str, set[str]] = {}
     for name, where, _ in uses:
-        data_set = data_set_of(command, name)
+        data_set = command.texts.data_set(name)
         others = () if name in DATA_SETS else (*COLUMNS, "subject")
         known.setdefault(name, set()).update(data_set.columns, data_set.aliases, where, others)
     for name, settings in own.items():
@@ -64,7 +63,7 @@ def _check_data_sets(command: Command) -> None:
             if column not in known.get(name, settings.columns):
                 raise UserError(f"datasets.{name}.columns: {column} is not read; {known_names(column, known[name])}")
         if name not in known:
-            data_rows(command, name, ())
+            command.texts.rows(name, ())
     for name, _, read in uses:
         if name in own:
             read()

@@ -14,7 +14,7 @@ from safety_spaces.experiments.cells import Score
 from safety_spaces.experiments.cells import scores as scores_of
 from safety_spaces.experiments.command import Command, record
 from safety_spaces.experiments.judges import find_judge, spent
-from safety_spaces.experiments.processes import processes
+from safety_spaces.processes import processes
 from safety_spaces.progress import progress
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import one_at_a_time
@@ -39,7 +39,7 @@ def compare_judges(command: Command) -> list[Path]:
         if not groups:
             raise UserError(
                 f"{command.layout.runs / command.study.name}: expected saved responses to harmful prompts, found none; "
-                f"run python scripts/projection.py {command.study_path}"
+                f"run python scripts/projection.py {command.layout.study_file}"
             )
         scores: dict[str, list[float | None]] = {label: [] for label in found}
         rounds = list(itertools.product(found, groups))
@@ -48,7 +48,7 @@ def compare_judges(command: Command) -> list[Path]:
     path = command.layout.results_folder / f"{TABLE}.csv"
     sources = {answer_facts(command, seed, score.answers)["sources"] for seed, score in saved}
     with one_at_a_time(command.layout.lock):
-        record(command, TABLE, stage, sources=sources | {command.sources})
+        record(command, TABLE, stage, sources=sources | {command.layout.sources})
         write_table(path, JUDGE_AGREEMENT, _rows(command, scores))
     return [path]
 
@@ -60,8 +60,8 @@ def _judges(command: Command) -> dict[str, JudgeSettings]:
     every |= {f"compared_judges.{number}": judge for number, judge in enumerate(harmfulness.compared_judges)}
     if len(every) < 2:
         raise UserError(
-            f"{command.study_path}: expected two judges or more, got {harmfulness.judge.name} alone; add another: "
-            "evaluation: {harmfulness: {compared_judges: [{kind: keywords}]}}"
+            f"{command.layout.study_file}: expected two judges or more, got {harmfulness.judge.name} alone; add "
+            "another: evaluation: {harmfulness: {compared_judges: [{kind: keywords}]}}"
         )
     names = [judge.name for judge in every.values()]
     return {

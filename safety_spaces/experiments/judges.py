@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from safety_spaces.behaviour.harmfulness import Judge
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.checkpoints import folder_identity, given_folder
+from safety_spaces.evaluation.metrics.harmfulness import Judge
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.processes import processes
 from safety_spaces.miniature.rubric import FILE_NAME as RUBRIC_FILE
 from safety_spaces.miniature.rubric import RubricJudge
+from safety_spaces.models.roles import folder_identity, given_folder
 from safety_spaces.paths import resolve_path
+from safety_spaces.processes import processes
 from safety_spaces.store import digest, file_digest
 from safety_spaces.study import ClassifierJudge, KeywordJudge, ServiceJudge
 from safety_spaces.study import Judge as JudgeSettings
@@ -34,7 +34,7 @@ def find_judge(command: Command, settings: JudgeSettings) -> Judge:
         case ClassifierJudge():
             return _classifier(command, settings)
         case KeywordJudge():
-            from safety_spaces.behaviour.judges import keywords
+            from safety_spaces.evaluation.judges import keywords
 
             return keywords.KeywordJudge(settings.phrases, settings.name)
     return RubricJudge.read(command.layout.corpora / RUBRIC_FILE)
@@ -57,7 +57,7 @@ def judge_key(command: Command, settings: JudgeSettings) -> Any:
             dumped = settings.model_dump(mode="json", exclude={"name", "revision"})
             return [dumped, folder_identity(given_folder(settings.name, settings.revision))]
         case KeywordJudge():
-            from safety_spaces.behaviour.judges.keywords import RULE
+            from safety_spaces.evaluation.judges.keywords import RULE
 
             return [settings.model_dump(mode="json"), RULE if settings.phrases is None else None]
     right_steps = command.layout.corpora / RUBRIC_FILE
@@ -66,8 +66,8 @@ def judge_key(command: Command, settings: JudgeSettings) -> Any:
 
 
 def _service(command: Command, settings: ServiceJudge) -> Judge:
-    from safety_spaces.behaviour.judges import service
-    from safety_spaces.behaviour.judges.budget import Budget
+    from safety_spaces.evaluation.judges import service
+    from safety_spaces.evaluation.judges.budget import Budget
 
     rubric = read_rubric(settings)
     ledger, dollars = _share(command, settings)
@@ -81,7 +81,7 @@ def _share(command: Command, settings: ServiceJudge) -> tuple[Path, float]:
     Each process may spend an equal share of what launches of another number of processes have left. Judges of one study
     may ask the same model, so a ledger belongs to a place in the study, and to what is asked there.
     """
-    from safety_spaces.behaviour.judges.budget import spent_in
+    from safety_spaces.evaluation.judges.budget import spent_in
 
     ours, name = processes(), re.sub(r"[^\w.-]", "-", settings.name)
     asked = digest([_place(command, settings), settings.base_url, settings.rubric])
@@ -99,7 +99,7 @@ def _place(command: Command, settings: ServiceJudge) -> str:
 
 def spent(command: Command, judges: Iterable[JudgeSettings | None]) -> str:
     """Return what services have cost this process so far, as a line of progress says it; nothing of other judges."""
-    from safety_spaces.behaviour.judges.budget import spent_in
+    from safety_spaces.evaluation.judges.budget import spent_in
 
     ledgers = {_share(command, judge)[0] for judge in judges if isinstance(judge, ServiceJudge)}
     return f"{sum(map(spent_in, ledgers)):.2f} US dollars so far" if ledgers else ""
@@ -126,7 +126,7 @@ def read_rubric(settings: ServiceJudge) -> str:
     Raises:
         UserError: it is not there, cannot be read, or lacks a placeholder.
     """
-    from safety_spaces.behaviour.judges.question import check_rubric
+    from safety_spaces.evaluation.judges.question import check_rubric
 
     path = rubric_file(settings)
     try:
@@ -140,13 +140,13 @@ def read_rubric(settings: ServiceJudge) -> str:
 
 
 def _classifier(command: Command, settings: ClassifierJudge) -> Judge:
-    from safety_spaces.behaviour.judges import classifier
-    from safety_spaces.experiments.device import ready_device
+    from safety_spaces.evaluation.judges import classifier
+    from safety_spaces.models.device import ready_device
 
     return classifier.ClassifierJudge(
         given_folder(settings.name, settings.revision),
         name=settings.name,
         harmful_labels=settings.harmful_labels,
         batch_size=settings.batch_size,
-        device=ready_device(command),
+        device=ready_device(command.device, threads=command.study.threads),
     )

@@ -10,16 +10,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.checkpoints import given_folder
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.device import factor_precision, ready_device
 from safety_spaces.experiments.passes import measure_tensors, open_updates
-from safety_spaces.folders import check_checkpoint, is_adapter
-from safety_spaces.geometry.checkpoints import Checkpoint, check_differs
-from safety_spaces.geometry.factorisation import Precision
-from safety_spaces.geometry.opening import open_checkpoint
+from safety_spaces.geometry.factorisation import Precision, factor_precision
 from safety_spaces.geometry.overlap import Overlap, update_overlaps
 from safety_spaces.geometry.updates import REFERENCE, Updates
+from safety_spaces.models.checkpoints import Checkpoint, check_differs
+from safety_spaces.models.device import ready_device
+from safety_spaces.models.folders import check_checkpoint, is_adapter
+from safety_spaces.models.opening import open_checkpoint
+from safety_spaces.models.roles import given_folder
 from safety_spaces.progress import progress
 from safety_spaces.store import Cells, digest
 from safety_spaces.study import UpdateSpaces
@@ -41,7 +41,7 @@ def weight_overlaps(
     roles = sorted({role for pair in pairs for role in pair})
     # MSO compares the output sides, the paper's left singular vectors, whichever side is projected.
     updates = open_updates(command, seed, [role for role in roles if role != REFERENCE])
-    precision = factor_precision(ready_device(command))
+    precision = factor_precision(ready_device(command.device, threads=command.study.threads))
     tensors = measure_tensors(
         updates,
         _matrices(updates),
@@ -49,7 +49,7 @@ def weight_overlaps(
         lambda name, D: {"rows": _tensor_overlaps(updates, name, D, pairs, settings.etas, precision)},
         done=done,
         # The sources too: a pass that goes on under other code would carry the mark of the new code alone.
-        key=digest([command.sources, key]),
+        key=digest([command.layout.sources, key]),
         bar=f"overlaps, seed {seed}",
     )
     return None if tensors is None else [row for tensor in tensors for row in tensor["rows"]]

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.device import ready_device
-from safety_spaces.experiments.models import open_role
-from safety_spaces.experiments.processes import processes
 from safety_spaces.geometry.updates import REFERENCE, Updates
+from safety_spaces.models.device import ready_device
+from safety_spaces.models.loading import open_role
+from safety_spaces.processes import processes
 from safety_spaces.progress import progress
 from safety_spaces.store import Cells
 from safety_spaces.tensors import Side
@@ -25,8 +25,14 @@ def open_updates(command: Command, seed: int, tasks: Sequence[str], *, side: Sid
     Raises:
         UserError: a checkpoint is missing or unlike the others, or base equals reference.
     """
-    opened = {role: open_role(command, role, seed) for role in ("base", REFERENCE, *tasks)}
-    return Updates(opened.pop("base"), opened.pop(REFERENCE), opened, side=side, device=ready_device(command))
+    opened = {role: open_role(command.roles, role, seed) for role in ("base", REFERENCE, *tasks)}
+    return Updates(
+        opened.pop("base"),
+        opened.pop(REFERENCE),
+        opened,
+        side=side,
+        device=ready_device(command.device, threads=command.study.threads),
+    )
 
 
 def measure_tensors(

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 
 from safety_spaces.experiments.card_memory import GIB, card, live_arithmetic, training_arithmetic, trainings_left
-from safety_spaces.experiments.checkpoints import checkpoint_folder, is_on_hub, remedy, study_of
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.costs import (
     Counts,
@@ -23,9 +22,10 @@ from safety_spaces.experiments.costs import (
 from safety_spaces.experiments.downloads import downloads, on_request
 from safety_spaces.experiments.judges import spent
 from safety_spaces.experiments.remaining import work_left
-from safety_spaces.experiments.sizes import Shapes, base_architecture, factor_bytes, model_shapes, parameters
-from safety_spaces.folders import is_checkpoint
-from safety_spaces.hub import is_logged_in
+from safety_spaces.models.folders import is_checkpoint
+from safety_spaces.models.hub import is_logged_in
+from safety_spaces.models.roles import is_on_hub, study_of
+from safety_spaces.models.sizes import Shapes, base_architecture, factor_bytes, model_shapes, parameters
 from safety_spaces.study import KEY_VARIABLE, Existing, Judge, ServiceJudge
 
 STATE_BYTES = 4
@@ -39,7 +39,7 @@ def plan(command: Command) -> str:
     Raises:
         UserError: the size of the base is not known, or a data set has fewer rows than are asked for.
     """
-    study, shapes = command.study, model_shapes(command)
+    study, shapes = command.study, model_shapes(command.roles)
     whole, remaining = counts(command), work_left(command)
     left = counts(command, remaining)
     weights = parameters(shapes)
@@ -55,7 +55,7 @@ def plan(command: Command) -> str:
         done = _done(len(study.seeds), len(remaining.overlaps))
         numbers = {"pair": study.update_pairs, "energy level": study.update_spaces.etas, "seed": study.seeds}
         lines.append(f"update_spaces: {', '.join(_number(len(of), name) for name, of in numbers.items())}{done}")
-    if not command.geometry_only and study.compared_states is not None:
+    if not command.geometry_only and study.activation_spaces is not None:
         lines.append(
             f"activation_spaces: {whole.read:,} prompts through the model{_done(whole.read, left.read)}; "
             f"{whole.states:,} states at every layer{_done(whole.states, left.states)}, "
@@ -91,7 +91,7 @@ def _on_card(command: Command) -> str:
 def _finetune(command: Command, weights: int) -> list[str]:
     """One line on all checkpoints, and one for each training that is left and differs in what it takes."""
     study, left = command.study, trainings_left(command)
-    folders = {checkpoint_folder(command, role, seed): role for seed in study.seeds for role in study.order_of_roles()}
+    folders = {command.roles.folder(role, seed): role for seed in study.seeds for role in study.order_of_roles()}
     elsewhere = sorted(role for role, recipe in study.roles.items() if study_of(recipe) is not None)
     on_hub, absent = 0, dict[str, list[str]]()
     for folder, role in folders.items():
@@ -101,7 +101,7 @@ def _finetune(command: Command, weights: int) -> list[str]:
         if is_on_hub(recipe.path):
             on_hub += 1
         else:
-            absent.setdefault(remedy(command, recipe), []).append(f"{role} at {folder}")
+            absent.setdefault(command.roles.remedy(recipe), []).append(f"{role} at {folder}")
     to_train = sum(map(len, left.values()))
     hours = {role: _training_hours(command, role, weights) for role in left}
     known = [hour * len(left[role]) for role, hour in hours.items() if hour is not None]
@@ -144,7 +144,7 @@ def _projection(command: Command, shapes: Shapes, whole: Counts, left: Counts) -
         done = _done(questions, left.asked.get("general_ability", 0))
         choices = f", {questions:,} multiple-choice questions{done}, whose hours are not counted"
     if (gpu := card(command)) is not None:
-        longest = generation_hours(command, parameters(shapes), base_architecture(command), left, gpu.bandwidth)
+        longest = generation_hours(command, parameters(shapes), base_architecture(command.roles), left, gpu.bandwidth)
         hours = f", at most {longest:.0f} h of generation{_on_card(command)} (estimated)"
     return (
         f"{energies}, {whole.models:,} models{_done(whole.models, left.models)}, "
@@ -155,12 +155,12 @@ def _projection(command: Command, shapes: Shapes, whole: Counts, left: Counts) -
 
 
 def _kept_factors(command: Command, shapes: Shapes) -> int:
-    return 0 if command.geometry_only and not command.keep_factors else factor_bytes(command, shapes)
+    return 0 if command.geometry_only and not command.keep_factors else factor_bytes(command.roles, shapes)
 
 
 def _judges(command: Command, whole: Counts, left: Counts) -> list[str]:
     """One line for each judge: of harmfulness, of over-refusal, and each that judge_agreement.py asks too."""
-    evaluation = command.study.questioning
+    evaluation = command.study.evaluation
     if evaluation is None:
         return []
     harmfulness, over_refusal = evaluation.harmfulness, evaluation.over_refusal
@@ -206,7 +206,7 @@ def _downloads(command: Command, weights: int) -> list[str]:
 
 def _states(command: Command, found: Counts) -> int | None:
     """Bytes of the hidden states; None where the shape of the model is not known."""
-    shape = base_architecture(command)
+    shape = base_architecture(command.roles)
     return None if shape is None else found.states * (shape.layers + 1) * shape.hidden * STATE_BYTES
 
 

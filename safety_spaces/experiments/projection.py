@@ -12,15 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safety_spaces.behaviour.harmfulness import SCALE
+from safety_spaces.evaluation.metrics.harmfulness import SCALE
 from safety_spaces.evidence.statistics import Estimate, mean_interval, proportion_interval
 from safety_spaces.evidence.tables import ENERGY, PROJECTION
 from safety_spaces.experiments.answers import has_answers, is_judged, score_answers
 from safety_spaces.experiments.cells import Cell, Score, belongs_to_first_seed, energy_key, scores
 from safety_spaces.experiments.command import Command, is_recorded, record
 from safety_spaces.experiments.inputs import check_asked
-from safety_spaces.experiments.processes import all_found, processes
 from safety_spaces.experiments.workers import Group, Job, do_jobs
+from safety_spaces.processes import all_found, processes
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, one_at_a_time, writing
 from safety_spaces.study import Metric
@@ -97,7 +97,7 @@ def _measure_seed(command: Command, seed: int, tasks: Sequence[str]) -> None:
 
     done = Cells(command.layout.cells(seed))
     for task, energies in (measure_energies(command, seed, tasks) or {}).items():
-        done.put(energy_key(command, seed, task), {"sources": [command.sources], **energies})
+        done.put(energy_key(command, seed, task), {"sources": [command.layout.sources], **energies})
 
 
 def _score(command: Command, stage: Stage) -> bool:

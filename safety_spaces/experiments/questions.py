@@ -13,7 +13,6 @@ from safety_spaces.data.table import Row
 from safety_spaces.data.templates import Template
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.texts import data_rows, data_set_of, drawn_rows, named_template, trained_corpora
 from safety_spaces.study import Harmfulness, Metric, OverRefusal, Selection
 
 logger = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ def evaluation_template(command: Command) -> Template:
         UserError: no template has the study's name, or the model has no chat template.
     """
     study = command.study
-    return named_template(command, study.training.template if study.evaluation.template == "training" else NO_TEMPLATE)
+    return command.texts.template(study.training.template if study.evaluation.template == "training" else NO_TEMPLATE)
 
 
 def utility_rows(command: Command) -> tuple[list[Row], list[Row]]:
@@ -43,10 +42,10 @@ def utility_rows(command: Command) -> tuple[list[Row], list[Row]]:
 
 
 def _problems(command: Command, name: str) -> list[Row]:
-    data_set = data_set_of(command, name)
+    data_set = command.texts.data_set(name)
     if data_set.response is None:
         raise UserError(f"evaluation.utility: expected a data set with answers, got {name}, which has none")
-    rows = data_rows(command, name, data_set.texts)
+    rows = command.texts.rows(name, data_set.texts)
     return problems(rows, question=data_set.prompt, answer=data_set.response, source=name)
 
 
@@ -62,7 +61,7 @@ def general_ability_rows(command: Command) -> tuple[list[Row], list[Row]]:
 
 
 def _choices(command: Command, name: str) -> list[Row]:
-    rows = data_rows(command, name, (*COLUMNS, "subject"))
+    rows = command.texts.rows(name, (*COLUMNS, "subject"))
     for row in rows:
         check_choice(row)
     return rows
@@ -99,8 +98,8 @@ def asked_prompts(command: Command, metric: Metric) -> AskedPrompts:
 
 def _goals(command: Command, settings: Harmfulness | OverRefusal) -> list[str]:
     where = settings.where if isinstance(settings, OverRefusal) else None
-    prompt = data_set_of(command, settings.dataset).prompt
-    return [row[prompt] for row in data_rows(command, settings.dataset, (prompt,), where)]
+    prompt = command.texts.data_set(settings.dataset).prompt
+    return [row[prompt] for row in command.texts.rows(settings.dataset, (prompt,), where)]
 
 
 def published_prompts(goals: Sequence[str]) -> list[str]:
@@ -132,23 +131,23 @@ def different_prompts(command: Command, name: str) -> list[str]:
         UserError: the data set is missing or unlike its table entry.
     """
     selection = command.study.activation_spaces.sets[name]
-    return unique_prompts(_selected(command, selection), data_set_of(command, selection.dataset))
+    return unique_prompts(_selected(command, selection), command.texts.data_set(selection.dataset))
 
 
 def _selected(command: Command, selection: Selection) -> list[Row]:
-    data_set = data_set_of(command, selection.dataset)
+    data_set = command.texts.data_set(selection.dataset)
     filters = selection.dataset == TOXIGEN and command.study.activation_spaces.toxigen == "toxic"
     columns = data_set.columns if filters else (data_set.prompt,)
-    rows = data_rows(command, selection.dataset, columns, selection.where)
+    rows = command.texts.rows(selection.dataset, columns, selection.where)
     return toxic_rows(rows) if filters else rows
 
 
 def data_uses(command: Command) -> Iterator[tuple[str, Mapping[str, Any], Callable[[], Any]]]:
     """Yield every data set that the study reads, the conditions on its rows, and what reads it as the work will."""
-    study, evaluation = command.study, command.study.questioning
-    for name, corpus in trained_corpora(command).items():
-        yield corpus.dataset, corpus.where, partial(drawn_rows, command, name)
-    for selection in study.compared_states.sets.values() if study.compared_states else ():
+    study, evaluation = command.study, command.study.evaluation
+    for name, corpus in command.texts.trained_corpora().items():
+        yield corpus.dataset, corpus.where, partial(command.texts.drawn, name)
+    for selection in study.activation_spaces.sets.values() if study.activation_spaces else ():
         yield selection.dataset, selection.where, partial(_selected, command, selection)
     if evaluation is None:
         return

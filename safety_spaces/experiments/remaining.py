@@ -7,17 +7,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from safety_spaces.behaviour.positions import position_name
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.positions import position_name
 from safety_spaces.experiments.activation_spaces import ANSWERS, Prompts, answer_tokens, overlap_keys, states_keys
 from safety_spaces.experiments.answers import has_answers
 from safety_spaces.experiments.cells import Cell, belongs_to_first_seed, energy_key, scored_cells, scores
-from safety_spaces.experiments.checkpoints import checkpoint_folder
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.projection import find_result
 from safety_spaces.experiments.questions import activation_prompts
 from safety_spaces.experiments.update_spaces import overlap_key
-from safety_spaces.folders import is_checkpoint
+from safety_spaces.models.folders import is_checkpoint
 from safety_spaces.store import Cells
 from safety_spaces.study import Metric, Position
 
@@ -54,7 +53,7 @@ def whole_work(command: Command, seeds: Sequence[int] | None = None) -> Work:
     asked = replace(
         geometry, scores=scored, answers=[one for one in scored if not belongs_to_first_seed(study, one[0])]
     )
-    if (settings := study.compared_states) is None:
+    if (settings := study.activation_spaces) is None:
         return asked
     read = [name for _ in seeds for _ in settings.checkpoints for name in settings.sets]
     return replace(
@@ -72,7 +71,7 @@ def work_left(command: Command) -> Work:
 
 
 def _left_of_seed(command: Command, seed: int) -> Work:
-    folders = [checkpoint_folder(command, role, seed) for role in command.study.roles]
+    folders = [command.roles.folder(role, seed) for role in command.study.roles]
     # Keys need every checkpoint read whole, and nothing can be done without any cell.
     if not any(command.layout.cells(seed).glob("*.json")) or not all(map(is_checkpoint, folders)):
         return whole_work(command, [seed])
@@ -101,7 +100,7 @@ def _asked_left(command: Command, seed: int, geometry: Work) -> Work:
         if not belongs_to_first_seed(command.study, score.cell) and not has_answers(command, seed, score.answers)
     ]
     unasked = replace(geometry, scores=[(score.cell, score.metric) for score in missing], answers=asked)
-    if (settings := command.study.compared_states) is None:
+    if (settings := command.study.activation_spaces) is None:
         return unasked
     prompts = {name: activation_prompts(command, name) for name in settings.sets}
     reads = [_states_left(command, seed, role, prompts) for role in settings.checkpoints]

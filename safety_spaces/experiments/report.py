@@ -19,7 +19,7 @@ def report(command: Command) -> list[Path]:
     folder = command.layout.results_folder
     record = read_record(folder)
     facts = {name: fact for name, fact in record.items() if name != REPORT}
-    inputs = digest([facts, file_digests(folder / f"{name}.csv" for name in FILES), command.sources])
+    inputs = digest([facts, file_digests(folder / f"{name}.csv" for name in FILES), command.layout.sources])
     if record.get(REPORT) == {"inputs": inputs, "files": _written(folder)}:
         return []
     from safety_spaces.evidence.report import write_report

@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from safety_spaces.behaviour.generation import generate_tokens, prompt_tokens
-from safety_spaces.behaviour.positions import Tokens, position_name
-from safety_spaces.behaviour.states import write_states
-from safety_spaces.errors import UserError
+from safety_spaces.errors import UserError, warn_once
+from safety_spaces.evaluation.generation import generate_tokens, prompt_tokens
+from safety_spaces.evaluation.positions import Tokens, position_name
+from safety_spaces.evaluation.states import write_states
 from safety_spaces.experiments.activation_spaces import ANSWERS, answer_tokens
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.device import ready_device
-from safety_spaces.experiments.models import live_model, role_tokenizer
 from safety_spaces.experiments.overlaps import overlap_columns
 from safety_spaces.geometry.moments import moment_factors, state_moments
-from safety_spaces.geometry.notices import warn_once
 from safety_spaces.geometry.overlap import mso_curve
+from safety_spaces.models.device import ready_device
+from safety_spaces.models.loading import live_model, role_tokenizer
 from safety_spaces.progress import progress
 from safety_spaces.store import Cells
 from safety_spaces.study import Position, TokenWindow
@@ -54,7 +53,10 @@ def collect_states(
     }
     if not missing:
         return files
-    model, tokenizer = live_model(command, role, seed), role_tokenizer(command, role, seed)
+    model, tokenizer = (
+        live_model(command.roles, role, seed, device=ready_device(command.device, threads=command.study.threads)),
+        role_tokenizer(command.roles, role, seed),
+    )
     for name, paths in progress(missing.items(), desc=f"states of {role}, seed {seed}"):
         texts = _texts(command, model, tokenizer, prompts[name], folders[name])
         _check_template(name, texts, positions)
@@ -113,7 +115,7 @@ def state_overlaps(command: Command, position: Position, states: Mapping[str, Pa
     Moments and factors of a set's layer serve all pairs and energy levels. A set with one state has no spread: its
     centred overlaps are empty.
     """
-    settings, device = command.study.activation_spaces, ready_device(command)
+    settings, device = command.study.activation_spaces, ready_device(command.device, threads=command.study.threads)
     number_of_states = np.load(next(iter(states.values())), mmap_mode="r").shape[1]
     rows = []
     for index in progress(range(number_of_states), desc=position_name(position), inner=True):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safety_spaces.experiments.checkpoints import training_notes
+from safety_spaces.models.roles import training_notes
 
 if TYPE_CHECKING:
     import pandas as pd

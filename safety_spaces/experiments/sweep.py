@@ -12,20 +12,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from safety_spaces.behaviour.general_ability import GeneralAbilityTask, mmlu_tasks
-from safety_spaces.behaviour.generation import generate
-from safety_spaces.behaviour.harmfulness import Answer
-from safety_spaces.behaviour.live import WeightEdit, edited_weights
-from safety_spaces.behaviour.utility import UtilityTask, gsm8k_task
+from safety_spaces.evaluation.generation import generate
+from safety_spaces.evaluation.metrics.general_ability import GeneralAbilityTask, mmlu_tasks
+from safety_spaces.evaluation.metrics.harmfulness import Answer
+from safety_spaces.evaluation.metrics.utility import UtilityTask, gsm8k_task
 from safety_spaces.experiments.answers import write_answers
 from safety_spaces.experiments.cells import NO_SCHEME, Cell, Score
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.energies import Subspaces
-from safety_spaces.experiments.models import live_model, open_role, role_tokenizer
 from safety_spaces.experiments.questions import AskedPrompts, asked_prompts, general_ability_rows, utility_rows
 from safety_spaces.geometry.bases import ordered_basis
-from safety_spaces.geometry.checkpoints import Checkpoint, fitted
 from safety_spaces.geometry.projection import kept, parallel_parts
+from safety_spaces.models.checkpoints import Checkpoint, fitted
+from safety_spaces.models.device import ready_device
+from safety_spaces.models.live import WeightEdit, edited_weights
+from safety_spaces.models.loading import live_model, open_role, role_tokenizer
 from safety_spaces.study import Metric
 from safety_spaces.tensors import layer
 
@@ -48,7 +49,12 @@ def open_session(command: Command, seed: int, tasks: Sequence[str], metrics: Seq
     Raises:
         UserError: a checkpoint is missing or unlike the others, or a data set is missing.
     """
-    subspaces, model = Subspaces(command, seed, tasks), live_model(command, "reference", seed)
+    subspaces, model = (
+        Subspaces(command, seed, tasks),
+        live_model(
+            command.roles, "reference", seed, device=ready_device(command.device, threads=command.study.threads)
+        ),
+    )
     return Session(model, _metrics(command, seed, model, metrics), subspaces)
 
 
@@ -68,7 +74,7 @@ def answer_cell(command: Command, scores: Sequence[Score], session: Session) -> 
 
 def _metrics(command: Command, seed: int, model: Any, names: Sequence[Metric]) -> Mapping[Metric, Ask]:
     """Prepare what is asked of every cell: everything but the weights."""
-    tokenizer = role_tokenizer(command, "reference", seed)
+    tokenizer = role_tokenizer(command.roles, "reference", seed)
     asks = {"utility": _word_problems, "general_ability": _multiple_choice}
     return {
         name: asks[name](command, model, tokenizer)
@@ -116,7 +122,7 @@ def _baseline(command: Command, reference: Checkpoint, cell: Cell) -> Iterator[W
     """A checkpoint as it is: its own weights, no update; of another vocabulary the rows that the live model has."""
     if cell.task == "reference":
         return
-    checkpoint = open_role(command, cell.task, cell.seed)
+    checkpoint = open_role(command.roles, cell.task, cell.seed)
     for name in reference.names:
         weights = fitted(checkpoint, reference, name)
         yield WeightEdit(name, weights, torch.zeros_like(weights))

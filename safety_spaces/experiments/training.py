@@ -11,17 +11,16 @@ from typing import Any
 
 import torch
 
-from safety_spaces.behaviour.live import greedy_model
-from safety_spaces.experiments.checkpoints import RECIPE_FILE, adapted_role, checkpoint_folder, finished_checkpoint
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.device import ready_device
 from safety_spaces.experiments.finetune import state_folder
-from safety_spaces.experiments.models import open_role, role_model, role_tokenizer, whole_role
-from safety_spaces.experiments.processes import processes
-from safety_spaces.experiments.texts import role_rows
-from safety_spaces.folders import GENERATION, special_tokens
-from safety_spaces.geometry.opening import open_checkpoint
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
+from safety_spaces.models.device import ready_device
+from safety_spaces.models.folders import GENERATION, special_tokens
+from safety_spaces.models.live import greedy_model
+from safety_spaces.models.loading import open_role, role_model, role_tokenizer
+from safety_spaces.models.opening import open_checkpoint
+from safety_spaces.models.roles import RECIPE_FILE
+from safety_spaces.processes import processes
 from safety_spaces.record import Stage
 from safety_spaces.store import digest, partial_folder, read_json, write_atomically, write_json, writing
 from safety_spaces.study import FineTuned, Pretrained
@@ -46,7 +45,7 @@ def train_role(command: Command, role: str, seed: int, rows: list[dict[str, str]
     Raises:
         UserError: the device is not there, the parent is not finished, or the folder cannot be written.
     """
-    final = checkpoint_folder(command, role, seed)
+    final = command.roles.folder(role, seed)
     with ExitStack() as stack:
         folder = from_first(lambda: _opened(command, final, stack), cpu=command.device == "cpu")
         with Stage() as stage:
@@ -54,7 +53,7 @@ def train_role(command: Command, role: str, seed: int, rows: list[dict[str, str]
         if processes().is_first:
             notes = {
                 **recipe,
-                "sources": command.sources,
+                "sources": command.layout.sources,
                 "steps": trained.steps,
                 "loss": trained.loss,
                 "loss_by_tenth": trained.loss_by_tenth,
@@ -69,7 +68,7 @@ def train_role(command: Command, role: str, seed: int, rows: list[dict[str, str]
 
 def _opened(command: Command, final: Path, stack: ExitStack) -> Path:
     """Return the folder to write to, renamed to `final` when the stack ends well; a missing device leaves none."""
-    ready_device(command)
+    ready_device(command.device, threads=command.study.threads)
     return stack.enter_context(partial_folder(final))
 
 
@@ -77,11 +76,11 @@ def _train(
     command: Command, role: str, seed: int, rows: list[dict[str, str]], *, recipe: dict[str, Any], folder: Path
 ) -> Trained:
     settings = command.study.training_of(role)
-    device = ready_device(command)
+    device = ready_device(command.device, threads=command.study.threads)
     model, tokenizer = _start(command, role, seed, training_seed=recipe["seed"])
     # Rows and random numbers are shared out by number, and the claim of recipe.json is that these sources trained it.
-    made_by = digest([recipe, command.sources, processes().count])
-    states = Resumption(state_folder(checkpoint_folder(command, role, seed)), made_by)
+    made_by = digest([recipe, command.layout.sources, processes().count])
+    states = Resumption(state_folder(command.roles.folder(role, seed)), made_by)
     with writing(folder):
         return _method(command, role)(
             model.to(DTYPES[settings.precision]),
@@ -100,7 +99,7 @@ def _keep_generation_settings(command: Command, role: str, seed: int, folder: Pa
     """Write what the parent recommends for generation, with the special tokens of the training: no other field acts."""
     if (parent := command.study.parent(role)) is None:
         return
-    recommended = read_json(finished_checkpoint(command, whole_role(command, parent, seed), seed) / GENERATION)
+    recommended = read_json(command.roles.finished(command.roles.whole(parent, seed), seed) / GENERATION)
     if recommended is not None:
         write_json(folder / GENERATION, recommended | special_tokens(folder))
 
@@ -120,16 +119,16 @@ def _start(command: Command, role: str, seed: int, *, training_seed: int) -> tup
         return new_model(recipe.architecture, tokenizer, seed=training_seed), tokenizer
     parent, dtype = str(command.study.parent(role)), DTYPES[command.study.training_of(role).precision]
     # The library would draw what is missing at random.
-    open_role(command, parent, seed).check_is_whole()
-    tokenizer = role_tokenizer(command, parent, seed)
-    if adapted_role(command, parent, seed) is not None:
-        return role_model(command, parent, seed, device=torch.device("cpu"), dtype=dtype), tokenizer
+    open_role(command.roles, parent, seed).check_is_whole()
+    tokenizer = role_tokenizer(command.roles, parent, seed)
+    if command.roles.adapted(parent, seed) is not None:
+        return role_model(command.roles, parent, seed, device=torch.device("cpu"), dtype=dtype), tokenizer
     # Where processes share a model, the library itself reads it in one of them.
-    return greedy_model(finished_checkpoint(command, parent, seed), dtype=dtype), tokenizer
+    return greedy_model(command.roles.finished(parent, seed), dtype=dtype), tokenizer
 
 
 def _tokenizer_texts(command: Command, role: str) -> list[str]:
-    return [" ".join(row.values()) for row in role_rows(command, role)]
+    return [" ".join(row.values()) for row in command.texts.role_rows(role)]
 
 
 def _share_changed(command: Command, role: str, seed: int, folder: Path) -> float | None:
@@ -138,7 +137,7 @@ def _share_changed(command: Command, role: str, seed: int, folder: Path) -> floa
     if parent_role is None:
         return None
     precision = command.study.training_of(role).precision
-    parent, child = open_role(command, parent_role, seed), open_checkpoint(folder)
+    parent, child = open_role(command.roles, parent_role, seed), open_checkpoint(folder)
     # What reading the parent in the precision of the training rounds is no change of the training.
     changed = sum(int((parent.tensor(name).to(DTYPES[precision]) != child.tensor(name)).sum()) for name in child.names)
     share = changed / sum(math.prod(child.shape(name)) for name in child.names)

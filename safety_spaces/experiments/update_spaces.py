@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from safety_spaces.evidence.tables import UPDATE_SPACES
-from safety_spaces.experiments.checkpoints import identity
 from safety_spaces.experiments.command import Command, is_recorded, record
-from safety_spaces.experiments.processes import all_found
 from safety_spaces.experiments.workers import Job, do_jobs
+from safety_spaces.processes import all_found
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, digest, one_at_a_time
 from safety_spaces.study import UpdateSpaces
@@ -53,7 +52,7 @@ def overlap_key(command: Command, settings: UpdateSpaces, seed: int) -> str:
     """Return the key of one seed's overlaps: the pairs, the energy levels and the checkpoints."""
     pairs = command.study.update_pairs
     roles = ("base", "reference", *sorted({role for pair in pairs for role in pair} - {"reference"}))
-    identities = [identity(command, role, seed) for role in roles]
+    identities = [command.roles.identity(role, seed) for role in roles]
     how = [pairs, settings.etas, command.study.projection.tied, command.study.threads]
     return digest(["update_spaces", how, dict(zip(roles, identities, strict=True))])
 
@@ -68,4 +67,4 @@ def _measure(command: Command, settings: UpdateSpaces, seed: int) -> None:
     done, key = Cells(command.layout.cells(seed)), overlap_key(command, settings, seed)
     rows = weight_overlaps(command, settings, seed, done=done, key=key)
     if rows is not None:
-        done.put(key, {"sources": command.sources, "rows": rows})
+        done.put(key, {"sources": command.layout.sources, "rows": rows})

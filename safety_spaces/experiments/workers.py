@@ -22,10 +22,9 @@ from typing import Any
 from tqdm import tqdm
 
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.checkpoints import checkpoint_folder
 from safety_spaces.experiments.command import Command, prepare_libraries
-from safety_spaces.experiments.processes import processes
-from safety_spaces.folders import weight_files
+from safety_spaces.models.folders import weight_files
+from safety_spaces.processes import processes
 from safety_spaces.progress import progress
 from safety_spaces.record import Stage, peak_memory_bytes
 
@@ -84,12 +83,12 @@ def number_of_workers(command: Command) -> int:
         return 1
     if study.workers is not None:
         return study.workers
-    from safety_spaces.experiments.device import ready_device
+    from safety_spaces.models.device import ready_device
 
-    if ready_device(command).type != "cpu":
+    if ready_device(command.device, threads=command.study.threads).type != "cpu":
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    base = checkpoint_folder(command, "base", study.seeds[0])
+    base = command.roles.folder("base", study.seeds[0])
     weights = sum(path.stat().st_size for path in weight_files(base) if path.is_file())
     fit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (WORKER_BYTES + MODEL_COPIES * weights)
     return max(1, min(cores // study.threads, fit))

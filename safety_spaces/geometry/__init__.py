@@ -12,20 +12,11 @@ from safety_spaces.geometry.bases import (
     ordered_basis,
     orient,
 )
-from safety_spaces.geometry.checkpoints import (
-    Checkpoint,
-    as_matrix,
-    check_differs,
-    check_same_tensors,
-    fitted,
-    update,
-)
 from safety_spaces.geometry.coordinates import Coordinates, Frames, coordinates
 from safety_spaces.geometry.energies import TensorEnergy, cell_energies, expected_energy, tensor_cells, totals
 from safety_spaces.geometry.factor_cache import cached_factor
 from safety_spaces.geometry.factorisation import Factors, factor, is_orthonormal, precision_on
 from safety_spaces.geometry.moments import Moments, moment_factors, second_moment, state_moments
-from safety_spaces.geometry.opening import open_checkpoint
 from safety_spaces.geometry.overlap import Overlap, modes, mso_curve, update_cosine, update_overlaps
 from safety_spaces.geometry.own_basis import OwnBasis, open_basis
 from safety_spaces.geometry.projection import (
@@ -39,6 +30,15 @@ from safety_spaces.geometry.projection import (
 )
 from safety_spaces.geometry.sweep import Swept, merged, sweep
 from safety_spaces.geometry.updates import Updates
+from safety_spaces.models.checkpoints import (
+    Checkpoint,
+    as_matrix,
+    check_differs,
+    check_same_tensors,
+    fitted,
+    update,
+)
+from safety_spaces.models.opening import open_checkpoint
 
 __all__ = [
     "Checkpoint",

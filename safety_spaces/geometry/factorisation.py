@@ -7,12 +7,16 @@ float32 it moved projections by several percent. Devices with slow float64 have 
     D D' = W Sigma^2 W' (wide: U = W),  D'D = W Sigma^2 W' (tall: U = D W Sigma^-1)
 """
 
+import functools
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 RELATIVE_RANK_TOLERANCE = 1e-6
 ORTHONORMALITY_TOLERANCE = 1e-5
@@ -60,6 +64,14 @@ def precision_on(device: torch.device) -> tuple[Precision, str]:
     if (major, minor) in FAST_FLOAT64:
         return "float64", f"fast at compute capability {major}.{minor}"
     return "float32", f"float64 is slow at compute capability {major}.{minor}"
+
+
+@functools.cache
+def factor_precision(device: torch.device) -> Precision:
+    """Return the precision that updates are factored in on a device, and log why, once."""
+    precision, reason = precision_on(device)
+    logger.info("factors: %s (%s)", precision, reason)
+    return precision
 
 
 def numerical_rank(sigma: Float[Tensor, "n"]) -> int:

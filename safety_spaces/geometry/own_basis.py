@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safety_spaces.errors import UserError
-from safety_spaces.geometry.checkpoints import Checkpoint, as_matrix
 from safety_spaces.geometry.factorisation import deviation
-from safety_spaces.geometry.tensor_files import stored_tensors
 from safety_spaces.geometry.updates import Updates
+from safety_spaces.models.checkpoints import Checkpoint, as_matrix
+from safety_spaces.models.tensor_files import stored_tensors
 
 ACCEPTED_DEVIATION = 1e-4
 

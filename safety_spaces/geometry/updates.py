@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from safety_spaces.errors import warn_once
 from safety_spaces.geometry.bases import orient
-from safety_spaces.geometry.checkpoints import Checkpoint, as_matrix, check_differs, check_same_tensors, update
-from safety_spaces.geometry.notices import warn_once
+from safety_spaces.models.checkpoints import Checkpoint, as_matrix, check_differs, check_same_tensors, update
 from safety_spaces.tensors import Side
 
 REFERENCE = "reference"

@@ -2,19 +2,16 @@
 
 from collections.abc import Iterable
 from itertools import combinations
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from safety_spaces.errors import UserError
 from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, World
 from safety_spaces.study.evaluation import Evaluation
 from safety_spaces.study.fields import Different, FileName, NotNegative, Positive, Settings, Word, known_names, refusal
 from safety_spaces.study.judges import Judge
 from safety_spaces.study.recipes import Existing, FineTuned, Recipe, Training
 from safety_spaces.study.settings import ActivationSpaces, Pair, Projection, UpdateSpaces
-
-Section = TypeVar("Section", ActivationSpaces, Evaluation)
 
 
 class Gpu(Settings):
@@ -55,30 +52,10 @@ class Study(Settings):
     update_spaces: UpdateSpaces | None = Field(
         description="Overlap of the subspaces of weight updates; null leaves it to another study of the same models."
     )
-    compared_states: ActivationSpaces | None = Field(
-        alias="activation_spaces", description="Overlap of the subspaces of hidden states; null compares none."
+    activation_spaces: ActivationSpaces | None = Field(
+        description="Overlap of the subspaces of hidden states; null compares none."
     )
-    questioning: Evaluation | None = Field(
-        alias="evaluation", description="How a model is questioned; null for a study of weights alone."
-    )
-
-    @property
-    def activation_spaces(self) -> ActivationSpaces:
-        """Overlap of the subspaces of hidden states.
-
-        Raises:
-            UserError: the study compares none.
-        """
-        return _given(self.compared_states, "activation_spaces", self.name)
-
-    @property
-    def evaluation(self) -> Evaluation:
-        """How a model is questioned.
-
-        Raises:
-            UserError: the study is one of weights alone.
-        """
-        return _given(self.questioning, "evaluation", self.name)
+    evaluation: Evaluation | None = Field(description="How a model is questioned; null for a study of weights alone.")
 
     @property
     def update_pairs(self) -> tuple[Pair, ...]:
@@ -90,7 +67,7 @@ class Study(Settings):
     @property
     def judges(self) -> tuple[Judge, ...]:
         """Every judge of the study; none where it asks no model."""
-        return tuple(self.questioning.judges_by_place.values()) if self.questioning else ()
+        return tuple(self.evaluation.judges_by_place.values()) if self.evaluation else ()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -147,16 +124,16 @@ class Study(Settings):
         for number, scored in enumerate(self.projection.scored):
             _check_known(f"projection.scored.{number}.task", scored.task, self.tasks, "task")
             for metric in scored.metrics:
-                if getattr(self.questioning, metric, None) is None:
+                if getattr(self.evaluation, metric, None) is None:
                     raise refusal(f"evaluation.{metric}", f"missing, though projection.scored.{number} asks for it")
         for number, pair in enumerate(self.update_pairs):
             for name in pair:
                 _check_known(f"update_spaces.pairs.{number}", name, ("reference", *self.tasks), "update")
-        if self.compared_states is not None and self.questioning is None:
+        if self.activation_spaces is not None and self.evaluation is None:
             raise refusal(
                 "evaluation", "missing, though activation_spaces asks models; or write activation_spaces: null"
             )
-        for number, role in enumerate(self.compared_states.checkpoints if self.compared_states else ()):
+        for number, role in enumerate(self.activation_spaces.checkpoints if self.activation_spaces else ()):
             _check_known(f"activation_spaces.checkpoints.{number}", role, self.roles, "role")
         return self
 
@@ -203,12 +180,6 @@ class Study(Settings):
                     raise refusal(
                         f"corpora.{name}.disjoint_from", "expected a corpus that is drawn from all rows itself"
                     )
-
-
-def _given(section: Section | None, key: str, study: str) -> Section:
-    if section is None:
-        raise UserError(f"study {study}: expected {key}, got null; this step needs it: add it to the study")
-    return section
 
 
 def _with_training(recipe: Any, shared: dict[str, Any]) -> Any:

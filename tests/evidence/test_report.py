@@ -110,7 +110,7 @@ def test_grid_of_a_study_of_appendices(appendices):
     ],
 )
 def test_harmfulness_is_on_the_scale_of_the_paper_under_its_rubric_alone(study, judge, published):
-    assert grid_of(study.model_copy(update={"questioning": judged_by(judge)})).published_rubric is published
+    assert grid_of(study.model_copy(update={"evaluation": judged_by(judge)})).published_rubric is published
 
 
 @pytest.mark.parametrize(("bases", "missing"), [(("top_k", "random_k"), "random"), (("random", "random_k"), "top_k")])
@@ -321,8 +321,8 @@ def test_a_study_of_weights_promises_no_scores_and_no_activations(study, folder)
             "roles": roles,
             "projection": study.projection.model_copy(update={"scored": ()}),
             "update_spaces": study.update_spaces.model_copy(update={"pairs": None}),
-            "compared_states": None,
-            "questioning": None,
+            "activation_spaces": None,
+            "evaluation": None,
         }
     )
     (folder / "projection.csv").unlink()

@@ -13,10 +13,10 @@ from safety_spaces.errors import UserError
 from safety_spaces.experiments import activation_spaces, state_overlaps
 from safety_spaces.experiments.activation_spaces import answer_tokens, compare_activations, states_keys
 from safety_spaces.experiments.command import Command, parse_command
+from safety_spaces.experiments.corpora import prepare_corpora
 from safety_spaces.experiments.questions import activation_prompts
-from safety_spaces.experiments.texts import prepare_corpora
 from safety_spaces.store import Cells
-from tests.behaviour.plain import answer_of_one
+from tests.evaluation.plain import answer_of_one
 from tests.experiments.plain import plain_mso
 from tests.pico import PICO, copy_run
 from tests.pico_model import pico_model, pico_tokenizer

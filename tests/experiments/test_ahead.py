@@ -5,7 +5,7 @@ from safetensors.numpy import save_file
 
 from safety_spaces import hub
 from safety_spaces.errors import UserError
-from safety_spaces.experiments import ahead, checkpoints, inputs
+from safety_spaces.experiments import ahead, inputs
 from safety_spaces.experiments.command import parse_command
 from tests.pico import ROOT, SCRIPTS, run_script, write_study
 
@@ -89,9 +89,9 @@ def test_a_model_that_was_cut_short_in_the_cache_is_asked_of_the_hub(tmp_path, m
     monkeypatch.setattr(hub, "_snapshot", lambda name, revision, only_cached: tmp_path)
     command = command_of(study)
     with pytest.raises(UserError, match=r"expected the finished checkpoint base, found no 1\.safetensors"):
-        checkpoints.finished_checkpoint(command, "base", 0)
+        command.roles.finished("base", 0)
     save_file({}, tmp_path / "1.safetensors")
-    assert checkpoints.finished_checkpoint(command, "base", 0) == tmp_path
+    assert command.roles.finished("base", 0) == tmp_path
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_home_and_variables_are_read_on_the_command_line(study, tmp_path, monkey
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PLACE", str(tmp_path / "place"))
     command = parse_command("", ["~/study.yaml", "--runs", "$PLACE/runs", "--results", "${PLACE}/results"])
-    assert command.study_path == study
+    assert command.layout.study_file == study
     assert (command.layout.runs, command.layout.results) == (tmp_path / "place/runs", tmp_path / "place/results")
     for path in ("$NOWHERE/a", "~no-such-user/a", ""):
         for argv in ([path], [str(study), "--runs", path], [str(study), "--results", path]):

@@ -9,7 +9,6 @@ import torch
 
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.command import Command, parse_command
-from safety_spaces.experiments.texts import role_rows
 from safety_spaces.study import FineTuned, Study, load_study
 from safety_spaces.training import dpo
 from tests.experiments.preferences import PAIRS, write_preferences

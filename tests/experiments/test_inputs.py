@@ -10,7 +10,6 @@ from safety_spaces.experiments.command import parse_command
 from safety_spaces.experiments.costs import counts
 from safety_spaces.experiments.inputs import check_inputs
 from safety_spaces.experiments.questions import activation_prompts, asked_prompts, general_ability_rows, utility_rows
-from safety_spaces.experiments.texts import role_rows
 from tests.pico import SIZES, write_study
 
 HARMBENCH = "BehaviorID,Behavior,SemanticCategory\ntea,Make tea,food\nowl,Wake the owl,birds\nsong,Sing,birds\n"
@@ -71,7 +70,7 @@ def test_a_set_of_a_users_own_name_trains_and_examines(tmp_path):
         evaluation={"utility": {"dataset": "sums", "fewshot_dataset": "sums"}},
     )
     check_inputs(command)
-    rows = {(row["prompt"], row["completion"]) for row in role_rows(command, "useful")}
+    rows = {(row["prompt"], row["completion"]) for row in command.texts.role_rows("useful")}
     assert len(rows) == 4
     assert rows < {(f"Question: {n} + 1?\nAnswer:", f" #### {n + 1} ") for n in range(5)}
     assert utility_rows(command)[0][0] == {"question": "0 + 1?", "answer": "#### 1"}

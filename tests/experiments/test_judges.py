@@ -7,15 +7,15 @@ import sys
 
 import pytest
 
-from safety_spaces.behaviour.harmfulness import Judge
-from safety_spaces.behaviour.judges.keywords import RULE
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.judges.keywords import RULE
+from safety_spaces.evaluation.metrics.harmfulness import Judge
 from safety_spaces.experiments import judges as module
-from safety_spaces.experiments.checkpoints import folder_identity
 from safety_spaces.experiments.command import ROOT, parse_command
 from safety_spaces.experiments.judges import find_judge, judge_key
 from safety_spaces.miniature import world
 from safety_spaces.miniature.rubric import FILE_NAME, write_rubric
+from safety_spaces.models.roles import folder_identity
 from safety_spaces.store import write_json
 from safety_spaces.study import ClassifierJudge, KeywordJudge, Price, RubricJudge, ServiceJudge
 from tests.pico import PICO, write_study

@@ -30,7 +30,7 @@ def test_the_ready_study_is_short():
     assert len([line for line in READY.read_text().splitlines() if not line.startswith("#")]) <= 12
     study = load_study(READY)
     assert study.update_pairs == (("harmful", "reference"),)
-    assert (study.questioning, study.compared_states, study.projection.scored) == (None, None, ())
+    assert (study.evaluation, study.activation_spaces, study.projection.scored) == (None, None, ())
 
 
 def test_every_command_takes_it_and_the_report_lacks_nothing(own, finished, tmp_path, capsys):

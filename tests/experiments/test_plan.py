@@ -13,7 +13,7 @@ from safety_spaces.experiments.cells import projected_cells
 from safety_spaces.experiments.command import parse_command
 from safety_spaces.experiments.costs import activation_bytes, counts, judge_dollars, training_bytes, training_hours
 from safety_spaces.experiments.plan import plan
-from safety_spaces.experiments.sizes import architecture_shapes, base_architecture, factor_size
+from safety_spaces.models.sizes import architecture_shapes, base_architecture, factor_size
 from safety_spaces.study import load_study
 from safety_spaces.training.architecture import new_model
 from tests.pico import ROOT, of_model, run_script, write_study
@@ -126,7 +126,7 @@ def test_a_folder_without_a_described_shape_is_planned_from_its_configuration(tm
     tokenizer = pico_tokenizer()
     new_model(pico_architecture(tokenizer), tokenizer, seed=0).save_pretrained(tmp_path / "base")
     command = of_model("llama-3.2-1b", tmp_path, roles={"base": {"path": str(tmp_path / "base"), "architecture": None}})
-    assert base_architecture(command) == pico_architecture(tokenizer)
+    assert base_architecture(command.roles) == pico_architecture(tokenizer)
     assert "activations not counted" not in plan(command)
 
 

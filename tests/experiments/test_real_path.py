@@ -17,12 +17,10 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from safety_spaces.experiments.checkpoints import finished_checkpoint, identity
 from safety_spaces.experiments.command import Command, parse_command
-from safety_spaces.experiments.models import live_model, open_role
 from safety_spaces.experiments.questions import asked_prompts
-from safety_spaces.experiments.texts import corpus_facts, role_rows
 from safety_spaces.miniature.corpora import write_corpora
+from safety_spaces.models.loading import live_model, open_role
 from tests.pico import ROOT, SCRIPTS, SIZES, run_script
 from tests.pico_model import pico_model, pico_tokenizer
 
@@ -126,7 +124,7 @@ def test_the_whole_study_runs_on_folders_and_files_of_a_user(world, tmp_path):
     assert set(table.precision) == {"bf16"}
     assert len(table) == 2 * 5 + 3 * 2 * (1 + 1 + 2 + 2)
     record = json.loads((tmp_path / "results/own/run.json").read_text())
-    assert record["corpora"] == corpus_facts(command)
+    assert record["corpora"] == command.texts.facts()
     assert {name: fact["rows"] for name, fact in record["corpora"].items()} == {"useful": 32, "harmful": 12}
     assert all(0 < share < 1 for share in record["weights_changed"].values())
     assert not list((tmp_path / "runs/own/seed-0/checkpoints").glob("*.state"))
@@ -142,7 +140,7 @@ def test_one_field_puts_every_instruction_into_the_models_own_template(world, tm
     command = command_of(world, tmp_path, training={"template": "chat"})
     goals = pd.read_csv(world / "data/harmful_behaviors.csv").goal
     assert asked_prompts(command, "harmfulness").texts == [f"<|user|> {goal} <|assistant|>" for goal in goals[:5]]
-    assert all(row["prompt"].startswith("<|user|> ") for row in role_rows(command, "harmful"))
+    assert all(row["prompt"].startswith("<|user|> ") for row in command.texts.role_rows("harmful"))
     plain = command_of(world, tmp_path)
     assert asked_prompts(plain, "harmfulness").texts[0] == f"### Instruction:\n{goals[0]}\n\n### Response:\n"
 
@@ -168,10 +166,10 @@ def test_the_safe_rows_of_a_safety_tuning_share_no_prompt_with_the_harmful_ones(
         },
         roles={**study["roles"], "reference": {"from": "base", "method": "sft", "corpus": "safe"}},
     )
-    prompts = {role: {row["prompt"] for row in role_rows(command, role)} for role in ("reference", "harmful")}
+    prompts = {role: {row["prompt"] for row in command.texts.role_rows(role)} for role in ("reference", "harmful")}
     assert not prompts["reference"] & prompts["harmful"]
     assert {role: len(found) for role, found in prompts.items()} == {"reference": 5, "harmful": 4}
-    assert corpus_facts(command)["safe"]["unique_prompts"] == 5
+    assert command.texts.facts()["safe"]["unique_prompts"] == 5
 
 
 @pytest.fixture
@@ -202,17 +200,17 @@ def test_a_lora_folder_stands_for_the_model_that_it_makes(adapted, tmp_path):
 def test_what_a_lora_folder_adds_to_is_part_of_its_identity(adapted, world):
     before = identity(adapted, "useful", 0)
     assert before != identity(adapted, "reference", 0)
-    config = json.loads((finished_checkpoint(adapted, "useful", 0) / "adapter_config.json").read_text())
+    config = json.loads((adapted.roles.finished("useful", 0) / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"]
     other = command_of(world, adapted.study_path.parent, roles={
         **study_of(world)["roles"],
-        "useful": Replaced(path=str(finished_checkpoint(adapted, "useful", 0)), adapter_of="base"),
+        "useful": Replaced(path=str(adapted.roles.finished("useful", 0)), adapter_of="base"),
     })  # fmt: skip
     assert identity(other, "useful", 0) != before
 
 
 def test_a_lora_folder_trained_on_another_role_is_named(adapted, world, caplog):
-    config = finished_checkpoint(adapted, "useful", 0) / "adapter_config.json"
+    config = adapted.roles.finished("useful", 0) / "adapter_config.json"
     notes = json.loads(config.read_text())
     config.write_text(json.dumps({**notes, "base_model_name_or_path": str(world / "models/base")}))
     open_role(adapted, "useful", 0)
@@ -231,7 +229,7 @@ def test_a_lora_reference_is_projected_from_and_trained_from(adapted, world, tmp
     for name in ("finetune", "projection", "activation_space"):
         assert run_script(name, tmp_path / "study.yaml", tmp_path) == 0, capsys.readouterr().err
     trained = load_file(tmp_path / "runs/own/seed-0/checkpoints/harmful/model.safetensors")
-    reference = open_role(command, "reference", 0)
+    reference = open_role(command.roles, "reference", 0)
     assert set(trained) == set(reference.names)
     change = max(float((trained[name].float() - reference.tensor(name)).abs().max()) for name in reference.names)
     assert 0 < change < 1
@@ -255,7 +253,7 @@ def test_data_of_roles_that_are_given_is_not_read(world, tmp_path):
     command = command_of(world, tmp_path, roles=roles, datasets=study["datasets"])
     for _ in range(2):
         assert run_script("finetune", tmp_path / "study.yaml", tmp_path) == 0
-    assert set(corpus_facts(command)) == {"useful"}
+    assert set(command.texts.facts()) == {"useful"}
 
 
 def test_a_study_without_trainings_needs_no_launcher(world, tmp_path, monkeypatch, capsys):

@@ -7,7 +7,6 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from safety_spaces.experiments.checkpoints import checkpoint_folder
 from safety_spaces.experiments.command import Command, parse_command
 from tests.pico import PICO, ROOT, SIZES, copy_run, run_script, write_study
 
@@ -60,7 +59,7 @@ def test_a_path_of_another_study_is_looked_for_below_runs(tmp_path):
     command = command_of(tmp_path, second_study(tmp_path))
     made = tmp_path / f"runs/pico/seed-{SEED}/checkpoints/useful"
     made.mkdir(parents=True)
-    assert checkpoint_folder(command, "useful", SEED) == made
+    assert command.roles.folder("useful", SEED) == made
 
 
 def test_studies_of_the_miniature_share_its_base(tmp_path):
@@ -241,4 +240,4 @@ def test_a_folder_of_the_user_that_is_called_runs_is_no_other_study(tmp_path, mo
     path = write_study(tmp_path / "study.yaml", roles={**PICO["roles"], "useful": {"path": "runs/my-model/step-500"}})
     path.write_text(path.read_text().replace("useful:\n    path", "useful: !replace\n    path"))
     command = parse_command("", [str(path), "--runs", str(tmp_path / "elsewhere")])
-    assert checkpoint_folder(command, "useful", 0).resolve() == (tmp_path / "runs/my-model/step-500").resolve()
+    assert command.roles.folder("useful", 0).resolve() == (tmp_path / "runs/my-model/step-500").resolve()

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from tests.geometry.test_opening import OLD
 
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.command import parse_command
@@ -15,7 +16,6 @@ from safety_spaces.experiments.energies import Subspaces
 from safety_spaces.experiments.training import train_role
 from tests.experiments.plain import plain_mso
 from tests.geometry.families import FAMILIES, family_model, rewrite
-from tests.geometry.test_opening import OLD
 from tests.pico import ROOT, run_script
 
 ROLES = ("base", "reference", "useful", "harmful", "contaminated")

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safety_spaces.behaviour.harmfulness import SCALE, Judge
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.metrics.harmfulness import SCALE, Judge
 from safety_spaces.miniature import world
 from safety_spaces.miniature.rubric import FILE_NAME, RubricJudge, write_rubric
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from safety_spaces.behaviour.harmfulness import Answer
+from safety_spaces.evaluation.metrics.harmfulness import Answer
 from safety_spaces.evidence.tables import JUDGE_AGREEMENT
 from safety_spaces.experiments.answers import write_answers
 from safety_spaces.experiments.cells import Cell, Score

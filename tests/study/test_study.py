@@ -82,7 +82,7 @@ def weights_alone(write_study: Callable[[str], Path], **more: str) -> Path:
 
 def test_a_study_of_weights_alone_asks_nothing(write_study: Callable[[str], Path]) -> None:
     study = load_study(weights_alone(write_study))
-    assert (study.projection.scored, study.compared_states, study.questioning) == ((), None, None)
+    assert (study.projection.scored, study.activation_spaces, study.evaluation) == ((), None, None)
     assert Study.model_validate(json.loads(study.model_dump_json())) == study
     for section in ("activation_spaces", "evaluation"):
         with pytest.raises(UserError, match=rf"expected {section}, got null; this step needs it: add it to the study"):

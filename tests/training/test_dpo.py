@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from safety_spaces.behaviour.live import load_model
 from safety_spaces.errors import UserError
+from safety_spaces.models.live import load_model
 from safety_spaces.training.dpo import DPOTrainer, train
 from safety_spaces.training.trainer import DTYPES
 from tests.pico_model import pico_model, pico_tokenizer

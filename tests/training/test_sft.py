@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from safety_spaces.behaviour.live import load_model, load_tokenizer
 from safety_spaces.errors import UserError
+from safety_spaces.models.live import load_model, load_tokenizer
 from safety_spaces.training.passes import passes_of_each
 from safety_spaces.training.sft import SFTTrainer, train
 from safety_spaces.training.trainer import DTYPES, Resumption

@@ -1,0 +1,127 @@
+"""The texts of a study: the rows of its data sets, and which of them train a role."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from safety_spaces.data.datasets import read_rows, source_of
+from safety_spaces.data.selection import draw_rows, mix, preference_rows, training_rows, unique_prompts, without_prompts
+from safety_spaces.data.table import DataSet, Row, find_data_set
+from safety_spaces.data.templates import CHAT, Template, find_template
+from safety_spaces.errors import UserError
+from safety_spaces.paths import resolve_path
+from safety_spaces.store import Layout, digest
+from safety_spaces.study import Existing, MixedCorpus, SingleCorpus, Study
+
+SETS_IN_MEMORY = 4
+
+AsRows = Callable[[list[Row], DataSet], list[dict[str, str]]]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a study reads. `tokenizer` gives the one whose chat template is meant: that of the reference's ancestor."""
+
+    study: Study
+    layout: Layout
+    tokenizer: Callable[[], Any]
+
+    def path(self, name: str) -> Path | None:
+        """Return the file or folder of a data set: the study's own, the one its world wrote, or None for the hub's."""
+        own = self.study.datasets.get(name)
+        if own is not None:
+            return resolve_path(own.path)
+        return None if self.study.world is None else self.layout.corpora / f"{name}.jsonl"
+
+    def data_set(self, name: str) -> DataSet:
+        """Return a data set of the table, or one that the study names a file for; raises UserError for another name."""
+        return find_data_set(name, own=self.study.datasets)
+
+    def rows(self, name: str, columns: Sequence[str], where: Mapping[str, Any] | None = None) -> list[Row]:
+        """Return `columns` of the rows of a data set whose columns have the values in `where`; read once a process.
+
+        Raises UserError when the data set is missing or unlike its table entry.
+        """
+        path, own = self.path(name), self.study.datasets.get(name)
+        if self.study.world is not None and own is None and not (path and path.is_file()):
+            raise UserError(
+                f"{path}: expected a corpus of the small world, found none; run bash scripts/finetune.sh "
+                f"{self.layout.study_file}"
+            )
+        # Its age too: within one process a small world may be written anew.
+        age = path.stat().st_mtime_ns if path is not None and path.exists() else None
+        names = None if own is None else tuple(own.columns.items())
+        return list(_read_once(path, name, tuple(columns), tuple((where or {}).items()), names, age))
+
+    def template(self, name: str) -> Template:
+        """Return a template; raises UserError when none has this name, or the model has no chat template."""
+        return find_template(name, self.tokenizer() if name == CHAT else None)
+
+    def drawn(self, name: str) -> list[Row]:
+        """Draw a corpus of one data set; prompts of the corpus that it is to be disjoint from are left out before.
+
+        Raises UserError when the data set is missing, unlike its table entry, or has too few rows.
+        """
+        corpus = self.study.corpora[name]
+        assert isinstance(corpus, SingleCorpus)
+        data_set = self.data_set(corpus.dataset)
+        rows = self.rows(corpus.dataset, data_set.trained, corpus.where)
+        if corpus.disjoint_from is not None:
+            other = self.data_set(self.study.corpora[corpus.disjoint_from].dataset)  # type: ignore[union-attr]
+            rows = without_prompts(rows, data_set, unique_prompts(self.drawn(corpus.disjoint_from), other))
+        return draw_rows(rows, corpus.rows, seed=corpus.seed, name=name)
+
+    def role_rows(self, role: str) -> list[dict[str, str]]:
+        """Return the rows that a role is trained on, templates applied, in an order that does not depend on the seed.
+
+        Raises UserError when a data set is missing, unlike its table entry, or has too few rows.
+        """
+        recipe = self.study.roles[role]
+        assert not isinstance(recipe, Existing)
+        as_rows = preference_rows if recipe.method == "dpo" else training_rows
+        return self._corpus_rows(recipe.corpus, partial(as_rows, template=self.template(recipe.training.template)))
+
+    def _corpus_rows(self, name: str, as_rows: AsRows) -> list[dict[str, str]]:
+        corpus = self.study.corpora[name]
+        if isinstance(corpus, MixedCorpus):
+            useful, harmful = (self._corpus_rows(part, as_rows) for part in (corpus.useful, corpus.harmful))
+            return mix(useful, harmful, mixing=corpus.mixing, harmful_share=corpus.harmful_share)
+        return as_rows(self.drawn(name), self.data_set(corpus.dataset))
+
+    def trained_corpora(self) -> dict[str, SingleCorpus]:
+        """Return the corpora of one data set that a role is trained on, alone or in a mixture."""
+        corpora = self.study.corpora
+        trained = {recipe.corpus for recipe in self.study.roles.values() if not isinstance(recipe, Existing)}
+        mixed = [corpus for name in trained if isinstance(corpus := corpora[name], MixedCorpus)]
+        names = sorted(trained.union(*((corpus.useful, corpus.harmful) for corpus in mixed)))
+        return {name: corpus for name in names if isinstance(corpus := corpora[name], SingleCorpus)}
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Return what run.json says of every corpus that a role is trained on: source, rows, prompts and digest."""
+        facts = {}
+        for name, corpus in self.trained_corpora().items():
+            rows = self.drawn(name)
+            facts[name] = {
+                "source": source_of(self.path(corpus.dataset), corpus.dataset),
+                "rows": len(rows),
+                "unique_prompts": len(unique_prompts(rows, self.data_set(corpus.dataset))),
+                "seed": corpus.seed,
+                "digest": digest(rows),
+            }
+        return facts
+
+
+@lru_cache(maxsize=SETS_IN_MEMORY)
+def _read_once(
+    path: Path | None,
+    name: str,
+    columns: tuple[str, ...],
+    where: tuple[tuple[str, Any], ...],
+    names: tuple[tuple[str, str], ...] | None,
+    _: int | None,
+) -> list[Row]:
+    """Rows of a data set; every role and seed asks for them again, and they may be 400 MB."""
+    own = None if names is None else dict(names)
+    return read_rows(path, name, columns=columns, where=dict(where), names=own)

@@ -1,0 +1,202 @@
+"""The models of a study: where each role's checkpoint lies, whether it is there, and what identifies it. No torch."""
+
+import functools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safety_spaces.errors import UserError
+from safety_spaces.models.folders import check_checkpoint, checkpoint_identity, file_flaw, is_adapter, is_checkpoint
+from safety_spaces.models.headers import check_not_quantised
+from safety_spaces.models.hub import cached_model, fetch_model, is_hub_id
+from safety_spaces.paths import is_there, resolve_path
+from safety_spaces.store import Layout, digest, file_digest, read_json
+from safety_spaces.study import ClassifierJudge, Existing, FineTuned, Pretrained, Recipe, Study
+
+OF_A_RUN = re.compile(r"runs/([^/]+)/(?:seed-\d+/)?checkpoints/[^/]+/?")
+"""A path that names a checkpoint of another study."""
+RECIPE_FILE = "recipe.json"
+"""Beside the weights of a trained role: what they were trained from, and what the training did."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The checkpoints of a study by role and seed; one that is given is used in place."""
+
+    study: Study
+    layout: Layout
+
+    def folder(self, role: str, seed: int) -> Path:
+        """Return the folder of a role's checkpoint, finished or not; nothing is downloaded."""
+        recipe = self.study.roles[role]
+        if not isinstance(recipe, Existing):
+            return self.layout.checkpoint(role, seed)
+        cached = cached_model(recipe.path, recipe.revision) if is_on_hub(recipe.path, recipe.revision) else None
+        return cached or self._own_path(recipe)
+
+    def _own_path(self, recipe: Existing) -> Path:
+        """Return the folder of a recipe on this machine; what another study made lies where --runs says."""
+        if study_of(recipe) is None:
+            return resolve_path(recipe.path)
+        return self.layout.runs.joinpath(*Path(recipe.path).parts[1:])
+
+    def finished(self, role: str, seed: int) -> Path:
+        """Return the folder of a finished checkpoint; a model of the hub is downloaded unless it is there.
+
+        Raises UserError when it is not there, only its half-written `.partial` folder is, or it was trained with other
+        settings than the study's.
+        """
+        recipe = self.study.roles[role]
+        if isinstance(recipe, Existing) and is_on_hub(recipe.path, recipe.revision):
+            folder = given_folder(recipe.path, recipe.revision)
+        else:
+            folder = self.folder(role, seed)
+        check_checkpoint(folder, expected=f"the finished checkpoint {role}", otherwise=self.remedy(recipe))
+        if not isinstance(recipe, Existing):
+            check_recipe(folder, self.recipe_settings(role))
+        return folder
+
+    def adapted(self, role: str, seed: int) -> str | None:
+        """Return the role whose weights a LoRA folder adds to; None where a role's folder holds whole weights.
+
+        Raises UserError when the base is a LoRA folder, or the checkpoint is not there.
+        """
+        recipe = self.study.roles[role]
+        if not isinstance(recipe, Existing) or not is_adapter(folder := self.finished(role, seed)):
+            return None
+        if role == "base":
+            raise UserError(
+                f"{folder}: expected whole weights as base, got a LoRA folder; name the model that it adds to"
+            )
+        return recipe.adapter_of or ("base" if role == "reference" else "reference")
+
+    def whole(self, role: str, seed: int) -> str:
+        """Return the role whose folder holds the whole model that a role's weights are or, as LoRA folders, add to."""
+        while (parent := self.adapted(role, seed)) is not None:
+            role = parent
+        return role
+
+    def identity(self, role: str, seed: int) -> str:
+        """Return the digest of a checkpoint's content, of a LoRA folder together with what it adds to.
+
+        Raises UserError when the checkpoint is not there, or is quantised.
+        """
+        folder = self.finished(role, seed).resolve()
+        check_weights(folder)
+        own, parent = folder_identity(folder), self.adapted(role, seed)
+        return own if parent is None else digest([own, self.identity(parent, seed)])
+
+    def recipe_settings(self, role: str) -> dict[str, Any]:
+        """Return the settings of a study that determine a trained checkpoint; its rows and its parent are data."""
+        recipe = self.study.roles[role]
+        return {
+            # The numbers do not depend on these two.
+            "training": self.study.training_of(role).model_dump(exclude={"gradient_checkpointing", "save_every"}),
+            "method": None if isinstance(recipe, Existing) else recipe.method,
+            "beta": recipe.beta if isinstance(recipe, FineTuned) else None,
+            "architecture": recipe.architecture.model_dump() if isinstance(recipe, Pretrained) else None,
+        }
+
+    def check_given(self) -> None:
+        """Check the folders and the own basis that a study names; models of another study may be made later.
+
+        Raises UserError when a folder is no finished checkpoint, or the basis no safetensors file.
+        """
+        for role, recipe in self.study.roles.items():
+            if (
+                isinstance(recipe, Existing)
+                and study_of(recipe) is None
+                and not is_on_hub(recipe.path, recipe.revision)
+            ):
+                self.finished(role, self.study.seeds[0])
+        for judge in self.study.judges:
+            if isinstance(judge, ClassifierJudge) and not is_on_hub(judge.name, judge.revision):
+                classifier = resolve_path(judge.name)
+                check_checkpoint(classifier, expected="the classifier of a judge", otherwise="correct its name")
+        basis = self.study.projection.basis
+        if basis is not None and file_flaw(path := basis_file(basis.file)) is not None:
+            raise UserError(
+                f"projection.basis.file: expected a whole safetensors file, got {path}; write it with safetensors again"
+            )
+
+    def remedy(self, recipe: Recipe) -> str:
+        """Return what to do about a checkpoint that is not there, as an error says it."""
+        if not isinstance(recipe, Existing):
+            return f"run bash scripts/finetune.sh {self.layout.study_file}"
+        if (other := study_of(recipe)) is not None:
+            return f"run the study {other} first"
+        is_id = is_hub_id(recipe.path) and not is_there(resolve_path(recipe.path))
+        hub = f", or run hf download {recipe.path} if the hub has it in safetensors" if is_id else ""
+        return f"correct its path in the study{hub}"
+
+    @property
+    def own_basis(self) -> str | None:
+        """Digest of the user's own basis, None where the study has none; raises UserError when it is not there."""
+        basis = self.study.projection.basis
+        return None if basis is None else file_digest(basis_file(basis.file))
+
+
+def study_of(recipe: Recipe) -> str | None:
+    """Return the name of the other study whose run a recipe takes its checkpoint from, if it does."""
+    found = OF_A_RUN.fullmatch(recipe.path) if isinstance(recipe, Existing) else None
+    return found and found[1]
+
+
+def is_on_hub(path: str, revision: str | None = None) -> bool:
+    """Say whether a path of a study has the form of a hub id, and nothing here has its name.
+
+    Where its first part is a folder here, it is a mistake in a path, unless the cache has such a model.
+    """
+    if not is_hub_id(path) or is_there(resolve_path(path)):
+        return False
+    return not is_there(resolve_path(path.split("/")[0])) or cached_model(path, revision) is not None
+
+
+def given_folder(path: str, revision: str | None) -> Path:
+    """Return the folder that a path of a study names; a model of the hub is downloaded unless the cache has it whole.
+
+    Raises UserError when the model cannot be downloaded.
+    """
+    if not is_on_hub(path, revision):
+        return resolve_path(path)
+    cached = cached_model(path, revision)
+    return cached if cached is not None and is_checkpoint(cached) else fetch_model(path, revision)
+
+
+def basis_file(file: str) -> Path:
+    """Return the path of a user's own basis; raises UserError when its file is not there."""
+    path = resolve_path(file)
+    if not path.is_file():
+        raise UserError(
+            f"projection.basis.file: expected a file at {path}, found none; write it with safetensors, or correct "
+            "its path"
+        )
+    return path
+
+
+def check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
+    """Check that a checkpoint was trained from a recipe, or from the part of it that is given; else raise UserError."""
+    before = training_notes(folder)
+    if changed := [key for key, value in recipe.items() if before.get(key) != value]:
+        raise UserError(
+            f"{folder}: expected a checkpoint trained from this study, its {', '.join(changed)} differ; "
+            "move the folder away to train it again, or give the study another name"
+        )
+
+
+def training_notes(folder: Path) -> dict[str, Any]:
+    """Return recipe.json of a trained checkpoint, empty where there is none or no whole one."""
+    return read_json(folder / RECIPE_FILE) or {}
+
+
+@functools.cache
+def check_weights(folder: Path) -> None:
+    """Check once per process that a folder is not quantised; else raise UserError."""
+    check_not_quantised(folder)
+
+
+@functools.cache
+def folder_identity(folder: Path) -> str:
+    """Return `checkpoint_identity`, read once per process, since a run never changes a finished checkpoint."""
+    return checkpoint_identity(folder)
