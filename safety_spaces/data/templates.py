@@ -47,11 +47,7 @@ TEMPLATES: Mapping[str, Template] = {
 
 
 def find_template(name: str, tokenizer: Any = None) -> Template:
-    """Return a template of the table, or for `chat` that of the tokenizer.
-
-    Raises:
-        UserError: no template has this name, or the tokenizer has no chat template.
-    """
+    """Return a template of the table, or for `chat` that of the tokenizer; raises UserError when there is none."""
     if name == CHAT:
         return chat_template(tokenizer)
     if name not in TEMPLATES:
@@ -63,10 +59,8 @@ def find_template(name: str, tokenizer: Any = None) -> Template:
 def chat_template(tokenizer: Any) -> Template:
     """Return the chat template of a tokenizer, with one message of the user, up to where the assistant speaks.
 
-    A beginning-of-text token that the tokenizer adds to every text itself is left out.
-
-    Raises:
-        UserError: the tokenizer has no chat template, or one that does not repeat an instruction as it is.
+    A beginning-of-text token that the tokenizer adds to every text itself is left out. Raises UserError when the
+    tokenizer has no chat template, or one that does not repeat an instruction as it is.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise UserError("template chat: expected a tokenizer with a chat template, got none; use template: plain")
@@ -77,7 +71,9 @@ def chat_template(tokenizer: Any) -> Template:
             "template chat: expected a chat template that repeats the instruction once and as it is, got one that "
             "changes it; use template: plain"
         )
-    return Template(prompt.removeprefix(_added_start(tokenizer)), strips=template.strips)
+    # Only what the tokenizer adds: the chat templates of other models begin with a token that they alone write.
+    added = tokenizer.bos_token if tokenizer("").input_ids[:1] == [tokenizer.bos_token_id] else None
+    return Template(prompt.removeprefix(added or ""), strips=template.strips)
 
 
 def _render(tokenizer: Any, instruction: str) -> str:
@@ -95,9 +91,3 @@ def _render(tokenizer: Any, instruction: str) -> str:
     except (ValueError, TemplateError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"template chat: the chat template cannot be used ({reason}); use template: plain") from error
-
-
-def _added_start(tokenizer: Any) -> str:
-    # Only what the tokenizer adds: the chat templates of other models begin with a token that they alone write.
-    start = tokenizer.bos_token
-    return start if start and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id] else ""

@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from safety_spaces.data.datasets import read_rows, source_of
+from safety_spaces.data.datasets import read_rows
 from safety_spaces.data.selection import draw_rows, mix, preference_rows, training_rows, unique_prompts, without_prompts
 from safety_spaces.data.table import DataSet, Row, find_data_set
 from safety_spaces.data.templates import CHAT, Template, find_template
@@ -102,11 +102,11 @@ class Texts:
         """Return what run.json says of every corpus that a role is trained on: source, rows, prompts and digest."""
         facts = {}
         for name, corpus in self.trained_corpora().items():
-            rows = self.drawn(name)
+            rows, data_set, path = self.drawn(name), self.data_set(corpus.dataset), self.path(corpus.dataset)
             facts[name] = {
-                "source": source_of(self.path(corpus.dataset), corpus.dataset),
+                "source": str(data_set.hub) if path is None else path.name,
                 "rows": len(rows),
-                "unique_prompts": len(unique_prompts(rows, self.data_set(corpus.dataset))),
+                "unique_prompts": len(unique_prompts(rows, data_set)),
                 "seed": corpus.seed,
                 "digest": digest(rows),
             }

@@ -201,7 +201,7 @@ def _rows(command: Command, name: str, where: Mapping[str, Any] | None = None) -
     world, data_set = command.study.world, command.texts.data_set(name)
     if world is not None:
         return world.sizes.get(name, data_set.size)
-    return min((data_set.parts[one] for one in (where or {}).items() if one in data_set.parts), default=data_set.size)
+    return data_set.most_rows(where or {})
 
 
 def _rows_here(

@@ -6,10 +6,10 @@ import os
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from safety_spaces.data.answers import COLUMNS
-from safety_spaces.data.table import DATA_SETS
+from safety_spaces.data.table import data_sets
 from safety_spaces.data.templates import CHAT, find_template
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.gold_answers import COLUMNS
 from safety_spaces.experiments.cells import asked, baseline_metrics
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import judge_key, read_rubric
@@ -54,10 +54,10 @@ def _check_data_sets(command: Command) -> None:
     known: dict[str, set[str]] = {}
     for name, where, _ in uses:
         data_set = command.texts.data_set(name)
-        others = () if name in DATA_SETS else (*COLUMNS, "subject")
+        others = () if name in data_sets() else (*COLUMNS, "subject")
         known.setdefault(name, set()).update(data_set.columns, data_set.aliases, where, others)
     for name, settings in own.items():
-        if name not in (names := {*known, *DATA_SETS}) and (near := difflib.get_close_matches(name, names, n=1)):
+        if name not in (names := {*known, *data_sets()}) and (near := difflib.get_close_matches(name, names, n=1)):
             raise UserError(f"datasets.{name}: nothing in the study reads it; did you mean {near[0]}?")
         for column in settings.columns:
             if column not in known.get(name, settings.columns):

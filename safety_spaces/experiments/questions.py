@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from safety_spaces.data.answers import COLUMNS, check_choice, problems
 from safety_spaces.data.datasets import toxic_rows
 from safety_spaces.data.selection import draw_rows, unique_prompts
 from safety_spaces.data.table import Row
 from safety_spaces.data.templates import Template
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.gold_answers import COLUMNS, check_choice, problems
 from safety_spaces.experiments.command import Command
 from safety_spaces.study import Harmfulness, Metric, OverRefusal, Selection
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from safety_spaces.data.datasets import read_rows
-from safety_spaces.data.table import DATA_SETS, find_data_set
+from safety_spaces.data.table import data_sets, find_data_set
 from safety_spaces.errors import UserError
 from safety_spaces.miniature import world
 from safety_spaces.miniature.corpora import write_corpora
@@ -74,7 +74,7 @@ def test_the_readers_of_this_test_find_what_is_there(corpora, contents):
 
 def test_corpora_have_the_columns_of_the_public_sets(folder, corpora):
     assert {path.name for path in folder.iterdir()} == {"rubric.json", *(f"{name}.jsonl" for name in SIZES)}
-    assert set(SIZES) <= set(DATA_SETS)
+    assert set(SIZES) <= set(data_sets())
     columns = {name: set(rows[0]) for name, rows in corpora.items()}
     assert columns == {
         "pretraining": {"text"},

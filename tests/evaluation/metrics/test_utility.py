@@ -9,9 +9,9 @@ import torch
 import yaml
 from lm_eval.models.huggingface import HFLM
 
-from safety_spaces.data.answers import problems
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.generation import generate
+from safety_spaces.evaluation.gold_answers import problems
 from safety_spaces.evaluation.metrics.utility import UtilityTask, gsm8k_task
 from safety_spaces.models.live import WeightEdit, edited_weights
 from tests.evaluation.command_line import command_line
