@@ -3,7 +3,7 @@
 import ast
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +39,18 @@ def read_rows(
     needed = dict.fromkeys((*(data_set.columns if columns is None else columns), *conditions))
     renamed = {data_set.aliases.get(own, own): theirs for own, theirs in (names or {}).items()}
 
-    def choose(came: Collection[str]) -> dict[str, str]:
+    def choose(came: Sequence[str]) -> dict[str, str]:
         return {own: _find_column(own, came, data_set, renamed, name=name, source=source) for own in needed}
 
-    if path is not None:
-        found = _copied_rows(path, name, data_set, prompt=renamed.get(data_set.prompt, data_set.prompt))
+    if path is None:
+        found = read_hub(name, data_set, choose=lambda came: choose(came).values())
+    else:
+        files = folder_files(path, name, hub=data_set.hub) if path.is_dir() else [path]
+        prompt = renamed.get(data_set.prompt, data_set.prompt)
+        found = [row for file in files for row in read_file(file, prompt=prompt)]
         if names is not None and not names:
             _check_size(path, name, data_set, len(found))
-    elif data_set.hub is not None:
-        found = read_hub(name, data_set.hub, choose=lambda came: choose(came).values(), access=data_set.access)
-    else:
-        raise UserError(
-            f"{name}: expected a local copy, it is on no hub; name it: datasets: {{{name}: {{path: FILE}}}}"
-        )
-    chosen = choose(dict.fromkeys(column for row in found for column in row)) if found else {}
+    chosen = choose(list(dict.fromkeys(column for row in found for column in row))) if found else {}
     read = {own: _reader(own, data_set, conditions.get(own)) for own in chosen}
     rows = [{own: read[own](row.get(theirs)) for own, theirs in chosen.items()} for row in found]
     kept = _filtered(rows, conditions, source=source)
@@ -61,15 +59,10 @@ def read_rows(
     return list(kept.values())
 
 
-def _copied_rows(path: Path, name: str, data_set: DataSet, *, prompt: str) -> list[Row]:
-    files = folder_files(path, name, hub=data_set.hub) if path.is_dir() else [path]
-    return [row for file in files for row in read_file(file, prompt=prompt)]
-
-
 def _check_size(path: Path, name: str, data_set: DataSet, rows: int) -> None:
     """Compare the rows of a copy with the set that it stands for, if the table knows a fixed commit of it."""
     size, hub = data_set.size, data_set.hub
-    if size is None or hub is None or hub.revision == "main" or rows == size:
+    if size is None or hub is None or not hub.is_pinned or rows == size:
         return
     if path.is_dir() and rows > size:
         # Files of something else are among its own.
@@ -78,7 +71,7 @@ def _check_size(path: Path, name: str, data_set: DataSet, rows: int) -> None:
 
 
 def _find_column(
-    own: str, came: Collection[str], data_set: DataSet, renamed: Mapping[str, str], *, name: str, source: str
+    own: str, came: Sequence[str], data_set: DataSet, renamed: Mapping[str, str], *, name: str, source: str
 ) -> str:
     """Return the name that a column of the table has among those that came."""
     aliases = [alias for alias, column in data_set.aliases.items() if column == own]

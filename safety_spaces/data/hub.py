@@ -1,18 +1,15 @@
-"""Data sets as they lie on the Hugging Face hub: a split from its cache or the network, or the files of a copy of it."""
+"""Data sets as they lie on the Hugging Face hub: a split from its cache or the network, or the files of a copy."""
 
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from safety_spaces.data.table import Hub, Row
+from safety_spaces.data.table import DataSet, Hub, Row
 from safety_spaces.errors import UserError, quote
-
-COMMIT_LENGTH = 40
 
 
 @contextmanager
@@ -31,16 +28,19 @@ def without_progress_bars() -> Iterator[None]:
             switch.enable_progress_bars()
 
 
-def read_hub(
-    name: str, hub: Hub, *, choose: Callable[[Iterable[str]], Iterable[str]], access: str | None = None
-) -> list[Row]:
+def read_hub(name: str, data_set: DataSet, *, choose: Callable[[Sequence[str]], Iterable[str]]) -> list[Row]:
     """Read a split of a data set; `choose` picks the columns from those that came.
 
-    Raises UserError when it is gated, not cached where there is no network, not of the pinned revision, or unreadable.
+    Raises UserError when it is on no hub, gated, not cached where there is no network, not of the pinned revision, or
+    cannot be read.
     """
     import datasets
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
+    if (hub := data_set.hub) is None:
+        raise UserError(
+            f"{name}: expected a local copy, it is on no hub; name it: datasets: {{{name}: {{path: FILE}}}}"
+        )
     try:
         with without_progress_bars():
             parts = [
@@ -48,32 +48,27 @@ def read_hub(
                 for config in hub.configs or (None,)
             ]
     except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(_problem(error, name, hub, access=access)) from error
-    for part in parts:
-        _check_revision(part, name, hub)
-    return [
-        row for part in parts for row in part.select_columns(list(dict.fromkeys(choose(part.column_names)))).to_list()
-    ]
-
-
-def _check_revision(part: Any, name: str, hub: Hub) -> None:
+        raise UserError(_problem(error, name, hub, data_set.access)) from error
     # Without a network `datasets` takes the newest copy of its cache, whatever revision was asked for.
-    pinned = len(hub.revision) == COMMIT_LENGTH
-    for file in part.cache_files if pinned else ():
-        cached = Path(file["filename"]).parent.name
-        if cached != hub.revision:
-            raise UserError(
-                f"{name}: expected the revision {hub.revision} of {hub.id}, got {cached} from the cache; "
-                "run once with --download where there is a network"
-            )
+    cached = {Path(file["filename"]).parent.name for part in parts for file in part.cache_files}
+    if hub.is_pinned and (others := cached - {hub.revision}):
+        raise UserError(
+            f"{name}: expected the revision {hub.revision} of {hub.id}, got {min(others)} from the cache; "
+            "run once with --download where there is a network"
+        )
+    chosen = [part.select_columns(list(dict.fromkeys(choose(part.column_names)))) for part in parts]
+    return [row for part in chosen for row in part.to_list()]
 
 
-def _problem(error: BaseException, name: str, hub: Hub, *, access: str | None) -> str:
+def _problem(error: BaseException, name: str, hub: Hub, access: str | None) -> str:
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
-    causes, copy = list(_causes(error)), f"name a local copy: datasets: {{{name}: {{path: FILE}}}}"
+    copy = f"name a local copy: datasets: {{{name}: {{path: FILE}}}}"
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
 
     def is_any(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)
@@ -91,12 +86,6 @@ def _problem(error: BaseException, name: str, hub: Hub, *, access: str | None) -
             f"run once with --download where there is a network, or {copy}"
         )
     return f"{name}: {hub.id} cannot be read ({quote(str(error).partition(chr(10))[0])}); {copy}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def folder_files(folder: Path, name: str, *, hub: Hub | None) -> list[Path]:
@@ -125,9 +114,8 @@ def folder_files(folder: Path, name: str, *, hub: Hub | None) -> list[Path]:
     missing = [one for one in hub.configs if not re.search(rf"(?m)([/.-]|{hub.split}_){one}([/._-]|$)", paths)]
     # Files that are named after configurations are to be those of all of them.
     if 0 < len(missing) < len(hub.configs):
-        raise UserError(
-            f"{folder}: expected the configurations of {name}, got none of {', '.join(missing)}; copy the whole data set"
-        )
+        came = f"got none of {', '.join(missing)}; copy the whole data set"
+        raise UserError(f"{folder}: expected the configurations of {name}, {came}")
     return files
 
 

@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Hub:
-    """A split of a data set on the hub, pinned to a commit; the rows of its configurations are joined in their order."""
+    """A split of a data set on the hub at a commit, or at the head of main; rows of its configurations are joined."""
 
     id: str
     split: str
@@ -26,6 +26,11 @@ class Hub:
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.id, "+".join(self.configs), self.split, f"@{self.revision}")))
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the rows cannot change."""
+        return self.revision != "main"
 
 
 @dataclass(frozen=True)
@@ -38,29 +43,27 @@ class Pair:
 
 @dataclass(frozen=True)
 class DataSet:
-    """The columns of a data set. Without a response column it holds prompts, or whole texts where `is_text` says so."""
+    """The columns of a data set. Without a response column it holds prompts, or whole texts where `is_text` says so.
+
+    A preference set has a `pair` of responses to each prompt. `others` are further columns that are needed, `aliases`
+    maps another name of a column to the one used here, `is_literal` says that texts are written as bytes literals of
+    Python. `size` is the number of rows, `parts` that of rows by column and value, `groups` the number of subjects,
+    where they are known. `access` says how to get a gated set.
+    """
 
     prompt: str
     response: str | None = None
     pair: Pair | None = None
-    """The two responses to each prompt, of a preference data set."""
     others: tuple[str, ...] = ()
-    """Further columns that are needed."""
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """Another name of a column -> its name here."""
     is_text: bool = False
     is_literal: bool = False
-    """Whether texts are written as Python's bytes literals."""
     hub: Hub | None = None
     size: int | None = None
-    """Number of rows."""
     parts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Column -> value -> number of rows."""
     groups: int | None = None
-    """Number of subjects."""
     licence: str = ""
     access: str | None = None
-    """How to get a set that is gated."""
 
     @property
     def texts(self) -> tuple[str, ...]:
