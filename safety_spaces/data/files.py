@@ -1,7 +1,4 @@
-"""Rows of one file. Texts come as they were written: a cell of a CSV file is text, whatever it looks like.
-
-Readers of other libraries guess types, fill short records and rename repeated columns; none says which line is wrong.
-"""
+"""Rows of one file, with texts as they were written: a cell of a CSV file is text, whatever it looks like."""
 
 import bz2
 import codecs
@@ -47,26 +44,19 @@ def read_file(path: Path, *, prompt: str) -> list[Row]:
     if kind not in KINDS:
         raise UserError(f"{path}: expected a file that ends in {', '.join(KINDS)}; convert it")
     try:
-        return _rows(path, kind, prompt)
+        if kind == ".parquet":
+            return list(pyarrow.parquet.read_table(path).to_pylist())
+        if kind == ".arrow":
+            with pyarrow.ipc.open_stream(path) as stream:
+                return list(stream.read_all().to_pylist())
+        text = _read_text(path)
+        if kind == ".txt":
+            return [{prompt: line.removesuffix("\r")} for line in text.split("\n") if line.strip()]
+        if kind in (".csv", ".tsv"):
+            return _csv_rows(text, path.name, separator="\t" if kind == ".tsv" else None)
+        return _json_rows(text, prompt, may_be_lines=kind == ".jsonl")
     except (ValueError, OSError, EOFError, RecursionError, csv.Error, lzma.LZMAError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read as {kind} ({quote(error)}); write it again") from error
-
-
-def _rows(path: Path, kind: str, prompt: str) -> list[Row]:
-    rows: list[Row]
-    if kind == ".parquet":
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    elif kind == ".arrow":
-        with pyarrow.ipc.open_stream(path) as stream:
-            rows = stream.read_all().to_pylist()
-    elif kind == ".txt":
-        lines = (line.removesuffix("\r") for line in _read_text(path).split("\n"))
-        rows = [{prompt: line} for line in lines if line.strip()]
-    elif kind in (".csv", ".tsv"):
-        rows = _csv_rows(_read_text(path), path.name, separator="\t" if kind == ".tsv" else None)
-    else:
-        rows = _json_rows(_read_text(path), prompt, may_be_lines=kind == ".jsonl")
-    return rows
 
 
 def _read_text(path: Path) -> str:
@@ -158,17 +148,15 @@ def _named(header: Sequence[str], records: Sequence[tuple[int, list[str]]]) -> l
     names = [name.strip() for name in header]
     while names and not names[-1]:
         names.pop()
-    for name in filter(None, names):
-        if names.count(name) > 1:
-            raise ValueError(f"expected every column once in the header, got {name} twice")
+    if repeated := [name for name in names if name and names.count(name) > 1]:
+        raise ValueError(f"expected every column once in the header, got {repeated[0]} twice")
     # An empty field too many is no part of a text where the header, or every record, ends in a separator.
-    spare = len(header) - len(names) or int(all(len(record) == len(names) + 1 for _, record in records))
+    count = len(names)
+    spare = len(header) - count or int(all(len(record) == count + 1 for _, record in records))
     for line, record in records:
-        if not len(names) <= len(record) <= len(names) + spare or any(record[len(names) :]):
-            raise ValueError(
-                f"line {line}: expected {len(names)} fields, as in the header, got {len(record)}; put a text with a "
-                "separator in quotes"
-            )
+        if not count <= len(record) <= count + spare or any(record[count:]):
+            expected = f"expected {count} fields, as in the header, got {len(record)}"
+            raise ValueError(f"line {line}: {expected}; put a text with a separator in quotes")
     return [dict(zip(names, record, strict=False)) for _, record in records]
 
 

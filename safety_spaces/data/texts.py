@@ -18,6 +18,8 @@ from safety_spaces.study import Existing, MixedCorpus, SingleCorpus, Study
 SETS_IN_MEMORY = 4
 
 AsRows = Callable[[list[Row], DataSet], list[dict[str, str]]]
+Items = tuple[tuple[str, Any], ...]
+"""A mapping that can be hashed."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,7 @@ class Texts:
 
 @lru_cache(maxsize=SETS_IN_MEMORY)
 def _read_once(
-    path: Path | None,
-    name: str,
-    columns: tuple[str, ...],
-    where: tuple[tuple[str, Any], ...],
-    names: tuple[tuple[str, str], ...] | None,
-    _: int | None,
+    path: Path | None, name: str, columns: tuple[str, ...], where: Items, names: Items | None, _: int | None
 ) -> list[Row]:
     """Rows of a data set; every role and seed asks for them again, and they may be 400 MB."""
-    own = None if names is None else dict(names)
-    return read_rows(path, name, columns=columns, where=dict(where), names=own)
+    return read_rows(path, name, columns=columns, where=dict(where), names=None if names is None else dict(names))
