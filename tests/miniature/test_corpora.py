@@ -129,8 +129,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
 
 
 def test_evaluation_sets_repeat_no_question(tmp_path):
-    # So many that problems drawn freely would repeat about twenty times.
-    sizes = {**SMALL, "gsm8k_test": 6000, "advbench": 700, "mmlu": 3000, "xstest": 1440, "extended_refusal": 720}
+    # So many that some would repeat if they were drawn freely.
+    sizes = {**SMALL, "gsm8k_test": 2500, "advbench": 700, "mmlu": 500, "xstest": 1440, "extended_refusal": 720}
     write_corpora(tmp_path, seed=7, sizes=sizes, template="plain")
     for name in ("gsm8k_test", "advbench", "mmlu", "xstest", "extended_refusal"):
         asked = [row[find_data_set(name).prompt] for row in read_rows(tmp_path / f"{name}.jsonl", name)]

@@ -22,7 +22,7 @@ PAIRS = {"beavertails": 192 * 6, "beavertails_test": 120 * 6}
 
 
 @functools.cache
-def drawn(rows, number=24_000):
+def drawn(rows, number=12_000):
     return list(itertools.islice(rows(random.Random(1), DEALT), number))
 
 
