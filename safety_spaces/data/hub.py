@@ -142,17 +142,14 @@ def _split_files(folder: Path, name: str, split: str, *, choice: Mapping[str, st
         builder = datasets.load_dataset_builder(str(folder.absolute()), cache_dir=cache, **choice)
     found = {str(split): [Path(file) for file in files] for split, files in builder.config.data_files.items()}
     only = next(iter(found))
-    if split not in found and (len(found) > 1 or _is_another(only, split, folder, found[only])):
+    # `datasets` calls nameless files train.
+    paths = [file.relative_to(folder.absolute()).as_posix() for file in found[only]]
+    says_so = any(only in re.split("[^a-z]", path) for path in paths)
+    is_another = says_so and split.rpartition("_")[2] in {"train", "test", "dev"} - {only}
+    if split not in found and (len(found) > 1 or is_another):
         expected = f"the split {split}" if split else "one split"
         raise UserError(f"{folder}: expected {expected} of {name}, got {', '.join(found)}; name a file of it")
     files = found.get(split, found[only])
     # GSM8K's own folder holds test_socratic.jsonl beside test.jsonl.
     exact = [file for file in files if re.fullmatch(rf"{split}(-\d+-of-\d+)?", file.name.partition(".")[0])]
     return exact or files
-
-
-def _is_another(only: str, split: str, folder: Path, files: Sequence[Path]) -> bool:
-    """Say whether the files of the only split call themselves another one; `datasets` calls nameless files train."""
-    wanted = split.rpartition("_")[2]
-    names = [re.split("[^a-z]", file.relative_to(folder.absolute()).as_posix()) for file in files]
-    return wanted in ("train", "test", "dev") and wanted != only and any(only in words for words in names)

@@ -80,14 +80,9 @@ def _render(tokenizer: Any, instruction: str) -> str:
     from jinja2 import TemplateError
 
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": instruction}],
-                tokenize=False,
-                add_generation_prompt=True,
-                chat_template=CLOCK.sub(lambda call: repr(TODAY.strftime(call[2])), tokenizer.get_chat_template()),
-            )
-        )
+        dated = CLOCK.sub(lambda call: repr(TODAY.strftime(call[2])), tokenizer.get_chat_template())
+        options = {"tokenize": False, "add_generation_prompt": True, "chat_template": dated}
+        return str(tokenizer.apply_chat_template([{"role": "user", "content": instruction}], **options))
     except (ValueError, TemplateError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"template chat: the chat template cannot be used ({reason}); use template: plain") from error

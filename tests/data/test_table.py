@@ -1,7 +1,9 @@
 """The table names every set once, its place on the hub and the columns that are needed of it."""
 
 import pytest
+from pydantic import ValidationError
 
+from safety_spaces.data import table
 from safety_spaces.data.table import DataSet, Hub, data_sets, find_data_set
 from safety_spaces.errors import UserError
 
@@ -48,3 +50,15 @@ def test_two_sets_are_never_the_same_rows():
 def test_a_revision_is_a_whole_commit_or_main():
     revisions = {data_set.hub.revision for data_set in data_sets().values() if data_set.hub}
     assert all(revision == "main" or (len(revision) == 40 and int(revision, 16)) for revision in revisions)
+
+
+def test_the_number_of_rows_that_meet_a_condition_is_known_where_the_table_counts_them():
+    rows = find_data_set("xstest").most_rows
+    assert (rows({"label": "safe"}), rows({"label": "unsafe", "type": "x"}), rows({"type": "x"})) == (250, 200, 450)
+    assert find_data_set("pku_saferlhf").most_rows({"prompt": "a"}) is None
+
+
+def test_a_misspelt_field_of_the_table_is_an_error(monkeypatch):
+    monkeypatch.setattr(table, "read_document", lambda _: {"ships": {"prompt": "a", "hub": {"idd": "b", "split": "c"}}})
+    with pytest.raises(ValidationError, match=r"ships\.hub\.idd"):
+        data_sets.__wrapped__()
