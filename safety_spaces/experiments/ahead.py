@@ -2,6 +2,7 @@
 
 import sys
 
+from safety_spaces.data.datasets import read_rows
 from safety_spaces.experiments.card_memory import check_memory
 from safety_spaces.experiments.command import Command, check_name
 from safety_spaces.experiments.downloads import hub_data_sets, named_models
@@ -44,4 +45,4 @@ def download(command: Command) -> None:
     for name, revision in progress(models, desc="models"):
         fetch_model(name, revision)
     for name in progress(hub_data_sets(command), desc="data sets"):
-        command.texts.rows(name, command.texts.data_set(name).columns)
+        read_rows(None, name)
