@@ -149,16 +149,19 @@ def is_preview(arguments: Arguments, *, needs_data: bool = True, needs_models: b
         arguments.roles.check_given()
     if needs_data or downloads or (plans and not arguments.geometry_only):
         check_inputs(arguments.roles, arguments.texts)
-    if plans or downloads:
-        from safety_spaces.experiments import plan
+    if plans:
+        from safety_spaces.experiments.plan.card import Planned, check_memory
+        from safety_spaces.experiments.plan.text import plan
 
-        options = {"device": arguments.device, "geometry_only": arguments.geometry_only}
-        if plans:
-            for line in plan.plan(arguments.roles, arguments.texts, keep_factors=arguments.keep_factors, **options):
-                sys.stdout.write(f"{line}\n")
-            plan.check_memory(arguments.roles, arguments.texts, **options)
-        else:
-            plan.download(arguments.roles, arguments.texts)
+        planned = Planned(
+            arguments.roles, arguments.texts, arguments.device, arguments.geometry_only, arguments.keep_factors
+        )
+        sys.stdout.write("".join(f"{line}\n" for line in plan(planned)))
+        check_memory(planned)
+    elif downloads:
+        from safety_spaces.experiments.plan.downloads import download
+
+        download(arguments.texts)
     return plans or downloads
 
 

@@ -4,7 +4,7 @@ What is already done is decided here, before torch is imported; what is missing 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,13 +16,16 @@ from safety_spaces.experiments.workers import Job, do_jobs
 from safety_spaces.models.roles import Roles
 from safety_spaces.progress import progress
 from safety_spaces.record import Stage
-from safety_spaces.store import digest
+from safety_spaces.store import Cells, digest
 from safety_spaces.study import ActivationSpaces, Evaluation, Position, Study
 
 logger = logging.getLogger(__name__)
 
 Prompts = Mapping[str, list[str]]
 """The prompts of each prompt set."""
+
+ANSWERS = "answers"
+"""File of the generated tokens beside the states: the hours of a study, and other positions need them again."""
 
 
 class Compared(NamedTuple):
@@ -72,11 +75,15 @@ def compare_activations(roles: Roles, texts: Texts, *, device: str | None) -> li
 
 
 def wanted_overlaps(
-    roles: Roles, settings: ActivationSpaces, evaluation: Evaluation, prompts: Prompts
+    roles: Roles,
+    settings: ActivationSpaces,
+    evaluation: Evaluation,
+    prompts: Prompts,
+    seeds: Sequence[int] | None = None,
 ) -> Wanted[Compared]:
     """Return the results of the experiment: their keys hold position, energy levels and the states compared."""
     keys = {}
-    for seed in roles.study.seeds:
+    for seed in roles.study.seeds if seeds is None else seeds:
         for role in settings.checkpoints:
             states = list(states_keys(roles, evaluation, seed, role, prompts).items())
             for position in settings.positions:
@@ -101,6 +108,16 @@ def states_keys(roles: Roles, evaluation: Evaluation, seed: int, role: str, prom
         "checkpoint": roles.identity(role, seed),
     }
     return {name: digest(["states", forward, texts]) for name, texts in prompts.items()}
+
+
+def state_file(folder: Path, position: Position) -> Path:
+    """Return the file of the states of one prompt set at a position."""
+    return folder / f"{position.name}.npy"
+
+
+def is_answered(folder: Path) -> bool:
+    """Say whether the answers to one prompt set, whose states are read in a folder, are there."""
+    return Cells(folder).get(ANSWERS) is not None
 
 
 def answer_tokens(study: Study) -> int | None:

@@ -15,7 +15,7 @@ from safety_spaces.errors import UserError, warn_once
 from safety_spaces.evaluation.generation import generate_tokens, prompt_tokens
 from safety_spaces.evaluation.positions import Tokens
 from safety_spaces.evaluation.states import write_states
-from safety_spaces.experiments.activation_spaces import Prompts, answer_tokens
+from safety_spaces.experiments.activation_spaces import ANSWERS, Prompts, answer_tokens, state_file
 from safety_spaces.experiments.weight_overlaps import overlap_columns
 from safety_spaces.geometry.moments import moment_factors, state_moments
 from safety_spaces.geometry.overlap import mso_curve
@@ -24,9 +24,6 @@ from safety_spaces.models.roles import Roles
 from safety_spaces.progress import progress
 from safety_spaces.store import Cells
 from safety_spaces.study import ActivationSpaces, Evaluation, Position
-
-ANSWERS = "answers"
-"""File of the generated tokens beside the states: the hours of a study, and other positions need them again."""
 
 
 def collect_states(
@@ -59,11 +56,6 @@ def collect_states(
             _check_template(name, texts, positions)
             write_states(paths, model, tokenizer, texts, batch_size=evaluation.batch_size, name=name)
     return files
-
-
-def state_file(folder: Path, position: Position) -> Path:
-    """Return the file of the states of one prompt set at a position."""
-    return folder / f"{position.name}.npy"
 
 
 def _texts(

@@ -4,6 +4,7 @@ What is already done is decided here, before torch is imported; what is missing 
 """
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -44,12 +45,16 @@ def compare_updates(roles: Roles, *, device: str | None) -> list[Path]:
     return run_stage("update_spaces", study=study, layout=roles.layout, device=device, work=work, tables=tables)
 
 
-def wanted_overlaps(roles: Roles, settings: UpdateSpaces) -> Wanted[int]:
+def wanted_overlaps(roles: Roles, settings: UpdateSpaces, seeds: Sequence[int] | None = None) -> Wanted[int]:
     """Return the results of the experiment, one a seed: their keys hold pairs, energy levels and checkpoints."""
     study = roles.study
     names = ("base", "reference", *sorted({role for pair in study.update_pairs for role in pair} - {"reference"}))
     how = [study.update_pairs, settings.etas, study.projection.tied, study.threads]
-    identities = {seed: {role: roles.identity(role, seed) for role in names} for seed in study.seeds}
+    identities = {
+        seed: {role: roles.identity(role, seed) for role in names}
+        for seed in study.seeds
+        if seeds is None or seed in seeds
+    }
     keys = {seed: (seed, digest(["update_spaces", how, found])) for seed, found in identities.items()}
     return Wanted(study, roles.layout, keys)
 

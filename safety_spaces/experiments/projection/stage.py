@@ -38,10 +38,8 @@ def project(
     """
     study, layout = roles.study, roles.layout
     geometry_only = geometry_only or study.evaluation is None
-    tasks = {(seed, task): (seed, energy_key(roles, seed, task)) for seed in study.seeds for task in study.tasks}
-    energies = Wanted(study, layout, tasks)
-    every = [] if geometry_only else [score for seed in study.seeds for score in scores(roles, texts, seed)]
-    results = Wanted(study, layout, {score: (score.cell.seed, score.key) for score in every})
+    energies = wanted_energies(roles, study.seeds)
+    results = wanted_scores(roles, texts, [] if geometry_only else study.seeds)
 
     def work(stage: Stage) -> bool:
         measured = _measure(roles, energies, stage, device=device, keep_factors=keep_factors or not geometry_only)
@@ -65,6 +63,18 @@ def project(
     if written and not geometry_only and not keep_factors:
         _remove_factors(roles)
     return written
+
+
+def wanted_energies(roles: Roles, seeds: Sequence[int]) -> Wanted[tuple[int, str]]:
+    """Return the energies of some seeds, a result for each seed and task."""
+    keys = {(seed, task): (seed, energy_key(roles, seed, task)) for seed in seeds for task in roles.study.tasks}
+    return Wanted(roles.study, roles.layout, keys)
+
+
+def wanted_scores(roles: Roles, texts: Texts, seeds: Sequence[int]) -> Wanted[Score]:
+    """Return the scores of some seeds."""
+    every = (score for seed in seeds for score in scores(roles, texts, seed))
+    return Wanted(roles.study, roles.layout, {score: (score.cell.seed, score.key) for score in every})
 
 
 def _measure(
