@@ -183,8 +183,8 @@ def _downloads(planned: Planned) -> Iterator[str]:
     roles = {recipe.path for recipe in planned.study.given_roles.values()}
     weights = f" (about {size(planned.weights * STORED_BYTES)})"
     named = {"models": [f"{name}{weights if name in roles else ''}" for name in models], "data sets": data_sets}
-    if any(named.values()):
-        yield f"to be downloaded: {'; '.join(f'{kind} {", ".join(of)}' for kind, of in named.items() if of)}"
+    if parts := [f"{kind} {', '.join(of)}" for kind, of in named.items() if of]:
+        yield f"to be downloaded: {'; '.join(parts)}"
     if pages := on_request(models, data_sets):
         login = "" if is_logged_in() else ", then log in with `hf auth login`"
         yield f"given out on request: ask for access at {', '.join(pages)}{login}"
