@@ -11,12 +11,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.checks import check_inputs
 from safety_spaces.libraries import prepare_libraries
-from safety_spaces.models.roles import Roles, chat_tokenizer
+from safety_spaces.models.roles import Roles
 from safety_spaces.paths import ROOT, expanded, is_there
 from safety_spaces.record import read_record
 from safety_spaces.store import Layout, source_digest
@@ -48,7 +49,15 @@ class Arguments:
     @property
     def texts(self) -> Texts:
         """The texts of the study."""
-        return Texts(self.study, self.layout, functools.partial(chat_tokenizer, self.roles))
+        return Texts(self.study, self.layout, functools.partial(_chat_tokenizer, self.roles))
+
+
+def _chat_tokenizer(roles: Roles) -> Any:
+    """The tokenizer whose chat template a study means: of the model that the reference is, or is trained from."""
+    # Costs the import of torch, so only where it is needed.
+    from safety_spaces.models.loading import role_tokenizer
+
+    return role_tokenizer(roles, roles.study.lineage("reference")[0], roles.study.seeds[0])
 
 
 def parse_arguments(description: str, argv: Sequence[str] | None, *, projects: bool = False) -> Arguments:

@@ -137,14 +137,6 @@ class Roles:
         return None if basis is None else file_digest(basis_file(basis.file))
 
 
-def chat_tokenizer(roles: Roles) -> Any:
-    """Return the tokenizer whose chat template a study means: of the model that the reference is, or is trained from."""
-    # Costs the import of torch, so only where it is needed.
-    from safety_spaces.models.loading import role_tokenizer
-
-    return role_tokenizer(roles, roles.study.lineage("reference")[0], roles.study.seeds[0])
-
-
 def study_of(recipe: Recipe) -> str | None:
     """Return the name of the other study whose run a recipe takes its checkpoint from, if it does."""
     found = OF_A_RUN.fullmatch(recipe.path) if isinstance(recipe, Existing) else None
