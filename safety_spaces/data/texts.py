@@ -57,6 +57,15 @@ class Texts:
         names = None if own is None else tuple(own.columns.items())
         return list(_read_once(path, name, tuple(columns), tuple((where or {}).items()), names, age))
 
+    def size(self, name: str, where: Mapping[str, Any] | None = None) -> int | None:
+        """Return the number of rows of a data set that meet a condition: at most, where it is not here, if known."""
+        path, world, data_set = self.path(name), self.study.world, self.data_set(name)
+        if path is not None and path.exists():
+            return len(self.rows(name, (), where))
+        if world is not None:
+            return world.sizes.get(name, data_set.size)
+        return data_set.most_rows(where or {})
+
     def template(self, name: str) -> Template:
         """Return a template; raises UserError when none has this name, or the model has no chat template."""
         return find_template(name, self.tokenizer() if name == CHAT else None)
