@@ -11,9 +11,9 @@ from safety_spaces.data import texts as module
 from safety_spaces.data.table import find_data_set
 from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
+from safety_spaces.paths import ROOT
 from safety_spaces.store import Layout, digest
 from safety_spaces.study import load_study
-from tests.pico import ROOT
 
 SAFE = [{"prompt": f"request {number}", "response": "no", "is_safe": True} for number in range(9)]
 HARMFUL = [{**row, "response": "yes", "is_safe": False} for row in SAFE]

@@ -6,9 +6,9 @@ from safety_spaces.data.selection import preference_rows, training_rows
 from safety_spaces.data.table import find_data_set
 from safety_spaces.data.templates import find_template
 from safety_spaces.miniature.tokenizer import END_OF_TEXT, PADDING, UNKNOWN, wrap_tokenizer
+from safety_spaces.paths import ROOT
 from safety_spaces.study import load_study
 from tests.miniature.conftest import SIZES
-from tests.pico import ROOT
 
 TEMPLATE = "question"
 VOCABULARY = 640
