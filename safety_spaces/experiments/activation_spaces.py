@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safety_spaces.errors import UserError
 from safety_spaces.evidence.tables import ACTIVATION_SPACES
 from safety_spaces.experiments.command import Command, is_recorded, record
 from safety_spaces.experiments.questions import activation_prompts
@@ -18,7 +17,7 @@ from safety_spaces.processes import all_found, processes
 from safety_spaces.progress import progress
 from safety_spaces.record import Stage, write_table
 from safety_spaces.store import Cells, digest, one_at_a_time
-from safety_spaces.study import Position, Study, TokenWindow
+from safety_spaces.study import Position, Study
 
 logger = logging.getLogger(__name__)
 
@@ -83,20 +82,15 @@ def overlap_keys(command: Command, seed: int, role: str, prompts: Prompts) -> di
     settings = command.study.activation_spaces
     states = list(states_keys(command, seed, role, prompts).items())
     return {
-        position: digest(["activation_spaces", _fields(position), states, settings.etas])
-        for position in settings.positions
+        position: digest(["activation_spaces", position.key, states, settings.etas]) for position in settings.positions
     }
-
-
-def _fields(position: Position) -> Any:
-    return position.model_dump() if isinstance(position, TokenWindow) else position
 
 
 def states_keys(command: Command, seed: int, role: str, prompts: Prompts) -> dict[str, str]:
     """Return the key of each prompt set's hidden states: of their forward pass, whichever positions are read from it.
 
     Raises:
-        UserError: a checkpoint is missing, or a window lies beyond the answers.
+        UserError: a checkpoint is missing.
     """
     study = command.study
     new_tokens = answer_tokens(study)
@@ -115,23 +109,10 @@ def answer_tokens(study: Study) -> int | None:
     """Return how many tokens a model answers at most before its states are read; None where no answer is read.
 
     Windows need no token beyond the last of them, and are the same in longer answers; the last token needs all.
-
-    Raises:
-        UserError: a window ends beyond the answers whose last token is read.
     """
     if study.activation_spaces is None:
         return None
-    positions, limit = study.activation_spaces.positions, study.evaluation.harmfulness.max_new_tokens
-    windows = [position for position in positions if isinstance(position, TokenWindow) and position.of == "generated"]
-    stop = max((window.stop for window in windows), default=None)
-    if "last_generated_token" not in positions:
-        return stop
-    if stop is not None and stop > limit:
-        raise UserError(
-            f"activation_spaces.positions: expected windows that stop by evaluation.harmfulness.max_new_tokens "
-            f"({limit}), where answers end, got stop: {stop}; lower it or ask for more tokens"
-        )
-    return limit
+    return study.activation_spaces.answer_tokens(study.evaluation.harmfulness.max_new_tokens)
 
 
 def _missing(command: Command, seed: int, role: str, prompts: Prompts) -> dict[Position, str]:

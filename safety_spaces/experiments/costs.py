@@ -19,7 +19,7 @@ from safety_spaces.experiments.questions import different_prompts
 from safety_spaces.experiments.remaining import Work, whole_work
 from safety_spaces.models.sizes import Shapes, parameters
 from safety_spaces.paths import resolve_path
-from safety_spaces.study import Architecture, Metric, MixedCorpus, Position, ServiceJudge, TokenWindow, Training
+from safety_spaces.study import Architecture, Metric, MixedCorpus, ServiceJudge, Training
 
 WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "bf16_stochastic": 2, "bf16_kahan": 2}
 LIVE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -136,16 +136,8 @@ def counts(command: Command, work: Work | None = None) -> Counts:
         new_tokens=sum(number * math.prod(prompts[metric]) for metric, number in asked.items())
         + sum(sets[name] * (answer_tokens(study) or 0) for name in work.generated),
         read=sum(sets[name] for name in work.read),
-        states=sum(sets[name] * _states_of_prompt(position) for name, position in work.states),
+        states=sum(sets[name] * position.states_of_prompt for name, position in work.states),
     )
-
-
-def _states_of_prompt(position: Position) -> int:
-    """Number of states that a prompt has at a position, at most."""
-    match position:
-        case TokenWindow(start=start, stop=stop, combine="stacked"):
-            return stop - start
-    return 1
 
 
 def _asked(command: Command, metric: Metric) -> tuple[int, int]:

@@ -32,7 +32,6 @@ Energies = Mapping[tuple[int, str], dict[str, Any]]
 Results = Mapping[Score, dict[str, Any]]
 
 ALL_LAYERS = "all"
-MATCHED = "fraction"
 """A control is matched to the claim at equal fraction, hence at equal k."""
 
 
@@ -228,7 +227,6 @@ def _cell_columns(command: Command, cell: Cell) -> dict[str, Any]:
         "seed": cell.seed,
         "replicate": cell.replicate,
         "draw": cell.draw,
-        "matching": None if cell.is_baseline else MATCHED,
     }
 
 

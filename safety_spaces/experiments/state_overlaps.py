@@ -12,7 +12,7 @@ import numpy as np
 
 from safety_spaces.errors import UserError, warn_once
 from safety_spaces.evaluation.generation import generate_tokens, prompt_tokens
-from safety_spaces.evaluation.positions import Tokens, position_name
+from safety_spaces.evaluation.positions import Tokens
 from safety_spaces.evaluation.states import write_states
 from safety_spaces.experiments.activation_spaces import ANSWERS, answer_tokens
 from safety_spaces.experiments.command import Command
@@ -23,7 +23,7 @@ from safety_spaces.models.device import ready_device
 from safety_spaces.models.loading import live_model, role_tokenizer
 from safety_spaces.progress import progress
 from safety_spaces.store import Cells
-from safety_spaces.study import Position, TokenWindow
+from safety_spaces.study import Position
 
 
 def collect_states(
@@ -43,8 +43,7 @@ def collect_states(
         UserError: the checkpoint is missing, or a prompt set has no token at a position.
     """
     files = {
-        position: {name: folder / f"{position_name(position)}.npy" for name, folder in folders.items()}
-        for position in positions
+        position: {name: folder / f"{position.name}.npy" for name, folder in folders.items()} for position in positions
     }
     missing = {
         name: found
@@ -95,16 +94,17 @@ def _check_template(name: str, texts: Sequence[Tokens], positions: Sequence[Posi
     columns = zip(*(text.prompt for text in texts), strict=False)
     shared = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
     for position in positions if len(texts) > 1 else ():
-        if not isinstance(position, TokenWindow) or position.of != "prompt":
+        window = position.prompt_window
+        if not window:
             continue
-        if position.stop <= shared:
+        if window.stop <= shared:
             raise UserError(
                 f"activation_spaces.positions: expected a window beyond the {shared} tokens that all prompts of {name} "
-                f"begin with, got stop: {position.stop}; raise it"
+                f"begin with, got stop: {window.stop}; raise it"
             )
-        if position.start < shared:
+        if window.start < shared:
             warn_once(
-                f"{name}: the first {shared} tokens are the same in all prompts; {position_name(position)} reads some "
+                f"{name}: the first {shared} tokens are the same in all prompts; {position.name} reads some "
                 "of them, whose states do not vary"
             )
 
@@ -118,7 +118,7 @@ def state_overlaps(command: Command, position: Position, states: Mapping[str, Pa
     settings, device = command.study.activation_spaces, ready_device(command.device, threads=command.study.threads)
     number_of_states = np.load(next(iter(states.values())), mmap_mode="r").shape[1]
     rows = []
-    for index in progress(range(number_of_states), desc=position_name(position), inner=True):
+    for index in progress(range(number_of_states), desc=position.name, inner=True):
         moments = {name: state_moments(path, index, device=device) for name, path in states.items()}
         for centred in (False, True):
             factors = {name: moment_factors(moment, centred=centred) for name, moment in moments.items()}
@@ -127,7 +127,7 @@ def state_overlaps(command: Command, position: Position, states: Mapping[str, Pa
                     "pair": f"{first}-{second}",
                     "layer": index,
                     "depth": index / (number_of_states - 1),
-                    **_position_columns(position),
+                    **position.table_columns,
                     "centred": centred,
                     "n_first": moments[first].n,
                     "n_second": moments[second].n,
@@ -135,14 +135,3 @@ def state_overlaps(command: Command, position: Position, states: Mapping[str, Pa
                 curve = mso_curve(factors[first], factors[second], settings.etas)
                 rows += [{**place, **overlap_columns(overlap)} for overlap in curve]
     return rows
-
-
-def _position_columns(position: Position) -> dict[str, Any]:
-    window = position if isinstance(position, TokenWindow) else None
-    return {
-        "position": "early_window" if window else position,
-        "window_of": window and window.of,
-        "window_start": window and window.start,
-        "window_stop": window and window.stop,
-        "window_combine": window and window.combine,
-    }

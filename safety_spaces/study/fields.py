@@ -6,12 +6,13 @@ and nothing changes once it is read.
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from itertools import pairwise
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 
 def refusal(key: str, message: str) -> PydanticCustomError:
@@ -26,19 +27,48 @@ def known_names(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names) or 'none'}"
 
 
+def unknown_name(key: str, name: str, known: Iterable[str], kind: str) -> Iterator[PydanticCustomError]:
+    """Yield the error about a name of `kind` below `key` that nothing is called by."""
+    if name not in (names := list(known)):
+        yield refusal(key, f"no {kind} is named {name!r}; {known_names(name, names)}")
+
+
 class Settings(BaseModel):
-    """A section of a study file."""
+    """A section of a study file. All that is wrong with it is said at once."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, serialize_by_alias=True)
 
-    @model_validator(mode="before")
+    def _problems(self) -> Iterator[PydanticCustomError]:
+        """Yield what is wrong between the settings of a section, each of which is right alone."""
+        yield from ()
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _refuse_unknown_keys(cls, content: Any) -> Any:
+    def _collect(cls, content: Any, read: Callable[[Any], "Settings"]) -> "Settings":
         known = {field.alias or name for name, field in cls.model_fields.items()}
-        for key in content if isinstance(content, dict) else ():
-            if key not in known:
-                raise refusal(key, f"unknown key; {known_names(key, known)}")
-        return content
+        given = content if isinstance(content, dict) else {}
+        found = [refusal(key, f"unknown key; {known_names(key, known)}") for key in given if key not in known]
+        problems = [InitErrorDetails(type=problem, input=None) for problem in found]
+        try:
+            section = read({key: given[key] for key in given if key in known} if found else content)
+        except ValidationError as error:
+            problems += map(_again, error.errors(include_url=False))
+        else:
+            problems += [InitErrorDetails(type=problem, input=None) for problem in section._problems()]
+        if problems:
+            raise ValidationError.from_exception_data(cls.__name__, problems)
+        return section
+
+
+def _again(error: ErrorDetails) -> InitErrorDetails:
+    """Return an error of pydantic in a form that can be raised beside others."""
+    problem = PydanticCustomError(error["type"], "{message}", {**error.get("ctx", {}), "message": error["msg"]})
+    return InitErrorDetails(type=problem, loc=error["loc"], input=error["input"])
+
+
+def part_of(fraction: float, count: int) -> int:
+    """Return floor(fraction * count), exact in decimals: 0.29 of 100 is 29."""
+    return int(Decimal(str(fraction)) * count)
 
 
 def _is_file_name(name: str) -> str:

@@ -1,16 +1,26 @@
-"""A whole study, and what holds between its sections: every name that one section uses is defined by another."""
+"""A whole study, and what its sections are asked together."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, World
+from safety_spaces.study import consistency
+from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, SingleCorpus, World
 from safety_spaces.study.evaluation import Evaluation
-from safety_spaces.study.fields import Different, FileName, NotNegative, Positive, Settings, Word, known_names, refusal
-from safety_spaces.study.judges import Judge
-from safety_spaces.study.recipes import Existing, FineTuned, Recipe, Training
+from safety_spaces.study.fields import Different, FileName, NotNegative, Positive, Settings, Word, refusal
+from safety_spaces.study.judges import ClassifierJudge, Judge, ServiceJudge
+from safety_spaces.study.recipes import (
+    NO_TEMPLATE,
+    Architecture,
+    Existing,
+    Recipe,
+    TemplateName,
+    Trained,
+    Training,
+)
 from safety_spaces.study.settings import ActivationSpaces, Pair, Projection, UpdateSpaces
 
 
@@ -70,15 +80,55 @@ class Study(Settings):
         return tuple(self.evaluation.judges_by_place.values()) if self.evaluation else ()
 
     @property
+    def services(self) -> tuple[ServiceJudge, ...]:
+        """The judges behind a service."""
+        return tuple(judge for judge in self.judges if isinstance(judge, ServiceJudge))
+
+    @property
+    def classifiers(self) -> tuple[ClassifierJudge, ...]:
+        """The judges that are classifiers."""
+        return tuple(judge for judge in self.judges if isinstance(judge, ClassifierJudge))
+
+    @property
+    def prompt_template(self) -> TemplateName:
+        """The template that harmful and harmless prompts and prompt sets are put in."""
+        is_none = self.evaluation is not None and self.evaluation.template == NO_TEMPLATE
+        return NO_TEMPLATE if is_none else self.training.template
+
+    @property
+    def single_corpora(self) -> dict[str, SingleCorpus]:
+        """The corpora of one data set."""
+        return {name: corpus for name, corpus in self.corpora.items() if isinstance(corpus, SingleCorpus)}
+
+    @property
+    def mixed_corpora(self) -> dict[str, MixedCorpus]:
+        """The contaminated corpora."""
+        return {name: corpus for name, corpus in self.corpora.items() if isinstance(corpus, MixedCorpus)}
+
+    @property
+    def given_roles(self) -> dict[str, Existing]:
+        """The roles whose checkpoints are used in place."""
+        return {role: recipe for role, recipe in self.roles.items() if isinstance(recipe, Existing)}
+
+    @property
+    def trained_roles(self) -> dict[str, Trained]:
+        """The roles that are trained here."""
+        return {role: recipe for role, recipe in self.roles.items() if not isinstance(recipe, Existing)}
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """The roles that are fine-tuned from the reference, here or, where a role is given by its path, elsewhere."""
         others = (role for role in self.roles if role not in ("base", "reference"))
         return tuple(role for role in others if self.parent(role) in ("reference", None))
 
+    @property
+    def architecture(self) -> Architecture | None:
+        """The shape of the models, where the study says it."""
+        return self.roles["base"].architecture
+
     def parent(self, role: str) -> str | None:
         """Return the role that a role is fine-tuned from, None for a model that is given or pretrained."""
-        recipe = self.roles[role]
-        return recipe.parent if isinstance(recipe, FineTuned) else None
+        return self.roles[role].parent
 
     def lineage(self, role: str) -> tuple[str, ...]:
         """Return the roles that lead to a role, the oldest first and the role itself last."""
@@ -91,106 +141,48 @@ class Study(Settings):
 
     def is_per_seed(self, role: str) -> bool:
         """Say whether a role has a checkpoint for each seed: all that are trained here have, but for the one base."""
-        return role != "base" and not isinstance(self.roles[role], Existing)
+        return role != "base" and role in self.trained_roles
 
     def training_of(self, role: str) -> Training:
-        """Return a role's training settings: the study's, with the role's own on top.
-
-        Raises:
-            KeyError: the role does not exist, or is given by its path and not trained.
-        """
-        recipe = self.roles[role]
-        if isinstance(recipe, Existing):
-            raise KeyError(f"{role} is not trained")
-        return recipe.training
+        """Return a role's training settings: the study's, with the role's own on top; KeyError if it has none."""
+        return self.trained_roles[role].training
 
     @model_validator(mode="before")
     @classmethod
     def _hand_training_to_roles(cls, content: Any) -> Any:
         match content:
-            case {"training": dict(shared), "roles": dict(roles)}:
+            case {"roles": dict(roles)}:
+                shared = content.get("training", {})
                 return {**content, "roles": {role: _with_training(recipe, shared) for role, recipe in roles.items()}}
         return content
 
-    @model_validator(mode="after")
-    def _names_are_defined(self) -> "Study":
+    def _problems(self) -> Iterator[PydanticCustomError]:
         if self.name == "judge":
-            raise refusal("name", "expected another name than judge, whose folder in runs keeps the replies of judges")
-        for role in ("base", "reference"):
-            if role not in self.roles:
-                raise refusal(f"roles.{role}", "missing; every study has a base and a reference")
-        self._check_recipes()
-        self._check_mixtures()
-        for number, scored in enumerate(self.projection.scored):
-            _check_known(f"projection.scored.{number}.task", scored.task, self.tasks, "task")
-            for metric in scored.metrics:
-                if getattr(self.evaluation, metric, None) is None:
-                    raise refusal(f"evaluation.{metric}", f"missing, though projection.scored.{number} asks for it")
-        for number, pair in enumerate(self.update_pairs):
-            for name in pair:
-                _check_known(f"update_spaces.pairs.{number}", name, ("reference", *self.tasks), "update")
-        if self.activation_spaces is not None and self.evaluation is None:
-            raise refusal(
-                "evaluation", "missing, though activation_spaces asks models; or write activation_spaces: null"
+            yield refusal("name", "expected another name than judge, whose folder in runs keeps the replies of judges")
+        written = {**(self.world.sizes if self.world else {})}
+        yield from consistency.problems_of_corpora(
+            self.corpora, {name: written[name] for name in written if name not in self.datasets}
+        )
+        of_roles = list(consistency.problems_of_roles(self.roles, self.corpora, self.seeds))
+        yield from of_roles
+        yield from consistency.problems_of_questions(
+            self.evaluation, self.projection, self.activation_spaces, self.world
+        )
+        # Which tasks there are follows from the roles.
+        if not of_roles:
+            yield from consistency.problems_of_tasks(
+                self.tasks, self.roles, self.projection, self.update_pairs, self.activation_spaces
             )
-        for number, role in enumerate(self.activation_spaces.checkpoints if self.activation_spaces else ()):
-            _check_known(f"activation_spaces.checkpoints.{number}", role, self.roles, "role")
-        return self
-
-    def _check_recipes(self) -> None:
-        if self.parent("base"):
-            raise refusal("roles.base.from", "expected a base that is pretrained or given by its path")
-        for role, recipe in self.roles.items():
-            if isinstance(recipe, Existing):
-                self._check_adapter(role, recipe)
-                continue
-            _check_known(f"roles.{role}.corpus", recipe.corpus, self.corpora, "corpus")
-            if isinstance(recipe, FineTuned):
-                _check_known(f"roles.{role}.from", recipe.parent, self.roles, "role")
-        for role in self.roles:
-            self._check_acyclic(role)
-        trained = [role for role, recipe in self.roles.items() if not isinstance(recipe, Existing) and role != "base"]
-        if not trained and len(self.seeds) > 1:
-            raise refusal("seeds", "expected one seed, since no role is trained and every seed would be the same")
-
-    def _check_adapter(self, role: str, recipe: Existing) -> None:
-        if recipe.adapter_of is None:
-            return
-        _check_known(f"roles.{role}.adapter_of", recipe.adapter_of, self.roles, "role")
-        # One step, so that no circle can arise: a task adds to the reference or the base, the reference to the base.
-        if recipe.adapter_of not in {"base", "reference"} - {role} or role == "base":
-            raise refusal(f"roles.{role}.adapter_of", f"expected base or reference, got {recipe.adapter_of}")
-
-    def _check_acyclic(self, role: str) -> None:
-        chain = [role]
-        while parent := self.parent(chain[-1]):
-            if parent in chain:
-                raise refusal(f"roles.{role}.from", f"expected no circle, got {' from '.join([*chain, parent])}")
-            chain.append(parent)
-
-    def _check_mixtures(self) -> None:
-        single = [name for name, corpus in self.corpora.items() if not isinstance(corpus, MixedCorpus)]
-        for name, corpus in self.corpora.items():
-            if isinstance(corpus, MixedCorpus):
-                _check_known(f"corpora.{name}.useful", corpus.useful, single, "corpus of one data set")
-                _check_known(f"corpora.{name}.harmful", corpus.harmful, single, "corpus of one data set")
-            elif corpus.disjoint_from is not None:
-                _check_known(f"corpora.{name}.disjoint_from", corpus.disjoint_from, single, "corpus of one data set")
-                if self.corpora[corpus.disjoint_from].disjoint_from is not None:  # type: ignore[union-attr]
-                    raise refusal(
-                        f"corpora.{name}.disjoint_from", "expected a corpus that is drawn from all rows itself"
-                    )
+            oldest = self.lineage("reference")[0]
+            yield from consistency.problems_of_templates(self.training, self.trained_roles, oldest, self.world)
+            if self.architecture is not None:
+                yield from consistency.problems_of_depth(self.architecture, self.projection, self.activation_spaces)
 
 
-def _with_training(recipe: Any, shared: dict[str, Any]) -> Any:
-    match recipe:
-        case {"method": _, "training": dict(own)}:
+def _with_training(recipe: Any, shared: Any) -> Any:
+    match recipe, shared:
+        case {"method": _, "training": dict(own)}, dict():
             return {**recipe, "training": {**shared, **own}}
-        case {"method": _} if "training" not in recipe:
+        case {"method": _}, _ if "training" not in recipe:
             return {**recipe, "training": shared}
     return recipe
-
-
-def _check_known(key: str, name: str, known: Iterable[str], kind: str) -> None:
-    if name not in (names := list(known)):
-        raise refusal(key, f"no {kind} is named {name!r}; {known_names(name, names)}")
