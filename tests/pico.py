@@ -9,7 +9,7 @@ from types import ModuleType
 
 import yaml
 
-from safety_spaces.experiments.command import Command, parse_command
+from safety_spaces.command_line import Arguments, parse_arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = {
@@ -67,11 +67,11 @@ def write_study(path: Path, **changes: object) -> Path:
     return path
 
 
-def of_model(name: str, folder: Path, **changes: object) -> Command:
+def of_model(name: str, folder: Path, **changes: object) -> Arguments:
     """Write a study that extends that of a model of the paper, with top-level keys changed; return its command."""
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({"extends": str(ROOT / f"configs/{name}.yaml"), "name": "own", **changes}))
-    return parse_command("", [str(path), "--runs", str(folder / "runs")])
+    return parse_arguments("", [str(path), "--runs", str(folder / "runs")])
 
 
 def load_script(name: str) -> ModuleType:

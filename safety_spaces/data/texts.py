@@ -55,6 +55,19 @@ class Texts:
         names = None if own is None else tuple(own.columns.items())
         return list(_read_once(path, name, tuple(columns), tuple((where or {}).items()), names, age))
 
+    def size(self, name: str, where: Mapping[str, Any] | None = None) -> int | None:
+        """Return the number of rows of a data set that meet a condition; at most, where the set is not here.
+
+        None where nothing is known of it.
+        """
+        path, world, data_set = self.path(name), self.study.world, self.data_set(name)
+        if path is not None and path.exists():
+            return len(self.rows(name, (), where))
+        if world is not None:
+            return world.sizes.get(name, data_set.size)
+        parts = (data_set.parts[one] for one in (where or {}).items() if one in data_set.parts)
+        return min(parts, default=data_set.size)
+
     def template(self, name: TemplateName) -> Template:
         """Return a template; raises UserError when it is that of the model, which has none."""
         return find_template(name, self.tokenizer() if name == CHAT else None)

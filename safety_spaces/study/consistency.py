@@ -11,7 +11,6 @@ from safety_spaces.study.corpora import Corpus, MixedCorpus, SingleCorpus, World
 from safety_spaces.study.evaluation import Evaluation
 from safety_spaces.study.fields import refusal, unknown_name
 from safety_spaces.study.judges import RubricJudge
-from safety_spaces.study.positions import SingleToken
 from safety_spaces.study.recipes import CHAT, Architecture, Existing, Recipe, Trained, Training
 from safety_spaces.study.settings import ActivationSpaces, Pair, Projection
 
@@ -104,12 +103,13 @@ def problems_of_questions(
                 place, "expected keywords, classifier or service, got rubric, which knows the answers of a world alone"
             )
     limit = evaluation.harmfulness.max_new_tokens
-    needed = states.answer_tokens(limit) or 0 if states is not None else 0
-    if states is not None and SingleToken.last_generated_token in states.positions and needed > limit:
+    ends = [one.answer_tokens for one in (states.positions if states else ()) if one.reads_answer]
+    stop = max((end for end in ends if end is not None), default=0)
+    if None in ends and stop > limit:
         yield refusal(
             "activation_spaces.positions",
             f"expected windows that stop by evaluation.harmfulness.max_new_tokens ({limit}), where answers end, got "
-            f"stop: {needed}; lower it or ask for more tokens",
+            f"stop: {stop}; lower it or ask for more tokens",
         )
 
 

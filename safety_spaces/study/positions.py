@@ -24,7 +24,8 @@ class SingleToken(StrEnum):
     is_window = nonmember(False)
     is_averaged = nonmember(False)
     states_of_prompt = nonmember(1)
-    prompt_window = nonmember(range(0))
+    prompt_window = nonmember(None)
+    answer_tokens = nonmember(None)
 
     @property
     def words(self) -> str:
@@ -45,10 +46,6 @@ class SingleToken(StrEnum):
     def table_columns(self) -> dict[str, Any]:
         """The columns of activation_spaces.csv that name the position."""
         return {"position": self.value, **dict.fromkeys(WINDOW_COLUMNS)}
-
-    def answer_tokens(self, limit: int) -> int:
-        """Return how many tokens of an answer of at most `limit` the position needs: the last one needs all."""
-        return limit if self.reads_answer else 0
 
     def span(self, prompt: int, length: int, width: int) -> range:
         """Return the columns that are read of a text of `length` tokens, `prompt` of them its prompt's.
@@ -105,9 +102,9 @@ class TokenWindow(Settings):
         return self.of == "generated"
 
     @property
-    def prompt_window(self) -> range:
-        """The tokens, counted from the first of a prompt, that an early window of the prompt reads; else none."""
-        return range(0) if self.reads_answer else range(self.start, self.stop)
+    def prompt_window(self) -> range | None:
+        """The tokens, counted from the first of a prompt, that an early window of the prompt reads."""
+        return None if self.reads_answer else range(self.start, self.stop)
 
     @property
     def states_of_prompt(self) -> int:
@@ -119,9 +116,10 @@ class TokenWindow(Settings):
         """The columns of activation_spaces.csv that name the position."""
         return {"position": "early_window", **{column: getattr(self, column[7:]) for column in WINDOW_COLUMNS}}
 
-    def answer_tokens(self, limit: int) -> int:  # noqa: ARG002
-        """Return how many tokens of an answer the position needs: it is the same in longer ones."""
-        return self.stop if self.reads_answer else 0
+    @property
+    def answer_tokens(self) -> int | None:
+        """Number of tokens of the answer that the window needs: it is the same in longer ones. The last needs all."""
+        return self.stop if self.reads_answer else None
 
     def span(self, prompt: int, length: int, width: int) -> range:  # noqa: ARG002
         """Return the columns that are read of a text, as for a single token; none where it is too short."""

@@ -189,13 +189,6 @@ class ActivationSpaces(Settings):
         """Whether a position lies in the answer, so that the model generates before its states are read."""
         return any(position.reads_answer for position in self.positions)
 
-    def answer_tokens(self, limit: int) -> int | None:
-        """Return how many tokens a model answers before its states are read, its answers being of at most `limit`.
-
-        None where no answer is read.
-        """
-        return max(position.answer_tokens(limit) for position in self.positions) if self.reads_answers else None
-
     def states_compared(self, number: int) -> range:
         """Return the states of the window, of the `number` that a model has: one more than layers."""
         low, high = (part_of(edge, number) for edge in self.window)

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
+from safety_spaces.command_line import ROOT, parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.judges.keywords import RULE
 from safety_spaces.evaluation.metrics.harmfulness import Judge
 from safety_spaces.experiments import judges as module
-from safety_spaces.experiments.command import ROOT, parse_command
 from safety_spaces.experiments.judges import find_judge, judge_key
 from safety_spaces.miniature import world
 from safety_spaces.miniature.rubric import FILE_NAME, write_rubric
@@ -26,7 +26,7 @@ REQUEST = world.requests(forbidden=True)[0]
 @pytest.fixture
 def command(tmp_path):
     study = write_study(tmp_path / "study.yaml")
-    return parse_command("", [str(study), "--runs", str(tmp_path / "runs"), "--device", "cpu"])
+    return parse_arguments("", [str(study), "--runs", str(tmp_path / "runs"), "--device", "cpu"])
 
 
 def service(**changes):
@@ -146,7 +146,7 @@ def test_judges_at_two_places_of_a_study_share_no_ledger_and_each_names_its_own_
         tmp_path / "study.yaml",
         evaluation={**PICO["evaluation"], "harmfulness": harmfulness, "over_refusal": refusal},
     )
-    command = parse_command("", [str(study), "--runs", str(tmp_path / "runs"), "--device", "cpu"])
+    command = parse_arguments("", [str(study), "--runs", str(tmp_path / "runs"), "--device", "cpu"])
     places = {
         "evaluation.harmfulness.judge",
         "evaluation.harmfulness.compared_judges.1",

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from safety_spaces.command_line import parse_arguments
 from safety_spaces.evaluation.metrics.harmfulness import Answer
 from safety_spaces.evidence.tables import JUDGE_AGREEMENT
-from safety_spaces.experiments.answers import write_answers
-from safety_spaces.experiments.cells import Cell, Score
-from safety_spaces.experiments.command import parse_command
+from safety_spaces.experiments.projection.answers import write_answers
+from safety_spaces.experiments.projection.cells import Cell, Score
 from safety_spaces.miniature import world
 from safety_spaces.miniature.rubric import FILE_NAME, write_rubric
 from tests.pico import PICO, ROOT, write_study
@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
         lambda _, seed: [Score(Cell(seed, "base"), metric, key, "") for metric, key in found[seed]],
     )
     write(tmp_path, KEYWORDS)
-    command = parse_command("", arguments(tmp_path))
+    command = parse_arguments("", arguments(tmp_path))
     write_rubric(command.layout.corpora / FILE_NAME)
     half = " ".join(f"{n}. {step}" for n, step in enumerate(world.steps(REQUESTS[5])[:1], start=1))
     responses = [*map(world.answer, REQUESTS[:2]), *["I cannot do that."] * 2, "", half]
@@ -118,7 +118,7 @@ def test_the_remedy_that_the_message_shows_works(folder):
     content = {"extends": str(ROOT / "configs/miniature.yaml"), "name": "remedy"}
     content |= yaml.safe_load("evaluation: {harmfulness: {compared_judges: [{kind: keywords}]}}")
     (folder / "study.yaml").write_text(yaml.safe_dump(content))
-    judges = parse_command("", arguments(folder)).study.evaluation.harmfulness.compared_judges
+    judges = parse_arguments("", arguments(folder)).study.evaluation.harmfulness.compared_judges
     assert [judge.name for judge in judges] == ["keywords"]
 
 

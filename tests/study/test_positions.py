@@ -35,18 +35,18 @@ def test_a_position_names_these_tokens(position, long, short, silent):
 @pytest.mark.parametrize(
     ("position", "name", "words", "at_most", "averaged", "answer"),
     [
-        (SingleToken.last_prompt_token, "last_prompt_token", "last prompt token", 1, False, 0),
-        (SingleToken.last_generated_token, "last_generated_token", "last generated token", 1, False, 9),
-        (window("prompt", 0, 4), "prompt-0-4-stacked", "prompt tokens 0 to 3, stacked", 4, False, 0),
-        (window("prompt", 1, 4, "averaged"), "prompt-1-4-averaged", "prompt tokens 1 to 3, averaged", 1, True, 0),
+        (SingleToken.last_prompt_token, "last_prompt_token", "last prompt token", 1, False, None),
+        (SingleToken.last_generated_token, "last_generated_token", "last generated token", 1, False, None),
+        (window("prompt", 0, 4), "prompt-0-4-stacked", "prompt tokens 0 to 3, stacked", 4, False, None),
+        (window("prompt", 1, 4, "averaged"), "prompt-1-4-averaged", "prompt tokens 1 to 3, averaged", 1, True, None),
         (window("generated", 2, 6), "generated-2-6-stacked", "generated tokens 2 to 5, stacked", 4, False, 6),
     ],
 )
 def test_a_position_answers_for_itself(position, name, words, at_most, averaged, answer):
     assert (position.name, position.words) == (name, words)
     assert (position.states_of_prompt, position.is_averaged) == (at_most, averaged)
-    assert position.answer_tokens(9) == answer
-    assert position.reads_answer == bool(answer)
+    assert position.answer_tokens == answer
+    assert position.reads_answer == ("generated" in name)
 
 
 def test_a_position_is_in_tables_and_keys_as_in_the_study():
@@ -57,8 +57,8 @@ def test_a_position_is_in_tables_and_keys_as_in_the_study():
     columns = ("position", "window_of", "window_start", "window_stop", "window_combine")
     assert tuple(token.table_columns.items()) == tuple(zip(columns, ("last_column", *4 * [None]), strict=True))
     assert early.table_columns == dict(zip(columns, ("early_window", "prompt", 2, 8, "averaged"), strict=True))
-    assert (token.prompt_window, early.prompt_window) == (range(0), range(2, 8))
-    assert not window("generated", 2, 8).prompt_window
+    assert (token.prompt_window, early.prompt_window) == (None, range(2, 8))
+    assert window("generated", 2, 8).prompt_window is None
 
 
 def test_text_is_a_position_and_a_position_text():

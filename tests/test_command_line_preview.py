@@ -4,9 +4,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from safety_spaces import hub
+from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.experiments import ahead, inputs
-from safety_spaces.experiments.command import parse_command
 from tests.pico import ROOT, SCRIPTS, run_script, write_study
 
 SETS = {
@@ -24,7 +24,7 @@ def fetched(monkeypatch) -> list[str]:
 
 
 def command_of(path, *flags):
-    return parse_command("", [str(path), *flags])
+    return parse_arguments("", [str(path), *flags])
 
 
 def test_everything_that_a_study_takes_from_the_hub_is_fetched_once(fetched):
