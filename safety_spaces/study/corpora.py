@@ -1,12 +1,11 @@
 """Texts by name: rows of one data set, or harmful rows mixed into useful ones (the paper's contaminated data)."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from safety_spaces.study.fields import FileName, NotNegative, Positive, Settings, refusal
+from safety_spaces.study.fields import FileName, NotNegative, Positive, Problems, Settings, refusal
 
 
 def _is_scalar(value: Any) -> Any:
@@ -42,7 +41,7 @@ class World(Settings):
     seed: NotNegative = Field(description="Seed of the world and of every text in it.")
     sizes: dict[FileName, Positive] = Field(description="Number of rows by name of the corpus file.")
 
-    def _problems(self) -> Iterator[PydanticCustomError]:
+    def _problems(self) -> Problems:
         if wrong := ", ".join(sorted({*self.sizes} ^ {*WORLD_CORPORA})):
             known = ", ".join(WORLD_CORPORA)
             yield refusal("sizes", f"expected the corpora {known}; missing or unknown: {wrong}")

@@ -9,10 +9,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+Problems = Iterator[PydanticCustomError]
 
 
 def refusal(key: str, message: str) -> PydanticCustomError:
@@ -27,7 +29,7 @@ def known_names(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names) or 'none'}"
 
 
-def unknown_name(key: str, name: str, known: Iterable[str], kind: str) -> Iterator[PydanticCustomError]:
+def unknown_name(key: str, name: str, known: Iterable[str], kind: str) -> Problems:
     """Yield the error about a name of `kind` below `key` that nothing is called by."""
     if name not in (names := list(known)):
         yield refusal(key, f"no {kind} is named {name!r}; {known_names(name, names)}")
@@ -38,7 +40,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, serialize_by_alias=True)
 
-    def _problems(self) -> Iterator[PydanticCustomError]:
+    def _problems(self) -> Problems:
         """Yield what is wrong between the settings of a section, each of which is right alone."""
         yield from ()
 
@@ -118,7 +120,11 @@ Word = Annotated[str, AfterValidator(_is_word)]
 ModelPath = Annotated[str, Field(min_length=1), AfterValidator(_is_no_address)]
 
 # A list of YAML becomes a tuple, which strict pydantic refuses; what is in the list stays strict.
-Increasing = (Field(strict=False, min_length=1), AfterValidator(_increase))
-Different = (Field(strict=False, min_length=1), AfterValidator(_differ))
-DifferentOrNone = (Field(strict=False), AfterValidator(_differ))
-Shares = Annotated[tuple[Share, ...], *Increasing]
+T = TypeVar("T")
+A_LIST = Field(strict=False, min_length=1)
+Increasing = Annotated[tuple[T, ...], A_LIST, AfterValidator(_increase)]
+Different = Annotated[tuple[T, ...], A_LIST, AfterValidator(_differ)]
+DifferentOrNone = Annotated[tuple[T, ...], Field(strict=False), AfterValidator(_differ)]
+Pair = Annotated[tuple[str, str], A_LIST, AfterValidator(_differ)]
+Window = Annotated[tuple[Depth, Share], A_LIST, AfterValidator(_increase)]
+Shares = Increasing[Share]

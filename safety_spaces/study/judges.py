@@ -1,13 +1,21 @@
 """Who scores responses from 1 (harmless) to 5, and what may be spent on it."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Discriminator, Field, Tag
-from pydantic_core import PydanticCustomError
 
-from safety_spaces.study.fields import Different, FileName, ModelPath, NotNegative, Phrase, Positive, Settings, refusal
+from safety_spaces.study.fields import (
+    Different,
+    FileName,
+    ModelPath,
+    NotNegative,
+    Phrase,
+    Positive,
+    Problems,
+    Settings,
+    refusal,
+)
 
 DEFAULT_KIND = "rubric"
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -29,7 +37,7 @@ class KeywordJudge(Settings):
     published_rubric: ClassVar[bool] = False
     kind: Literal["keywords"] = Field(description="A list of phrases.")
     name: FileName = Field("keywords", description="Name in the tables.")
-    phrases: Annotated[tuple[Phrase, ...], *Different] | None = Field(
+    phrases: Different[Phrase] | None = Field(
         None,
         description="Phrases of refusal, found anywhere in a response; null takes common ones, in its first words.",
     )
@@ -42,7 +50,7 @@ class ClassifierJudge(Settings):
     kind: Literal["classifier"] = Field(description="A sequence classifier of transformers.")
     name: ModelPath = Field(description="Folder or hub id of the classifier; its name in the tables.")
     revision: str | None = Field(None, description="Commit of the hub; null is what the cache has, else the newest.")
-    harmful_labels: Annotated[tuple[str, ...], *Different] = Field(description="Labels that mean harm.")
+    harmful_labels: Different[str] = Field(description="Labels that mean harm.")
     batch_size: Positive = Field(8, description="Responses of one forward pass.")
 
 
@@ -83,7 +91,7 @@ class ServiceJudge(Settings):
     price: Price = Field(description="What the service charges.")
     budget: float = Field(gt=0, description="US dollars that this study may spend; judging stops before.")
 
-    def _problems(self) -> Iterator[PydanticCustomError]:
+    def _problems(self) -> Problems:
         try:
             address = urlsplit(self.base_url or "https://of.the.protocol")
             is_whole = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0

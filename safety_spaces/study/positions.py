@@ -4,14 +4,12 @@ Tokens are counted from 0. A prompt's are all that the tokenizer makes of it, th
 an answer's end before the token that ends the text.
 """
 
-from collections.abc import Iterator
 from enum import StrEnum, auto, nonmember
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
-from pydantic_core import PydanticCustomError
 
-from safety_spaces.study.fields import NotNegative, Positive, Settings, refusal
+from safety_spaces.study.fields import NotNegative, Positive, Problems, Settings, refusal
 
 
 class SingleToken(StrEnum):
@@ -67,7 +65,7 @@ class TokenWindow(Settings):
         description="Whether every token gives a state, or all tokens of a prompt their mean."
     )
 
-    def _problems(self) -> Iterator[PydanticCustomError]:
+    def _problems(self) -> Problems:
         if self.stop <= self.start:
             yield refusal("stop", f"expected more than start ({self.start}), got {self.stop}")
 

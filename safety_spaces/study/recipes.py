@@ -4,13 +4,11 @@ The paper's chain W0 -> W_A -> task (Section 2) is the roles base, reference and
 preference-tuned or planted reference is another recipe, not another program.
 """
 
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Discriminator, Field, Tag
-from pydantic_core import PydanticCustomError
 
-from safety_spaces.study.fields import ModelPath, Positive, Settings, refusal
+from safety_spaces.study.fields import ModelPath, Positive, Problems, Settings, refusal
 
 PRECISIONS = {
     "adamw": ("fp32", "bf16", "bf16_stochastic", "bf16_kahan"),
@@ -59,7 +57,7 @@ class Training(Settings):
         "plain", description="Template that instructions are put in; chat is that of the model's tokenizer."
     )
 
-    def _problems(self) -> Iterator[PydanticCustomError]:
+    def _problems(self) -> Problems:
         if self.precision not in (known := PRECISIONS[self.optimizer]):
             yield refusal("optimizer", f"{self.optimizer} steps weights in {', '.join(known)}, got {self.precision}")
 
@@ -77,7 +75,7 @@ class Architecture(Settings):
     tied: bool = Field(description="Whether embedding and output head are one tensor.")
     positions: Positive = Field(description="Longest sequence of tokens.")
 
-    def _problems(self) -> Iterator[PydanticCustomError]:
+    def _problems(self) -> Problems:
         # Rotary position embedding turns pairs of numbers, so a head has an even width.
         if self.hidden % (2 * self.heads):
             yield refusal("hidden", f"expected an even multiple of heads ({self.heads}), got {self.hidden}")
@@ -128,7 +126,7 @@ class FineTuned(Settings):
     )
     training: Training = Field(description="Training settings; keys left out are those of the whole study.")
 
-    def _problems(self) -> Iterator[PydanticCustomError]:
+    def _problems(self) -> Problems:
         if self.method == "dpo" and self.beta is None:
             yield refusal("beta", "expected a number above 0, since the method is dpo, got null")
         if self.method != "dpo" and self.beta is not None:

@@ -5,11 +5,9 @@ another value of the same field, so that the difference can be measured.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from safety_spaces.study.corpora import Selection
 from safety_spaces.study.fields import (
@@ -18,10 +16,12 @@ from safety_spaces.study.fields import (
     DifferentOrNone,
     Increasing,
     NotNegative,
+    Pair,
     Positive,
+    Problems,
     Settings,
-    Share,
     Shares,
+    Window,
     Word,
     part_of,
     refusal,
@@ -32,7 +32,6 @@ from safety_spaces.tensors import FIXED_BASES, OWN_BASIS, TOP_K, Basis, Side
 CONTROL: Final = "random"
 """The basis that the claim is held against."""
 
-Pair = Annotated[tuple[str, str], *Different]
 Metric = Literal["utility", "harmfulness", "general_ability", "over_refusal"]
 Others = Literal["whole", "out"]
 """What becomes of the update outside the one layer that is projected: it stays whole, or none of it does."""
@@ -48,16 +47,16 @@ class Scored(Settings):
 
     task: str = Field(description="Role whose update is projected.")
     scheme: Literal["parallel", "orthogonal"] = Field(description="Which part is kept: inside or outside the subspace.")
-    metrics: Annotated[tuple[Metric, ...], *Different] = Field(description="What the projected models are scored for.")
-    layers: Annotated[tuple[NotNegative, ...], *Different] | None = Field(
+    metrics: Different[Metric] = Field(description="What the projected models are scored for.")
+    layers: Different[NotNegative] | None = Field(
         None, description="Layers projected alone, one model each, counted from 0; null projects all tensors at once."
     )
-    others: Annotated[tuple[Others, ...], *Different] | None = Field(
+    others: Different[Others] | None = Field(
         default_factory=lambda given: ("whole", "out") if given.get("layers") else None,
         description="With layers: what becomes of the update of all other tensors, those outside layers included.",
     )
 
-    def _problems(self) -> Iterator[PydanticCustomError]:
+    def _problems(self) -> Problems:
         if (self.layers is None) != (self.others is None):
             yield refusal("others", "expected with layers, and only with them: whole, out or both")
 
@@ -90,7 +89,7 @@ class Projection(Settings):
         "project", description="What becomes of one-dimensional tensors."
     )
     basis: OwnBasis | None = Field(None, description="A user's own basis, which bases then name first, as file.")
-    bases: Annotated[tuple[Basis, ...], *Different] = Field(
+    bases: Different[Basis] = Field(
         ("top_k", "random_k", "random"),
         description="Which directions span the subspace: the claim, and its controls, random among them.",
     )
@@ -99,7 +98,7 @@ class Projection(Settings):
     )
     energy_draws: Positive = Field(5, description="Draws of each random basis whose energies are measured.")
     score_draws: Positive = Field(2, description="Draws of each random basis whose models are scored.")
-    scored: Annotated[tuple[Scored, ...], *DifferentOrNone] = Field(
+    scored: DifferentOrNone[Scored] = Field(
         description="Tasks and schemes whose models are scored; none leaves energies, and scores of the checkpoints."
     )
 
@@ -121,7 +120,7 @@ class Projection(Settings):
                 return {**content, "side": side}
         return content
 
-    def _problems(self) -> Iterator[PydanticCustomError]:
+    def _problems(self) -> Problems:
         yield from self._problems_of_bases()
         lines = Counter(
             (one.task, one.scheme, metric, one.layers is None) for one in self.scored for metric in one.metrics
@@ -132,7 +131,7 @@ class Projection(Settings):
         if (most := self.energy_draws) < self.score_draws:
             yield refusal("score_draws", f"expected at most energy_draws ({most}), got {self.score_draws}")
 
-    def _problems_of_bases(self) -> Iterator[PydanticCustomError]:
+    def _problems_of_bases(self) -> Problems:
         if self.basis is None and OWN_BASIS in self.bases:
             expected = "write basis: {file: U.safetensors, side: left}"
             yield refusal("basis", f"missing, though bases name file; {expected}")
@@ -152,10 +151,10 @@ class UpdateSpaces(Settings):
     """Overlap of the subspaces of weight updates (Section 5 of the paper)."""
 
     etas: Shares = Field(description="Energy levels eta at which two subspaces are compared.")
-    percentiles: Annotated[tuple[Depth, ...], *Increasing] = Field(
+    percentiles: Increasing[Depth] = Field(
         (0.70, 0.85), description="Depths p of the layers shown: layer floor(p L), counted from 0."
     )
-    pairs: Annotated[tuple[Pair, ...], *Different] | None = Field(
+    pairs: Different[Pair] | None = Field(
         None, description="Updates that are compared, two by two; null takes every two of tasks and reference."
     )
 
@@ -167,16 +166,14 @@ KINDS_OF_SETS = {"useful": 1, "harmful": 2, "refusal": 0}
 class ActivationSpaces(Settings):
     """Overlap of the subspaces of hidden states (Section 6 of the paper)."""
 
-    positions: Annotated[tuple[Position, ...], *Different] = Field(
+    positions: Different[Position] = Field(
         (SingleToken.last_prompt_token,),
         description="Tokens whose states are taken; the first position is the one of the main figures.",
     )
     prompts: Positive = Field(description="Prompts of each set.")
     etas: Shares = Field(description="Energy levels eta at which two subspaces are compared.")
-    window: Annotated[tuple[Depth, Share], *Increasing] = Field(
-        (0.65, 0.90), description="Depths between which states are compared, the first included."
-    )
-    checkpoints: Annotated[tuple[str, ...], *Different] = Field(description="Roles whose states are taken.")
+    window: Window = Field((0.65, 0.90), description="Depths between which states are compared, the first included.")
+    checkpoints: Different[str] = Field(description="Roles whose states are taken.")
     toxigen: Literal["toxic", "unfiltered"] = Field(
         "toxic", description="Rows of ToxiGen that count as harmful; unfiltered is published."
     )
@@ -194,7 +191,7 @@ class ActivationSpaces(Settings):
         low, high = (part_of(edge, number) for edge in self.window)
         return range(low, high)
 
-    def _problems(self) -> Iterator[PydanticCustomError]:
+    def _problems(self) -> Problems:
         if SingleToken.last_column in self.positions and self.reads_answers:
             yield refusal(
                 "positions",
