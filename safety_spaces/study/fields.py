@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, LiteralString, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
@@ -73,33 +73,19 @@ def part_of(fraction: float, count: int) -> int:
     return int(Decimal(str(fraction)) * count)
 
 
-def _is_file_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
-        raise PydanticCustomError("name", "expected letters, digits, -, _ and, not in the first place, dots")
-    return name
+def _written_as(pattern: str, expected: LiteralString) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise PydanticCustomError("text", expected)
+        return text
 
-
-def _is_word(name: str) -> str:
-    # No hyphen: `useful-1` names a replicate and `useful-harmful` a pair.
-    if not re.fullmatch(r"[A-Za-z0-9_]+", name):
-        raise PydanticCustomError("name", "expected letters, digits and _")
-    return name
-
-
-def _says_something(text: str) -> str:
-    if not text.strip():
-        raise PydanticCustomError("blank", "expected a text that is not blank")
-    return text
-
-
-def _is_no_address(path: str) -> str:
-    if re.match(r"\w+://|(www\.)?(hf\.co|huggingface\.co)/", path):
-        raise PydanticCustomError("address", "expected a folder or an id of the hub such as owner/model, no address")
-    return path
+    return AfterValidator(check)
 
 
 def _increase(numbers: tuple[Any, ...]) -> tuple[Any, ...]:
-    if any(second <= first for first, second in pairwise(numbers)):
+    # As the tables carry them.
+    written = [float(f"{number:.6g}") for number in numbers]
+    if any(second <= first for first, second in pairwise(written)):
         raise PydanticCustomError("order", "expected numbers that increase, none of them twice")
     return numbers
 
@@ -114,10 +100,22 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Depth = Annotated[float, Field(ge=0, lt=1)]
-Phrase = Annotated[str, AfterValidator(_says_something)]
-FileName = Annotated[str, Field(max_length=100), AfterValidator(_is_file_name)]
-Word = Annotated[str, AfterValidator(_is_word)]
-ModelPath = Annotated[str, Field(min_length=1), AfterValidator(_is_no_address)]
+Phrase = Annotated[str, _written_as(r".*\S.*", "expected a text that is not blank")]
+FileName = Annotated[
+    str,
+    Field(max_length=100),
+    _written_as(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", "expected letters, digits, -, _ and, not in the first place, dots"),
+]
+# No hyphen: `useful-1` names a replicate and `useful-harmful` a pair.
+Word = Annotated[str, _written_as(r"[A-Za-z0-9_]+", "expected letters, digits and _")]
+ModelPath = Annotated[
+    str,
+    Field(min_length=1),
+    _written_as(
+        r"(?!\w+://|(www\.)?(hf\.co|huggingface\.co)/).*",
+        "expected a folder or an id of the hub such as owner/model, no address",
+    ),
+]
 
 # A list of YAML becomes a tuple, which strict pydantic refuses; what is in the list stays strict.
 T = TypeVar("T")

@@ -113,6 +113,7 @@ def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
         ("projection: {fractions: [0.5, 1.5]}", "projection.fractions.1: expected less than or equal to 1, got 1.5"),
         ("projection: {fractions: [0.5, 0.25]}", "projection.fractions: expected numbers that increase"),
         ("projection: {fractions: [0.5, 0.5]}", "projection.fractions: expected numbers that increase"),
+        ("projection: {fractions: [0.5, 0.50000001]}", "projection.fractions: expected numbers that increase"),
         ("projection: {side: top}", "projection.side: expected 'left', 'right' or 'residual', got 'top'"),
         ("projection: {basis: {file: U.safetensors}}",
          "projection.bases: expected file first, the basis under test; write bases: [file, random_k, random]"),
