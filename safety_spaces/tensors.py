@@ -1,7 +1,7 @@
 """What a tensor is by its name: its kind, and the side that its subspace is taken from. No tensor is read for that."""
 
 import re
-from typing import Literal
+from typing import Final, Literal
 
 HEAD = "lm_head.weight"
 VECTOR_KINDS = frozenset({"norm", "bias"})
@@ -30,6 +30,11 @@ READS_FROM_RESIDUAL = EMBEDDINGS | {
 
 Side = Literal["left", "right", "residual"]
 Projected = Literal["left", "right"]
+Basis = Literal["file", "top_k", "random_k", "random"]
+OWN_BASIS: Final = "file"
+TOP_K: Final = "top_k"
+FIXED_BASES = frozenset({OWN_BASIS, TOP_K})
+"""Bases that nothing is drawn for: one draw, and no closed form of their energy."""
 
 
 def kind(name: str) -> str:

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from safety_spaces.errors import UserError
+from safety_spaces.study import CHAT, TemplateName
 
 INSTRUCTION = "{instruction}"
-CHAT = "chat"
 TODAY = datetime(2024, 7, 26)
 """The day that every chat template is told: the one that Llama 3.2 falls back on. The same study is the same texts."""
 CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
@@ -46,14 +46,9 @@ TEMPLATES: Mapping[str, Template] = {
 """Name in a study -> template. `question` is the form of raw GSM8K prompts."""
 
 
-def find_template(name: str, tokenizer: Any = None) -> Template:
-    """Return a template of the table, or for `chat` that of the tokenizer; raises UserError when there is none."""
-    if name == CHAT:
-        return chat_template(tokenizer)
-    if name not in TEMPLATES:
-        known = ", ".join((*TEMPLATES, CHAT))
-        raise UserError(f"template {name}: expected one of {known}; correct the name in the study")
-    return TEMPLATES[name]
+def find_template(name: TemplateName, tokenizer: Any = None) -> Template:
+    """Return a template of the table, or for `chat` that of the tokenizer; raises UserError when it has none."""
+    return chat_template(tokenizer) if name == CHAT else TEMPLATES[name]
 
 
 def chat_template(tokenizer: Any) -> Template:

@@ -17,7 +17,6 @@ from safety_spaces.study import Harmfulness, Metric, OverRefusal, Selection
 
 logger = logging.getLogger(__name__)
 
-NO_TEMPLATE = "none"
 TOXIGEN = "toxigen"
 
 
@@ -25,10 +24,9 @@ def evaluation_template(command: Command) -> Template:
     """Return the template that harmful prompts and prompt sets are put in.
 
     Raises:
-        UserError: no template has the study's name, or the model has no chat template.
+        UserError: it is that of the model, which has none.
     """
-    study = command.study
-    return command.texts.template(study.training.template if study.evaluation.template == "training" else NO_TEMPLATE)
+    return command.texts.template(command.study.prompt_template)
 
 
 def utility_rows(command: Command) -> tuple[list[Row], list[Row]]:

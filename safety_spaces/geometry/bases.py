@@ -19,13 +19,11 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from safety_spaces.geometry.factorisation import orthonormalised
-from safety_spaces.tensors import Projected
+from safety_spaces.tensors import FIXED_BASES, Projected
 
 Rounding = Literal["floor", "round"]
 
 DRAWN_AT_ONCE = 16
-ONE_DRAW = frozenset({"top_k", "file"})
-"""Bases that nothing is drawn for."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def ordered_basis(
     columns as tall as frame, made on the device (control Random). A basis is fixed by seed, draw, tensor name and its
     own name, whatever was drawn before.
     """
-    if basis in ONE_DRAW:
+    if basis in FIXED_BASES:
         return OrderedBasis(frame)
     generator = stream(basis, seed=seed, draw=draw, name=name)
     if basis == "random_k":

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from safety_spaces.geometry.bases import ONE_DRAW, OrderedBasis, Rounding, directions, ordered_basis
+from safety_spaces.geometry.bases import OrderedBasis, Rounding, directions, ordered_basis
 from safety_spaces.geometry.projection import (
     coefficients,
     row_energies,
 )
+from safety_spaces.tensors import FIXED_BASES
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def coordinates(
     seed: int,
     k: int,
 ) -> Iterator[Coordinates]:
-    """Every task update of one tensor in every basis and draw, to k directions or more; bases in ONE_DRAW have draw 0.
+    """Every task update of one tensor in every basis and draw, to k directions or more; FIXED_BASES have draw 0.
 
     A `Coordinates` is best used before the next is asked for: its C may be as large as the tensor.
     """
@@ -99,6 +100,6 @@ def _in_given_frames(
         C = coefficients(frame, D)
         energies = row_energies(C)
         for basis in taking:
-            for draw in range(1 if basis in ONE_DRAW else draws):
+            for draw in range(1 if basis in FIXED_BASES else draws):
                 ordered = ordered_basis(basis, frame, k=k, seed=seed, draw=draw, name=name)
                 yield Coordinates(task, basis, draw, ordered, C, energies)

@@ -10,7 +10,7 @@ from safety_spaces.models.folders import CONFIG, is_adapter, is_checkpoint
 from safety_spaces.models.headers import read_headers
 from safety_spaces.models.roles import Roles, study_of
 from safety_spaces.store import read_json
-from safety_spaces.study import Architecture, Existing, Pretrained
+from safety_spaces.study import Architecture
 from safety_spaces.tensors import HEAD, Side, faces_residual, kind, project_from
 
 Shapes = dict[str, tuple[int, ...]]
@@ -28,7 +28,7 @@ def model_shapes(roles: Roles) -> Shapes:
     folder = roles.folder("base", roles.study.seeds[0])
     if is_checkpoint(folder) and not is_adapter(folder):
         return stored_shapes(folder)
-    if isinstance(recipe, Pretrained | Existing) and recipe.architecture is not None:
+    if recipe.architecture is not None:
         return architecture_shapes(recipe.architecture)
     first = "run with --download first" if study_of(recipe) is None else roles.remedy(recipe)
     raise UserError(
@@ -40,7 +40,7 @@ def model_shapes(roles: Roles) -> Shapes:
 def base_architecture(roles: Roles) -> Architecture | None:
     """Return the shape of the base: the study's, else what its folder says; None for a family that we do not know."""
     recipe = roles.study.roles["base"]
-    if isinstance(recipe, Pretrained | Existing) and recipe.architecture is not None:
+    if recipe.architecture is not None:
         return recipe.architecture
     config = read_json(roles.folder("base", roles.study.seeds[0]) / CONFIG) or {}
     try:

@@ -149,8 +149,6 @@ def test_a_corpus_does_not_depend_on_the_size_of_another(tmp_path):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({name: 1 for name in SIZES if name != "math"}, "expected the corpora .*; missing or unknown: math$"),
-        ({**SMALL, "trivia": 1}, "missing or unknown: trivia$"),
         ({**SMALL, "advbench": 721}, r"world\.sizes\.advbench: expected at most 720 rows, got 721; ask for fewer"),
         ({**SMALL, "xstest": 1441}, r"world\.sizes\.xstest: expected at most 1440 rows, got 1441; ask for fewer"),
     ],
