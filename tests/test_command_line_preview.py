@@ -3,10 +3,10 @@
 import pytest
 from safetensors.numpy import save_file
 
-from safety_spaces import hub
 from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.experiments import ahead, inputs
+from safety_spaces.models import hub
 from tests.pico import ROOT, SCRIPTS, run_script, write_study
 
 SETS = {

@@ -17,8 +17,8 @@ from safety_spaces.geometry import (
 )
 from safety_spaces.tensors import HEAD
 from tests.geometry.dense import gaussian
-from tests.geometry.folders import EMBEDDING, NORM, QUERY, is_mapped, opened, save, weights
-from tests.geometry.models import FAMILIES, linked, tiny_model
+from tests.models.folders import EMBEDDING, NORM, QUERY, is_mapped, opened, save, weights
+from tests.models.models import FAMILIES, linked, tiny_model
 
 
 def save_sharded(folder: Path, tensors):

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation import live
+from safety_spaces.models import live
+from safety_spaces.models.device import choose_device
 from safety_spaces.models.live import (
     Delivered,
     WeightEdit,
-    choose_device,
     edited_weights,
     load_model,
     load_tokenizer,

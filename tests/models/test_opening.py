@@ -12,8 +12,8 @@ from safety_spaces.errors import UserError
 from safety_spaces.geometry import Updates, check_same_tensors, open_checkpoint, sweep, totals, update
 from safety_spaces.models.live import WeightEdit, edited_weights
 from safety_spaces.tensors import HEAD
-from tests.geometry.families import FAMILIES, FUSED, HIDDEN, family_model, rewrite
-from tests.geometry.folders import EMBEDDING, save, weights
+from tests.models.families import FAMILIES, FUSED, HIDDEN, family_model, rewrite
+from tests.models.folders import EMBEDDING, save, weights
 
 ROLES = ("base", "reference", "useful")
 PROMPT = torch.tensor([[3, 11, 7, 25, 4]])
