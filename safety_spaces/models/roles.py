@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from safety_spaces.errors import UserError
-from safety_spaces.models.folders import check_checkpoint, checkpoint_identity, file_flaw, is_adapter, is_checkpoint
-from safety_spaces.models.headers import check_not_quantised
+from safety_spaces.models.folders import (
+    check_checkpoint,
+    check_not_quantised,
+    checkpoint_identity,
+    is_adapter,
+    is_checkpoint,
+)
 from safety_spaces.models.hub import cached_model, fetch_model, is_hub_id
+from safety_spaces.models.tensor_files import file_flaw
 from safety_spaces.paths import is_there, resolve_path
 from safety_spaces.store import Layout, digest, file_digest, read_json
 from safety_spaces.study import ClassifierJudge, Existing, FineTuned, Pretrained, Recipe, Study
