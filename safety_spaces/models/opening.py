@@ -7,7 +7,7 @@ A folder in PEFT's format changes the tensors of a parent W, or puts others in t
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from safety_spaces.models.folders import (
 from safety_spaces.models.model_tensors import model_tensors
 from safety_spaces.models.tensor_files import StoredTensor, stored_tensors
 from safety_spaces.store import read_json
-from safety_spaces.tensors import HEAD, layer
+from safety_spaces.tensors import HEAD, kind, layer
 
 Tied = Literal["once", "twice"]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -75,8 +75,8 @@ def open_checkpoint(folder: Path | str, *, tied: Tied = "once", parent: Checkpoi
         shared = {name: source for name, source in model.tied.items() if not _differ(stored, name, source)}
         _warn_of_layers(folder, files.keys() - stored.keys(), model.kinds)
     else:
-        is_tied = (read_json(folder / CONFIG) or {}).get("tie_word_embeddings")
-        shared = {HEAD: of for of in [_embedding(Checkpoint(folder, stored))] if of is not None and is_tied}
+        is_tied, table = (read_json(folder / CONFIG) or {}).get("tie_word_embeddings"), _embedding(stored, model.kinds)
+        shared = {HEAD: table} if is_tied and table is not None else {}
     return Checkpoint(folder, _counted(stored, shared, tied), model=model, ties_head=bool(shared))
 
 
@@ -91,7 +91,7 @@ def _differ(stored: Mapping[str, StoredTensor], name: str, source: str) -> bool:
 def _warn_of_layers(folder: Path, left_out: set[str], kinds: Mapping[str, str]) -> None:
     """Warn where files hold more layers than config.json says: like transformers, we leave them out."""
     if beyond := sorted({number for number in map(layer, left_out) if number is not None} - set(map(layer, kinds))):
-        warn_once(f"{folder}: the files hold layers that {CONFIG} does not count, from layer {beyond[0]} on: left out")
+        warn_once(f"{folder}: the files hold layers that {CONFIG} does not count, left out: from layer {beyond[0]} on")
 
 
 def _counted(stored: Mapping[str, StoredTensor], shared: Mapping[str, str], tied: Tied) -> dict[str, StoredTensor]:
@@ -105,8 +105,8 @@ def _counted(stored: Mapping[str, StoredTensor], shared: Mapping[str, str], tied
     return counted
 
 
-def _embedding(checkpoint: Checkpoint) -> str | None:
-    return next((name for name in checkpoint.stored if checkpoint.kind(name) == "embed_tokens"), None)
+def _embedding(stored: Iterable[str], kinds: Mapping[str, str]) -> str | None:
+    return next((name for name in stored if kinds.get(name, kind(name)) == "embed_tokens"), None)
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,10 @@ def _adapted(folder: Path, parent: Checkpoint | None) -> Checkpoint:
         raise UserError(f"{folder}: expected a model, found a LoRA folder; name the model or role that it adds to")
     if any((folder / name).exists() for name in (WHOLE, INDEX)):
         raise UserError(f"{folder}: expected a model or a LoRA folder, found both; move one of them to its own folder")
-    shapes, embedding = {name: place.shape for name, place in parent.stored.items()}, _embedding(parent)
+    shapes, embedding = (
+        {name: place.shape for name, place in parent.stored.items()},
+        _embedding(parent.stored, parent.model.kinds),
+    )
     if embedding is None or not parent.ties_head:
         return _read_adapter(folder, shapes).changed(parent)
     adapter = _read_adapter(folder, {**shapes, HEAD: shapes[embedding]}).without_head(embedding)
