@@ -45,12 +45,13 @@ class Delivered:
     realised_cosine: float | None
 
 
+@torch.no_grad()
 def load_model(
     folder: Path,
     *,
     device: torch.device,
     dtype: torch.dtype,
-    weights: Iterable[tuple[str, Float[Tensor, "..."]]] | None = None,
+    weights: Iterable[tuple[str, Float[Tensor, "..."]]] = (),
 ) -> CausalModel:
     """Load a causal language model for evaluation, in the dtype asked for whatever its checkpoint says.
 
@@ -58,10 +59,16 @@ def load_model(
     UserError when one has more rows than the model, as after new tokens, or generation_config.json cannot be read.
     """
     # The map brings each tensor straight to its device, without a model on the CPU first.
-    model = greedy_model(folder, dtype=dtype, device_map={"": device})
-    if weights is not None:
-        _write_over(model, weights, folder)
-    return model.eval()
+    model = greedy_model(folder, dtype=dtype, device_map={"": device}).eval()
+    own = model.state_dict()
+    for name, values in weights:
+        if values.ndim and len(values) > len(own[name]):
+            raise UserError(
+                f"{folder}: expected {name} of {len(values)} rows or more, found {len(own[name])}; "
+                "save the model with the tokens that its adapter adds, or merge them with PEFT"
+            )
+        (own[name][: len(values)] if values.ndim else own[name]).copy_(values)
+    return model
 
 
 def greedy_model(folder: Path, **settings: Any) -> CausalModel:
@@ -75,19 +82,6 @@ def greedy_model(folder: Path, **settings: Any) -> CausalModel:
 
     greedy = GenerationConfig(**special_tokens(folder))
     return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, generation_config=greedy, **settings)
-
-
-@torch.no_grad()
-def _write_over(model: CausalModel, weights: Iterable[tuple[str, Float[Tensor, "..."]]], folder: Path | str) -> None:
-    own = model.state_dict()
-    for name, values in weights:
-        weight = own[name]
-        if values.ndim and len(values) > len(weight):
-            raise UserError(
-                f"{folder}: expected {name} of {len(values)} rows or more, found {len(weight)}; "
-                "save the model with the tokens that its adapter adds, or merge them with PEFT"
-            )
-        (weight[: len(values)] if values.ndim else weight).copy_(values)
 
 
 def load_tokenizer(folder: Path | str) -> Any:
@@ -134,7 +128,7 @@ class LiveWeights:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.restore()
+        self.write(())
 
     @torch.no_grad()
     def write(self, edits: Iterable[WeightEdit]) -> Delivered:
@@ -142,24 +136,16 @@ class LiveWeights:
 
         The edits are consumed one tensor at a time, so no second model is in memory.
         """
-        before, sums = dict(self._changed), torch.zeros(3, dtype=torch.float64)
+        stale, sums = dict(self._changed), torch.zeros(3, dtype=torch.float64)
         for edit in edits:
             weight = self._weights[edit.name]
-            before.pop(weight.data_ptr(), None)
+            stale.pop(weight.data_ptr(), None)
             self._changed[weight.data_ptr()] = edit.name
             sums += _write(weight, edit)
-        self._restore(before)
-        return _delivered(*sums.tolist())
-
-    def restore(self) -> None:
-        """Write the reference's values over all that was changed."""
-        self._restore(dict(self._changed))
-
-    @torch.no_grad()
-    def _restore(self, changed: dict[int, str]) -> None:
-        for place, name in changed.items():
+        for place, name in stale.items():
             self._weights[name].copy_(self._reference(name))
             del self._changed[place]
+        return _delivered(*sums.tolist())
 
 
 def _write(weight: Tensor, edit: WeightEdit) -> Float[Tensor, "3"]:

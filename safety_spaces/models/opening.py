@@ -8,7 +8,7 @@ A folder in PEFT's format changes the tensors of a parent W, or puts others in t
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,59 +109,28 @@ def _embedding(stored: Iterable[str], kinds: Mapping[str, str]) -> str | None:
     return next((name for name in stored if kinds.get(name, kind(name)) == "embed_tokens"), None)
 
 
-@dataclass(frozen=True)
-class Adapter:
-    """The changes of one LoRA folder, by the parent's names: tensors in place of its own, and products added."""
-
-    folder: Path
-    whole: Mapping[str, StoredTensor]
-    low_rank: Mapping[str, LowRank]
-
-    def without_head(self, embedding: str) -> "Adapter":
-        """The changes to a parent whose output head is its embedding.
-
-        Raises UserError when the adapter changes the head in another way than the embedding: that model is not tied.
-        """
-        if not (self._same_products(embedding) and self._same_tensors(embedding)):
-            raise UserError(
-                f"{self.folder}: expected {HEAD} and {embedding} to change alike, as the parent ties them; "
-                "train with ensure_weight_tying, or train neither"
-            )
-        if embedding in self.low_rank and HEAD not in self.low_rank:
-            warn_once(
-                f"{self.folder} adds to the embedding, which is the output head too: both change, as when PEFT merges"
-            )
-        whole = {name: place for name, place in self.whole.items() if name != HEAD}
-        return Adapter(self.folder, whole, {name: of for name, of in self.low_rank.items() if name != HEAD})
-
-    def _same_products(self, embedding: str) -> bool:
-        head, table = self.low_rank.get(HEAD), self.low_rank.get(embedding)
-        if head is None:
-            return True
-        if table is None or head.scale != table.scale:
-            return False
-        swapped = ((head.A, table.B), (head.B, table.A))
-        return all(torch.equal(mapped(one), mapped(other).t()) for one, other in swapped)
-
-    def _same_tensors(self, embedding: str) -> bool:
-        head, table = self.whole.get(HEAD), self.whole.get(embedding)
-        if head is None or table is None:
-            # Below a product the file repeats the tensor that the product is added to.
-            return (head is None or HEAD in self.low_rank) and (table is None or embedding in self.low_rank)
-        return torch.equal(mapped(head), mapped(table))
-
-    def changed(self, parent: Checkpoint) -> Checkpoint:
-        """The parent's tensors with these changes."""
-        # PEFT saves the embedding below its product too: a copy of the parent's, which would only bring in rounding.
-        whole = {
-            name: place
-            for name, place in self.whole.items()
-            if name not in self.low_rank or not _is_copy(parent, name, place)
-        }
-        low_rank = {name: products for name, products in parent.low_rank.items() if name not in whole}
-        for name, product in self.low_rank.items():
-            low_rank[name] = (*low_rank.get(name, ()), product)
-        return replace(parent, folder=self.folder, stored={**parent.stored, **whole}, low_rank=low_rank)
+def _adapted(folder: Path, parent: Checkpoint | None) -> Checkpoint:
+    """A parent's tensors with the changes of a LoRA folder: tensors in place of its own, and products added."""
+    if parent is None:
+        raise UserError(f"{folder}: expected a model, found a LoRA folder; name the model or role that it adds to")
+    if any((folder / name).exists() for name in (WHOLE, INDEX)):
+        raise UserError(f"{folder}: expected a model or a LoRA folder, found both; move one of them to its own folder")
+    table = _embedding(parent.stored, parent.model.kinds) if parent.ties_head else None
+    head = {} if table is None else {HEAD: parent.shape(table)}
+    whole, products = _read_adapter(folder, {name: place.shape for name, place in parent.stored.items()} | head)
+    if table is not None:
+        _check_alike(folder, whole, products, table)
+        whole.pop(HEAD, None)
+        products.pop(HEAD, None)
+    # PEFT saves the embedding below its product too: a copy of the parent's, which would only bring in rounding.
+    copies = [name for name, place in whole.items() if name in products and _is_copy(parent, name, place)]
+    stored = {**parent.stored, **{name: place for name, place in whole.items() if name not in copies}}
+    low_rank = {name: below for name, below in parent.low_rank.items() if stored[name] is parent.stored[name]}
+    for name, product in products.items():
+        low_rank[name] = (*low_rank.get(name, ()), product)
+    if table is not None and HEAD in stored:
+        stored[HEAD], low_rank[HEAD] = stored[table], low_rank.get(table, ())
+    return replace(parent, folder=folder, stored=stored, low_rank=low_rank)
 
 
 def _is_copy(parent: Checkpoint, name: str, place: StoredTensor) -> bool:
@@ -169,28 +138,30 @@ def _is_copy(parent: Checkpoint, name: str, place: StoredTensor) -> bool:
     return parent.shape(name) == place.shape and torch.equal(parent.mapped(name).to(values.dtype), values)
 
 
-def _adapted(folder: Path, parent: Checkpoint | None) -> Checkpoint:
-    """A parent's tensors with the changes of a LoRA folder."""
-    if parent is None:
-        raise UserError(f"{folder}: expected a model, found a LoRA folder; name the model or role that it adds to")
-    if any((folder / name).exists() for name in (WHOLE, INDEX)):
-        raise UserError(f"{folder}: expected a model or a LoRA folder, found both; move one of them to its own folder")
-    shapes, embedding = (
-        {name: place.shape for name, place in parent.stored.items()},
-        _embedding(parent.stored, parent.model.kinds),
-    )
-    if embedding is None or not parent.ties_head:
-        return _read_adapter(folder, shapes).changed(parent)
-    adapter = _read_adapter(folder, {**shapes, HEAD: shapes[embedding]}).without_head(embedding)
-    changed = adapter.changed(parent)
-    if HEAD not in parent.stored:
-        return changed
-    twice = {**changed.stored, HEAD: changed.stored[embedding]}
-    return replace(changed, stored=twice, low_rank={**changed.low_rank, HEAD: changed.products(embedding)})
+def _check_alike(folder: Path, whole: Mapping[str, StoredTensor], products: Mapping[str, LowRank], table: str) -> None:
+    """Raise UserError where an adapter changes a head in another way than the embedding that it is."""
+    head, embedding = products.get(HEAD), products.get(table)
+    if head is None or embedding is None:
+        is_alike = head is None
+    else:
+        swapped = ((head.A, embedding.B), (head.B, embedding.A))
+        is_alike = head.scale == embedding.scale and all(torch.equal(mapped(a), mapped(b).t()) for a, b in swapped)
+    if {HEAD, table} <= whole.keys():
+        is_alike &= torch.equal(mapped(whole[HEAD]), mapped(whole[table]))
+    else:
+        # Below a product the file repeats the tensor that the product is added to.
+        is_alike &= all(name in products for name in (HEAD, table) if name in whole)
+    if not is_alike:
+        raise UserError(
+            f"{folder}: expected {HEAD} and {table} to change alike, as the parent ties them; "
+            "train with ensure_weight_tying, or train neither"
+        )
+    if embedding is not None and head is None:
+        warn_once(f"{folder} adds to the embedding, which is the output head too: both change, as when PEFT merges")
 
 
-def _read_adapter(folder: Path, shapes: Shapes) -> Adapter:
-    """List what a LoRA folder changes in a parent with tensors of these shapes; nothing is computed.
+def _read_adapter(folder: Path, shapes: Shapes) -> tuple[dict[str, StoredTensor], dict[str, LowRank]]:
+    """List the whole tensors and the products of a LoRA folder on a parent of these shapes; nothing is computed.
 
     Raises UserError when the folder is not LoRA alone (DoRA, other methods of PEFT), a tensor of it has no place in
     the parent, or its matrices fit neither the parent nor adapter_config.json.
@@ -211,7 +182,7 @@ def _read_adapter(folder: Path, shapes: Shapes) -> Adapter:
             )
     shapes = {**shapes, **{name: place.shape for name, place in whole.items()}}
     products = {f"{of}.weight": _product(path, of, pair, config, shapes, table) for (of, table), pair in pairs.items()}
-    return Adapter(folder, whole, products)
+    return whole, products
 
 
 def _product(

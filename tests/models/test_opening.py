@@ -258,9 +258,7 @@ def test_layers_that_the_configuration_does_not_count_are_left_out_and_said_to_b
     left = [open_checkpoint(folder).names for _ in range(2)]
     assert left == 2 * [tuple(name for name in everything if ".layers.1." not in name)]
     (said,) = caplog.messages
-    assert (
-        said == f"warning: {folder}: the files hold layers that config.json does not count, from layer 1 on: left out"
-    )
+    assert said.startswith(f"warning: {folder}: the files hold layers that config.json does not count, left out: from")
 
 
 @pytest.mark.parametrize("settings", [{"hidden_size": 10}, {"hidden_act": "none"}, {"num_attention_heads": 0}])
