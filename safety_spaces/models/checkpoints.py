@@ -8,10 +8,12 @@ held whole: peak memory is a few copies of the largest tensor.
 The products of a LoRA folder are made where a tensor is asked for, so an adapter costs no second model.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,6 +27,8 @@ from safety_spaces.models.tensor_files import StoredTensor
 from safety_spaces.tensors import HEAD, VOCABULARY_KINDS, Projected, Side, faces_residual, kind, project_from
 
 NAMES_SHOWN = 3
+KEPT_OPEN = 2**24
+"""Bytes of a file that stays mapped: of a small one the header takes the time, a large one would count as memory."""
 SUBTRACTED_AT_ONCE = 2**22
 """Numbers of a stored tensor that are in float32 at a time."""
 
@@ -32,11 +36,20 @@ SUBTRACTED_AT_ONCE = 2**22
 def mapped(stored: StoredTensor) -> Float[Tensor, "..."]:
     """A tensor as stored, mapped from its file: only what is used of it is read; UserError where the file is cut."""
     try:
-        with safe_open(stored.file, framework="pt") as file:
-            values: Tensor = file.get_tensor(stored.key)
+        state = stored.file.stat()
+        opened = _opened_once if state.st_size <= KEPT_OPEN else _opened
+        values = opened(stored.file, state.st_ino, state.st_size, state.st_mtime_ns).get_tensor(stored.key)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{stored.file}: half-written or unreadable ({error}); copy or make it again") from error
-    return values
+    # A copy: who writes to what stays mapped would change what the next one reads.
+    return values.clone() if opened is _opened_once else values
+
+
+def _opened(file: Path, *_state: int) -> Any:
+    return safe_open(file, framework="pt")
+
+
+_opened_once = functools.lru_cache(maxsize=32)(_opened)
 
 
 @dataclass(frozen=True)
@@ -63,10 +76,9 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of one folder that its live model has, by the live model's names.
+    """The tensors of one folder that its live model has, by the live model's names, else all by those in the files.
 
-    Where the model is not known, all tensors in floating point by the names in the files. A tensor of a LoRA folder is
-    one stored by its parent, or by itself, and the products that are added to it.
+    A tensor of a LoRA folder is one stored by its parent, or by itself, and the products that are added to it.
     """
 
     folder: Path
@@ -151,10 +163,9 @@ class Checkpoint:
     def mapped(self, name: str) -> Float[Tensor, "..."]:
         """One tensor as stored, mapped from its file; an adapter's sum is computed. UserError where the file is cut."""
         values = mapped(self.stored[name])
-        if products := self.products(name):
-            # A copy: what is mapped is not to be written.
-            values = values.to(self.dtype(name), copy=True)
-        for product in products:
+        # A copy: what is mapped is not to be written.
+        values = values.to(self.dtype(name), copy=True) if self.products(name) else values
+        for product in self.products(name):
             product.add_to(values)
         return values
 
@@ -214,16 +225,12 @@ def fitted(checkpoint: Checkpoint, reference: Checkpoint, name: str) -> Float[Te
     """
     _check_shapes(reference, checkpoint, [name])
     values, shape = checkpoint.tensor(name), reference.shape(name)
-    if values.shape == shape:
-        return values
-    return torch.cat([values[: shape[0]], reference.tensor(name)[len(values) :]])
+    is_fit = values.shape == shape
+    return values if is_fit else torch.cat([values[: shape[0]], reference.tensor(name)[len(values) :]])
 
 
 def check_differs(base: Checkpoint, reference: Checkpoint) -> None:
-    """Raise UserError when every tensor of the reference equals the base's: no update, hence no subspace.
-
-    Both hold the same tensors; reading stops at the first difference.
-    """
+    """Raise UserError when every tensor of the reference equals the base's: no update, hence no subspace."""
     if all(_are_equal(base, reference, name) for name in base.names):
         raise UserError(
             f"{reference.folder}: expected weights that differ from {base.folder}, all are equal; "

@@ -7,13 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from safety_spaces.errors import UserError
-from safety_spaces.models.folders import (
-    check_checkpoint,
-    check_not_quantised,
-    checkpoint_identity,
-    is_adapter,
-    is_checkpoint,
-)
+from safety_spaces.models import folders
+from safety_spaces.models.folders import check_checkpoint, is_adapter, is_checkpoint
 from safety_spaces.models.hub import cached_model, fetch_model, is_hub_id
 from safety_spaces.models.tensor_files import file_flaw
 from safety_spaces.paths import is_there, resolve_path
@@ -34,18 +29,17 @@ class Roles:
     layout: Layout
 
     def folder(self, role: str, seed: int) -> Path:
-        """Return the folder of a role's checkpoint, finished or not; nothing is downloaded."""
+        """Return the folder of a role's checkpoint, finished or not; nothing is downloaded.
+
+        What another study made lies where --runs says.
+        """
         recipe = self.study.roles[role]
         if not isinstance(recipe, Existing):
             return self.layout.checkpoint(role, seed)
+        if study_of(recipe) is not None:
+            return self.layout.runs.joinpath(*Path(recipe.path).parts[1:])
         cached = cached_model(recipe.path, recipe.revision) if is_on_hub(recipe.path, recipe.revision) else None
-        return cached or self._own_path(recipe)
-
-    def _own_path(self, recipe: Existing) -> Path:
-        """Return the folder of a recipe on this machine; what another study made lies where --runs says."""
-        if study_of(recipe) is None:
-            return resolve_path(recipe.path)
-        return self.layout.runs.joinpath(*Path(recipe.path).parts[1:])
+        return cached or resolve_path(recipe.path)
 
     def finished(self, role: str, seed: int) -> Path:
         """Return the folder of a finished checkpoint; a model of the hub is downloaded unless it is there.
@@ -110,11 +104,7 @@ class Roles:
         Raises UserError when a folder is no finished checkpoint, or the basis no safetensors file.
         """
         for role, recipe in self.study.roles.items():
-            if (
-                isinstance(recipe, Existing)
-                and study_of(recipe) is None
-                and not is_on_hub(recipe.path, recipe.revision)
-            ):
+            if isinstance(recipe, Existing) and not (study_of(recipe) or is_on_hub(recipe.path, recipe.revision)):
                 self.finished(role, self.study.seeds[0])
         for judge in self.study.judges:
             if isinstance(judge, ClassifierJudge) and not is_on_hub(judge.name, judge.revision):
@@ -199,10 +189,10 @@ def training_notes(folder: Path) -> dict[str, Any]:
 @functools.cache
 def check_weights(folder: Path) -> None:
     """Check once per process that a folder is not quantised; else raise UserError."""
-    check_not_quantised(folder)
+    folders.check_not_quantised(folder)
 
 
 @functools.cache
 def folder_identity(folder: Path) -> str:
     """Return `checkpoint_identity`, read once per process, since a run never changes a finished checkpoint."""
-    return checkpoint_identity(folder)
+    return folders.checkpoint_identity(folder)

@@ -17,16 +17,10 @@ Shapes = dict[str, tuple[int, ...]]
 FACTOR_BYTES = 4
 """Factors are float32."""
 SETTINGS = {
-    "family": "model_type",
-    "vocabulary": "vocab_size",
-    "hidden": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "key_value_heads": "num_key_value_heads",
-    "intermediate": "intermediate_size",
-    "positions": "max_position_embeddings",
-    "tied": "tie_word_embeddings",
-}
+    "family": "model_type", "vocabulary": "vocab_size", "hidden": "hidden_size", "layers": "num_hidden_layers",
+    "heads": "num_attention_heads", "key_value_heads": "num_key_value_heads", "intermediate": "intermediate_size",
+    "positions": "max_position_embeddings", "tied": "tie_word_embeddings",
+}  # fmt: skip
 """Of an architecture, as config.json calls them."""
 
 
@@ -80,11 +74,10 @@ def factor_size(name: str, shape: tuple[int, ...], *, side: Side) -> int:
     At most as many where the model alone says which side faces the residual stream.
     """
     rows, columns = shape[0] if shape else 1, math.prod(shape[1:])
-    of = kind(name)
-    if side == "residual" and len(shape) > 1 and (not faces_residual(of) or of.startswith("c_")):
+    of, is_matrix = kind(name), len(shape) > 1
+    projected = columns if is_matrix and project_from(side, of) == "right" else rows
+    if is_matrix and side == "residual" and (not faces_residual(of) or of.startswith("c_")):
         projected = max(rows, columns)
-    else:
-        projected = columns if len(shape) > 1 and project_from(side, of) == "right" else rows
     return projected * min(rows, columns)
 
 
