@@ -38,7 +38,7 @@ def mapped(stored: StoredTensor) -> Float[Tensor, "..."]:
     try:
         state = stored.file.stat()
         opened = _opened_once if state.st_size <= KEPT_OPEN else _opened
-        values = opened(stored.file, state.st_ino, state.st_size, state.st_mtime_ns).get_tensor(stored.key)
+        values: Tensor = opened(stored.file, state.st_ino, state.st_size, state.st_mtime_ns).get_tensor(stored.key)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{stored.file}: half-written or unreadable ({error}); copy or make it again") from error
     # A copy: who writes to what stays mapped would change what the next one reads.
