@@ -25,7 +25,7 @@ from safety_spaces.geometry.bases import ordered_basis
 from safety_spaces.geometry.projection import kept, parallel_parts
 from safety_spaces.models.checkpoints import Checkpoint, fitted
 from safety_spaces.models.device import ready_device
-from safety_spaces.models.live import WeightEdit, edited_weights
+from safety_spaces.models.live import LiveWeights, WeightEdit
 from safety_spaces.models.loading import live_model, open_role, role_tokenizer
 from safety_spaces.study import Metric
 from safety_spaces.tensors import layer
@@ -36,9 +36,9 @@ Ask = Callable[[], list[Answer]]
 
 @dataclass(frozen=True)
 class Session:
-    """All that serves every cell of a seed: the live model, what is asked of it, and what its weights are made from."""
+    """All that serves every cell of a seed: the live weights, what is asked of them, and what they are made from."""
 
-    model: Any
+    weights: LiveWeights
     metrics: Mapping[Metric, Ask]
     subspaces: Subspaces
 
@@ -55,7 +55,8 @@ def open_session(command: Command, seed: int, tasks: Sequence[str], metrics: Seq
             command.roles, "reference", seed, device=ready_device(command.device, threads=command.study.threads)
         ),
     )
-    return Session(model, _metrics(command, seed, model, metrics), subspaces)
+    weights = LiveWeights(model, subspaces.updates.reference.tensor)
+    return Session(weights, _metrics(command, seed, model, metrics), subspaces)
 
 
 def answer_cell(command: Command, scores: Sequence[Score], session: Session) -> None:
@@ -65,11 +66,10 @@ def answer_cell(command: Command, scores: Sequence[Score], session: Session) -> 
         UserError: memory does not suffice for one prompt, or the disk is full.
     """
     cell, subspaces = scores[0].cell, session.subspaces
-    edits = _edits(command, subspaces, cell)
-    with edited_weights(session.model, edits, restore=subspaces.updates.reference.tensor) as delivered:
-        for score in scores:
-            facts = {"metric": score.metric, **asdict(cell), **asdict(delivered)}
-            write_answers(command, cell.seed, score.answers, session.metrics[score.metric](), facts)
+    delivered = session.weights.write(_edits(command, subspaces, cell))
+    for score in scores:
+        facts = {"metric": score.metric, **asdict(cell), **asdict(delivered)}
+        write_answers(command, cell.seed, score.answers, session.metrics[score.metric](), facts)
 
 
 def _metrics(command: Command, seed: int, model: Any, names: Sequence[Metric]) -> Mapping[Metric, Ask]:

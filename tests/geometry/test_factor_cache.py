@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 from safety_spaces.errors import UserError
 from safety_spaces.geometry import cached_factor, factor, ordered_basis
 from tests.geometry.dense import gaussian
-from tests.geometry.folders import is_mapped
+from tests.models.folders import is_mapped
 
 NAME = "model.layers.0.mlp.up_proj.weight"
 

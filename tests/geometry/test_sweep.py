@@ -18,7 +18,7 @@ from safety_spaces.geometry import (
 )
 from safety_spaces.geometry.sweep import Workspace
 from tests.geometry.dense import energy, gaussian, projector, tensor_energies
-from tests.geometry.folders import BIAS, NORM, QUERY, opened, weights
+from tests.models.folders import BIAS, NORM, QUERY, opened, weights
 
 BASES, FRACTIONS, DRAWS, SEED = ("top_k", "random_k", "random"), (0.01, 0.25, 0.5, 0.99), 2, 3
 SIDES = ("left", "right", "residual")

@@ -11,7 +11,7 @@ from safety_spaces.geometry import Updates, as_matrix
 from safety_spaces.geometry.updates import read_ahead
 from safety_spaces.tensors import HEAD
 from tests.geometry.dense import gaussian
-from tests.geometry.folders import BIAS, DOWN, EMBEDDING, NORM, QUERY, SHAPES, opened, weights
+from tests.models.folders import BIAS, DOWN, EMBEDDING, NORM, QUERY, SHAPES, opened, weights
 
 ROLES = ("base", "reference", "useful", "harmful")
 CPU, ELSEWHERE = torch.device("cpu"), torch.device("meta")
