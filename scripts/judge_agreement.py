@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parse_command(__doc__, argv)
     if ahead(command, needs_data=False):
         return 0
-    return finish(compare_judges(command))
+    return finish(compare_judges(command.roles, command.texts, device=command.device))
 
 
 if __name__ == "__main__":

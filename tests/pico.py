@@ -9,6 +9,7 @@ from types import ModuleType
 
 import yaml
 
+from safety_spaces.evaluation.prompt_sets import prompt_set
 from safety_spaces.experiments.command import Command, parse_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,6 +73,11 @@ def of_model(name: str, folder: Path, **changes: object) -> Command:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({"extends": str(ROOT / f"configs/{name}.yaml"), "name": "own", **changes}))
     return parse_command("", [str(path), "--runs", str(folder / "runs")])
+
+
+def prompts_of(command: Command, name: str) -> list[str]:
+    """Return the prompts of a prompt set of a study."""
+    return prompt_set(command.texts, command.study.activation_spaces, command.study.evaluation, name)
 
 
 def load_script(name: str) -> ModuleType:

@@ -55,6 +55,21 @@ class Texts:
         names = None if own is None else tuple(own.columns.items())
         return list(_read_once(path, name, tuple(columns), tuple((where or {}).items()), names, age))
 
+    def is_here(self, name: str) -> bool:
+        """Say whether a data set is a file or folder of this machine."""
+        path = self.path(name)
+        return path is not None and path.exists()
+
+    def count(self, name: str, where: Mapping[str, Any] | None = None) -> int | None:
+        """Return how many rows of a data set meet a condition: at most, where it is not here, and None if not known."""
+        if self.is_here(name):
+            return len(self.rows(name, (), where))
+        world, data_set = self.study.world, self.data_set(name)
+        if world is not None:
+            return world.sizes.get(name, data_set.size)
+        parts = [data_set.parts[one] for one in (where or {}).items() if one in data_set.parts]
+        return min(parts, default=data_set.size)
+
     def template(self, name: str) -> Template:
         """Return a template; raises UserError when none has this name, or the model has no chat template."""
         return find_template(name, self.tokenizer() if name == CHAT else None)

@@ -7,9 +7,9 @@ tensors stayed whole or was left out.
 import pandas as pd
 
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.intervals import Estimate
 from safety_spaces.evidence.completeness import complete, where
 from safety_spaces.evidence.grid import Grid, Line
-from safety_spaces.evidence.statistics import Estimate
 from safety_spaces.study import FIXED_BASES, draws
 
 EQUAL_FRACTION = ("", "fraction")  # rows that match bases otherwise (equal energy) answer another question

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.prompt_sets import prompt_set
 from safety_spaces.evidence.tables import ACTIVATION_SPACES
 from safety_spaces.experiments.command import Command, is_recorded, record
-from safety_spaces.experiments.questions import activation_prompts
 from safety_spaces.experiments.workers import Job, do_jobs
 from safety_spaces.processes import all_found, processes
 from safety_spaces.progress import progress
@@ -41,7 +41,7 @@ def compare_activations(command: Command) -> list[Path]:
     if settings is None:
         logger.info("study %s compares no activations: its activation_spaces is null", study.name)
         return []
-    prompts = {name: activation_prompts(command, name) for name in settings.sets}
+    prompts = {name: prompt_set(command.texts, settings, study.evaluation, name) for name in settings.sets}
     wanted = [(seed, role) for seed in study.seeds for role in settings.checkpoints]
     with Stage() as stage:
         missing = [one for one in processes().share(wanted) if _missing(command, *one, prompts)]

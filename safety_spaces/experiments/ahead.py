@@ -4,9 +4,9 @@ import sys
 
 from safety_spaces.data.datasets import read_rows
 from safety_spaces.experiments.card_memory import check_memory
+from safety_spaces.experiments.checks import check_inputs
 from safety_spaces.experiments.command import Command, check_name
 from safety_spaces.experiments.downloads import hub_data_sets, named_models
-from safety_spaces.experiments.inputs import check_inputs
 from safety_spaces.experiments.plan import plan
 from safety_spaces.models.hub import fetch_model
 from safety_spaces.models.roles import is_on_hub
@@ -26,7 +26,7 @@ def ahead(command: Command, *, needs_data: bool = True, needs_models: bool = Tru
     if needs_models or command.plan or command.download:
         command.roles.check_given()
     if needs_data or command.download or (command.plan and not command.geometry_only):
-        check_inputs(command)
+        check_inputs(command.roles, command.texts)
     if command.plan:
         sys.stdout.write(f"{plan(command)}\n")
         check_memory(command)

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.metrics.harmfulness import Answer, Judge, judge_responses
-from safety_spaces.evaluation.metrics.over_refusal import refusals
+from safety_spaces.evaluation.judges import Judge, open_judge, spent
+from safety_spaces.evaluation.metrics import Answer, Metric, metric_of
 from safety_spaces.experiments.cells import Score
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.judges import find_judge, spent
 from safety_spaces.progress import progress
 from safety_spaces.store import Cells, write_atomically
-from safety_spaces.study import Metric
 
 
 def write_answers(command: Command, seed: int, key: str, answers: Iterable[Answer], facts: Mapping[str, Any]) -> None:
@@ -45,13 +43,11 @@ def score_answers(command: Command, seed: int, missing: Sequence[Score]) -> None
         UserError: the judge's files or key are missing, its service fails, or its budget would be exceeded.
     """
     done = Cells(command.layout.cells(seed))
-    judge = functools.cache(functools.partial(_metric_judge, command))
-    asked = [command.study.evaluation.judge_of(metric) for metric in {score.metric for score in missing}]
-    for score in progress(missing, desc=f"scores, seed {seed}", note=lambda: spent(command, asked)):
-        answers = read_answers(command, seed, score.answers)
-        if is_judged(command, score):
-            judged = refusals if score.metric == "over_refusal" else judge_responses
-            answers = judged(judge(score.metric), [a.prompt for a in answers], [a.response for a in answers])
+    metrics = {score.metric: _metric(command, score) for score in missing}
+    judge = functools.cache(lambda name: _judge(command, metrics[name]))
+    asked = {metric.judge_place: metric.judge for metric in metrics.values() if metric.judge is not None}
+    for score in progress(missing, desc=f"scores, seed {seed}", note=lambda: spent(asked, command.layout)):
+        answers = metrics[score.metric].score(read_answers(command, seed, score.answers), judge(score.metric))
         facts = answer_facts(command, seed, score.answers)
         sources = sorted({facts["sources"], command.layout.sources})
         done.put(score.key, {**facts, "sources": sources, "scores": [answer.score for answer in answers]})
@@ -59,13 +55,19 @@ def score_answers(command: Command, seed: int, missing: Sequence[Score]) -> None
 
 def is_judged(command: Command, score: Score) -> bool:
     """Say whether a judge scores these answers."""
-    return command.study.evaluation.judge_of(score.metric) is not None
+    return _metric(command, score).judge is not None
 
 
-def _metric_judge(command: Command, metric: Metric) -> Judge:
-    settings = command.study.evaluation.judge_of(metric)
-    assert settings is not None
-    return find_judge(command, settings)
+def _metric(command: Command, score: Score) -> Metric:
+    assert command.study.evaluation is not None
+    return metric_of(score.metric, command.texts, command.study.evaluation)
+
+
+def _judge(command: Command, metric: Metric) -> Judge | None:
+    threads, settings = command.study.threads, metric.judge
+    if settings is None:
+        return None
+    return open_judge(settings, metric.judge_place, command.layout, device=command.device, threads=threads)
 
 
 def read_answers(command: Command, seed: int, key: str) -> list[Answer]:

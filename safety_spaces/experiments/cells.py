@@ -10,15 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
+from safety_spaces.evaluation.judges import judge_key
+from safety_spaces.evaluation.metrics import METRICS, metric_of
+from safety_spaces.evaluation.metrics import Metric as MetricOfStudy
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.judges import judge_key
-from safety_spaces.experiments.questions import asked_prompts, general_ability_rows, utility_rows
 from safety_spaces.store import digest
 from safety_spaces.study import Metric, Others, Scored, Study, draws
 
 NO_SCHEME: Final = "none"
-MAIN_METRICS: tuple[Metric, ...] = ("utility", "harmfulness")
-"""What every checkpoint is scored for, projected or not."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,8 @@ def baseline_metrics(study: Study) -> tuple[Metric, ...]:
     """Return what every checkpoint is scored for as it is: the main metrics and those of any projected model."""
     if study.evaluation is None:
         return ()
-    return tuple(dict.fromkeys((*MAIN_METRICS, *(metric for one in study.projection.scored for metric in one.metrics))))
+    main = (metric.name for metric in METRICS.values() if metric.is_main)
+    return tuple(dict.fromkeys((*main, *(metric for one in study.projection.scored for metric in one.metrics))))
 
 
 def projected_cells(study: Study, seed: int) -> dict[Cell, tuple[Metric, ...]]:
@@ -140,8 +140,8 @@ class _Keys:
 
     def __init__(self, command: Command, seed: int) -> None:
         self._command = command
-        self._asked = functools.cache(functools.partial(asked, command))
-        self._judge = functools.cache(functools.partial(_judge, command))
+        self._asked = functools.cache(lambda name: _metric(command, name).key())
+        self._judge = functools.cache(functools.partial(_judge_key, command))
         self._identity = functools.cache(functools.partial(command.roles.identity, seed=seed))
 
     def score(self, cell: Cell, metric: Metric) -> Score:
@@ -168,23 +168,11 @@ class _Keys:
         )
 
 
-def asked(command: Command, metric: Metric) -> Any:
-    """Return what a model is asked for a metric, and how, as a key holds it.
-
-    Raises:
-        UserError: a data set is missing or unlike its table entry.
-    """
-    evaluation = command.study.evaluation
-    match metric:
-        case "utility":
-            return [evaluation.utility.model_dump(), digest(utility_rows(command))]
-        case "general_ability":
-            assert evaluation.general_ability is not None
-            return [evaluation.general_ability.model_dump(), digest(general_ability_rows(command))]
-    prompts = asked_prompts(command, metric)
-    return [prompts.texts, prompts.max_new_tokens, evaluation.generation.model_dump()]
+def _metric(command: Command, name: Metric) -> MetricOfStudy:
+    assert command.study.evaluation is not None
+    return metric_of(name, command.texts, command.study.evaluation)
 
 
-def _judge(command: Command, metric: Metric) -> Any:
-    judge = command.study.evaluation.judge_of(metric)
-    return None if judge is None else judge_key(command, judge)
+def _judge_key(command: Command, name: Metric) -> Any:
+    judge = _metric(command, name).judge
+    return None if judge is None else judge_key(judge, command.layout)

@@ -6,16 +6,15 @@ each, from what the study says of card and judge.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from safety_spaces.data.table import Row
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.metrics import metric_of
+from safety_spaces.evaluation.prompt_sets import number_of_prompts
 from safety_spaces.experiments.activation_spaces import answer_tokens
 from safety_spaces.experiments.cells import belongs_to_first_seed, energies_per_task
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.questions import different_prompts
 from safety_spaces.experiments.remaining import Work, whole_work
 from safety_spaces.models.sizes import Shapes, parameters
 from safety_spaces.paths import resolve_path
@@ -125,15 +124,17 @@ def counts(command: Command, work: Work | None = None) -> Counts:
     study, work = command.study, whole_work(command) if work is None else work
     asked = Counter(metric for _, metric in work.answers)
     judged = Counter(metric for cell, metric in work.scores if not belongs_to_first_seed(study, cell))
-    prompts = {metric: _asked(command, metric) for metric in judged | asked}
-    sets = {name: _prompts_of_set(command, name) for name in dict.fromkeys((*work.read, *(n for n, _ in work.states)))}
+    metrics = {name: metric_of(name, command.texts, study.evaluation) for name in judged | asked}
+    prompts = {name: metric.prompts() for name, metric in metrics.items()}
+    names = dict.fromkeys((*work.read, *(name for name, _ in work.states)))
+    sets = {name: number_of_prompts(command.texts, study.activation_spaces, name) for name in names}
     return Counts(
         energies=len(work.energies) * energies_per_task(study),
         models=len({cell for cell, _ in work.answers}),
         scores=len(work.scores),
-        asked={metric: number * prompts[metric][0] for metric, number in asked.items()},
-        judged={metric: number * prompts[metric][0] for metric, number in judged.items()},
-        new_tokens=sum(number * math.prod(prompts[metric]) for metric, number in asked.items())
+        asked={metric: number * prompts[metric] for metric, number in asked.items()},
+        judged={metric: number * prompts[metric] for metric, number in judged.items()},
+        new_tokens=sum(number * prompts[metric] * metrics[metric].new_tokens for metric, number in asked.items())
         + sum(sets[name] * (answer_tokens(study) or 0) for name in work.generated),
         read=sum(sets[name] for name in work.read),
         states=sum(sets[name] * _states_of_prompt(position) for name, position in work.states),
@@ -148,73 +149,6 @@ def _states_of_prompt(position: Position) -> int:
     return 1
 
 
-def _asked(command: Command, metric: Metric) -> tuple[int, int]:
-    """Number of prompts of a metric, and of tokens of the longest answer."""
-    evaluation = command.study.evaluation
-    match metric:
-        case "utility":
-            utility = evaluation.utility
-            return _at_most(utility.prompts, _rows(command, utility.dataset)), utility.max_new_tokens
-        case "general_ability":
-            return _questions(command), 0
-        case "over_refusal":
-            assert evaluation.over_refusal is not None
-            refused = evaluation.over_refusal
-            return _at_most(refused.limit, _rows(command, refused.dataset, refused.where)), refused.max_new_tokens
-    harmful = evaluation.harmfulness
-    rows = _rows(command, harmful.dataset)
-    # The published code leaves out the last one.
-    rows = rows - 1 if rows is not None and harmful.prompts == "published" else rows
-    return _at_most(harmful.limit, rows), harmful.max_new_tokens
-
-
-def _questions(command: Command) -> int:
-    """Number of questions of multiple choice: the limit is of each subject."""
-    settings = command.study.evaluation.general_ability
-    assert settings is not None
-    rows = _rows_here(command, settings.dataset, ("subject",))
-    if rows is not None:
-        subjects = Counter(row["subject"] for row in rows)
-        return sum(_at_most(settings.prompts, number) for number in subjects.values())
-    groups = command.texts.data_set(settings.dataset).groups if command.study.world is None else None
-    limit = groups * settings.prompts if groups and settings.prompts else None
-    return _at_most(limit, _rows(command, settings.dataset))
-
-
-def _prompts_of_set(command: Command, name: str) -> int:
-    settings = command.study.activation_spaces
-    selection = settings.sets[name]
-    is_here = _is_here(command, selection.dataset)
-    there = len(different_prompts(command, name)) if is_here else _rows(command, selection.dataset, selection.where)
-    return _at_most(settings.prompts, there)
-
-
-def _at_most(*numbers: int | None) -> int:
-    return min((number for number in numbers if number is not None), default=0)
-
-
-def _rows(command: Command, name: str, where: Mapping[str, Any] | None = None) -> int | None:
-    """Number of rows of a data set that meet a condition; at most, where the set is not here, and None if not known."""
-    rows = _rows_here(command, name, (), where)
-    if rows is not None:
-        return len(rows)
-    world, data_set = command.study.world, command.texts.data_set(name)
-    if world is not None:
-        return world.sizes.get(name, data_set.size)
-    return min((data_set.parts[one] for one in (where or {}).items() if one in data_set.parts), default=data_set.size)
-
-
-def _rows_here(
-    command: Command, name: str, columns: Sequence[str], where: Mapping[str, Any] | None = None
-) -> list[Row] | None:
-    return command.texts.rows(name, columns, where) if _is_here(command, name) else None
-
-
-def _is_here(command: Command, name: str) -> bool:
-    path = command.texts.path(name)
-    return path is not None and path.exists()
-
-
 def corpus_rows(command: Command, name: str) -> int | None:
     """Return the number of rows of a corpus, at most; None where the study takes all of a set of unknown size.
 
@@ -223,7 +157,7 @@ def corpus_rows(command: Command, name: str) -> int | None:
     """
     corpus = command.study.corpora[name]
     if not isinstance(corpus, MixedCorpus):
-        there = _rows(command, corpus.dataset, corpus.where)
+        there = command.texts.count(corpus.dataset, corpus.where)
         check_rows(corpus.rows or 0, there, name=name)
         return corpus.rows or there
     useful, harmful = corpus_rows(command, corpus.useful), corpus_rows(command, corpus.harmful)

@@ -1,8 +1,8 @@
 """What a study takes from the hub: models and data sets, and which of them their owners give out on request."""
 
 from safety_spaces.data.table import find_data_set
+from safety_spaces.experiments.checks import data_uses
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.questions import data_uses
 from safety_spaces.models.folders import is_checkpoint
 from safety_spaces.models.hub import cached_model, is_cached_data_set, is_gated
 from safety_spaces.models.roles import is_on_hub
@@ -18,7 +18,7 @@ def named_models(study: Study) -> list[tuple[str, str | None]]:
 
 def hub_data_sets(command: Command) -> list[str]:
     """Return every data set that is read from the hub. The small world writes its own."""
-    names = sorted({name for name, *_ in data_uses(command)}) if command.study.world is None else []
+    names = sorted({name for name, *_ in data_uses(command.texts)}) if command.study.world is None else []
     return [name for name in names if command.texts.path(name) is None]
 
 

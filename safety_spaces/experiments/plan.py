@@ -6,6 +6,8 @@ What is done already is said and taken off: hours and dollars are of what is lef
 import os
 from collections.abc import Mapping
 
+from safety_spaces.evaluation.judges import spent
+from safety_spaces.evaluation.metrics import Metric, every_metric
 from safety_spaces.experiments.card_memory import GIB, card, live_arithmetic, training_arithmetic, trainings_left
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.costs import (
@@ -20,13 +22,12 @@ from safety_spaces.experiments.costs import (
     weight_bytes,
 )
 from safety_spaces.experiments.downloads import downloads, on_request
-from safety_spaces.experiments.judges import spent
 from safety_spaces.experiments.remaining import work_left
 from safety_spaces.models.folders import is_checkpoint
 from safety_spaces.models.hub import is_logged_in
 from safety_spaces.models.roles import is_on_hub, study_of
 from safety_spaces.models.sizes import Shapes, base_architecture, factor_bytes, model_shapes, parameters
-from safety_spaces.study import KEY_VARIABLE, Existing, Judge, ServiceJudge
+from safety_spaces.study import KEY_VARIABLE, Existing, ServiceJudge
 
 STATE_BYTES = 4
 STORED_BYTES = 2
@@ -163,27 +164,30 @@ def _judges(command: Command, whole: Counts, left: Counts) -> list[str]:
     evaluation = command.study.evaluation
     if evaluation is None:
         return []
-    harmfulness, over_refusal = evaluation.harmfulness, evaluation.over_refusal
-    calls, tokens = whole.judged["harmfulness"], harmfulness.max_new_tokens
-    lines = [_judge(command, "judge", harmfulness.judge, calls, left.judged.get("harmfulness", 0), tokens)]
-    if over_refusal is not None and (asked := whole.judged.get("over_refusal")):
-        remaining = left.judged.get("over_refusal", 0)
-        lines.append(_judge(command, "over_refusal", over_refusal.judge, asked, remaining, over_refusal.max_new_tokens))
-    compared = harmfulness.compared_judges
-    return [*lines, *(_judge(command, "judge_agreement", judge, calls, calls, tokens) for judge in compared)]
+    metrics, places = every_metric(command.texts, evaluation), evaluation.judges_by_place
+    judged = [metric for metric in metrics.values() if metric.judge and metric.name in whole.judged]
+    lines = [
+        _judge(command, one.judge_place, whole.judged[one.name], left.judged.get(one.name, 0), one) for one in judged
+    ]
+    # Of saved responses, whichever are scored already.
+    calls, compared = whole.judged["harmfulness"], [place for place in places if ".compared_judges." in place]
+    return [*lines, *(_judge(command, place, calls, calls, metrics["harmfulness"]) for place in compared)]
 
 
-def _judge(command: Command, who: str, judge: Judge, calls: int, left: int, response_tokens: int) -> str:
+def _judge(command: Command, place: str, calls: int, left: int, metric: Metric) -> str:
+    assert command.study.evaluation is not None
+    judge = command.study.evaluation.judges_by_place[place]
+    who = {metric.judge_place: metric.name, "evaluation.harmfulness.judge": "judge"}.get(place, "judge_agreement")
     line = f"{who}: {calls:,} calls of {judge.name}{_done(calls, left)}"
     if not isinstance(judge, ServiceJudge):
         return line
-    dollars = judge_dollars(judge, left, response_tokens=response_tokens)
+    dollars = judge_dollars(judge, left, response_tokens=metric.new_tokens)
     short = ", which does not suffice" if dollars > judge.budget else ""
     key = "is set" if os.environ.get(KEY_VARIABLE) else "is not set"
     need = "export it before judging" if judge.base_url is None else f"{judge.base_url} may need none"
     return (
         f"{line}, about {dollars:.2f} US dollars if each is read at once, {judge.attempts * dollars:.2f} if none is "
-        f"(estimated), stopped before {judge.budget:.2f}{short} ({spent(command, [judge])}); "
+        f"(estimated), stopped before {judge.budget:.2f}{short} ({spent({place: judge}, command.layout)}); "
         f"{KEY_VARIABLE} {key}{'' if key == 'is set' else f': {need}'}"
     )
 

@@ -12,13 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safety_spaces.evaluation.metrics.harmfulness import SCALE
-from safety_spaces.evidence.statistics import Estimate, mean_interval, proportion_interval
+from safety_spaces.evaluation.metrics import metric_of
 from safety_spaces.evidence.tables import ENERGY, PROJECTION
 from safety_spaces.experiments.answers import has_answers, is_judged, score_answers
 from safety_spaces.experiments.cells import Cell, Score, belongs_to_first_seed, energy_key, scores
+from safety_spaces.experiments.checks import check_asked
 from safety_spaces.experiments.command import Command, is_recorded, record
-from safety_spaces.experiments.inputs import check_asked
 from safety_spaces.experiments.workers import Group, Job, do_jobs
 from safety_spaces.processes import all_found, processes
 from safety_spaces.record import Stage, write_table
@@ -46,7 +45,7 @@ def project(command: Command) -> list[Path]:
         UserError: a checkpoint is missing or unlike the others, a table was edited by hand, or the disk is full.
     """
     if not command.geometry_only:
-        check_asked(command)
+        check_asked(command.texts)
     with Stage() as stage:
         measured = _measure(command, stage)
         scored = not command.geometry_only and _score(command, stage)
@@ -195,7 +194,6 @@ def _projection_rows(command: Command, energies: Energies, results: Results) -> 
             "cosine_task_reference": energies[cell.seed, cell.task]["cosine_task_reference"] if is_task else None,
             **_metric_columns(command, score.metric, result["scores"]),
             "others": cell.others,
-            "shots": command.study.evaluation.shots_of(score.metric),
         }
 
 
@@ -232,21 +230,16 @@ def _cell_columns(command: Command, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _metric_columns(command: Command, metric: Metric, answers: list[float | None]) -> dict[str, Any]:
+def _metric_columns(command: Command, name: Metric, answers: list[float | None]) -> dict[str, Any]:
+    assert command.study.evaluation is not None
+    metric = metric_of(name, command.texts, command.study.evaluation)
     parsed = [answer for answer in answers if answer is not None]
-    judge = command.study.evaluation.judge_of(metric)
     none: dict[str, Any] = {"value": None, "ci_low": None, "ci_high": None, "n": 0}
     return {
-        "metric": metric,
-        "judge": None if judge is None else judge.name,
+        "metric": name,
+        "judge": None if metric.judge is None else metric.judge.name,
+        "shots": metric.shots,
         # A model none of whose replies could be read has no mean, and the other rows do not wait for one.
-        **(none if answers and not parsed else asdict(_estimate(metric, parsed))),
+        **(none if answers and not parsed else asdict(metric.estimate(parsed))),
         "n_unparsed": len(answers) - len(parsed),
     }
-
-
-def _estimate(metric: Metric, values: list[float]) -> Estimate:
-    if metric == "harmfulness":
-        low, high = SCALE
-        return mean_interval(values, low=low, high=high)
-    return proportion_interval(round(sum(values)), len(values))

@@ -9,12 +9,12 @@ from dataclasses import dataclass, fields, replace
 
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.positions import position_name
+from safety_spaces.evaluation.prompt_sets import prompt_set
 from safety_spaces.experiments.activation_spaces import ANSWERS, Prompts, answer_tokens, overlap_keys, states_keys
 from safety_spaces.experiments.answers import has_answers
 from safety_spaces.experiments.cells import Cell, belongs_to_first_seed, energy_key, scored_cells, scores
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.projection import find_result
-from safety_spaces.experiments.questions import activation_prompts
 from safety_spaces.experiments.update_spaces import overlap_key
 from safety_spaces.models.folders import is_checkpoint
 from safety_spaces.store import Cells
@@ -102,7 +102,7 @@ def _asked_left(command: Command, seed: int, geometry: Work) -> Work:
     unasked = replace(geometry, scores=[(score.cell, score.metric) for score in missing], answers=asked)
     if (settings := command.study.activation_spaces) is None:
         return unasked
-    prompts = {name: activation_prompts(command, name) for name in settings.sets}
+    prompts = {name: prompt_set(command.texts, settings, command.study.evaluation, name) for name in settings.sets}
     reads = [_states_left(command, seed, role, prompts) for role in settings.checkpoints]
     return replace(
         unasked,

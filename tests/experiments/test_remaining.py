@@ -13,10 +13,9 @@ from safety_spaces.experiments.cells import energy_key, scores
 from safety_spaces.experiments.command import parse_command
 from safety_spaces.experiments.costs import counts
 from safety_spaces.experiments.plan import plan
-from safety_spaces.experiments.questions import activation_prompts
 from safety_spaces.experiments.remaining import Work, whole_work, work_left
 from safety_spaces.experiments.update_spaces import overlap_key
-from tests.pico import ROOT, copy_run, of_model
+from tests.pico import ROOT, copy_run, of_model, prompts_of
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def test_what_is_done_is_taken_off(copied):
     projected = [score for score in scores(copied, 3) if not score.cell.is_baseline]
     judged = next(score for score in projected if score.metric == "harmfulness")
     solved = next(score for score in projected if score.metric == "utility")
-    prompts = {name: activation_prompts(copied, name) for name in study.activation_spaces.sets}
+    prompts = {name: prompts_of(copied, name) for name in study.activation_spaces.sets}
     (overlaps,) = overlap_keys(copied, 3, "useful", prompts).values()
     gone = {0: [energy_key(copied, 0, "useful"), overlap_key(copied, study.update_spaces, 0)]}
     for seed, keys in {**gone, 3: [judged.key, solved.key, overlaps]}.items():

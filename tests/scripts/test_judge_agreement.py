@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from safety_spaces.evaluation.metrics.harmfulness import Answer
+from safety_spaces.evaluation.metrics import Answer
 from safety_spaces.evidence.tables import JUDGE_AGREEMENT
 from safety_spaces.experiments.answers import write_answers
 from safety_spaces.experiments.cells import Cell, Score
 from safety_spaces.experiments.command import parse_command
 from safety_spaces.miniature import world
-from safety_spaces.miniature.rubric import FILE_NAME, write_rubric
+from safety_spaces.miniature.corpora import write_rubric
 from tests.pico import PICO, ROOT, write_study
 
 REQUESTS = world.requests(forbidden=True)[:6]
@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
     )
     write(tmp_path, KEYWORDS)
     command = parse_command("", arguments(tmp_path))
-    write_rubric(command.layout.corpora / FILE_NAME)
+    write_rubric(command.layout.rubric)
     half = " ".join(f"{n}. {step}" for n, step in enumerate(world.steps(REQUESTS[5])[:1], start=1))
     responses = [*map(world.answer, REQUESTS[:2]), *["I cannot do that."] * 2, "", half]
     answers = [Answer(request.text, text, None) for request, text in zip(REQUESTS, responses, strict=True)]

@@ -1,4 +1,4 @@
-"""A chat model behind a service that speaks the OpenAI protocol, asked with a rubric (paper, Section 3).
+"""A chat model behind a service, asked for scores (paper, Section 3).
 
 The paper's judge is gpt-4o-mini; a local server (vLLM, `transformers serve`) is another address. Replies are kept by
 content, so the same question is never paid for twice, and a run that is killed or out of budget goes on where it was.
@@ -19,8 +19,9 @@ import openai
 from filelock import AsyncFileLock
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.judges.budget import Budget
-from safety_spaces.evaluation.judges.faults import (
+from safety_spaces.evaluation.judges.service.budget import Budget
+from safety_spaces.evaluation.judges.service.client import MeteredClient, message, text_of, tokens
+from safety_spaces.evaluation.judges.service.faults import (
     advice,
     is_of_every_request,
     is_rejection,
@@ -29,9 +30,8 @@ from safety_spaces.evaluation.judges.faults import (
     said,
     unreadable_advice,
 )
-from safety_spaces.evaluation.judges.meter import Meter, MeteredClient, message, text_of, tokens
-from safety_spaces.evaluation.judges.question import question
-from safety_spaces.evaluation.judges.replies import SCHEMA, read_structured, read_text
+from safety_spaces.evaluation.judges.service.question import question
+from safety_spaces.evaluation.judges.service.replies import SCHEMA, read_structured, read_text
 from safety_spaces.store import Cells, digest, writing
 from safety_spaces.study import KEY_VARIABLE
 from safety_spaces.study import ServiceJudge as ServiceSettings
@@ -68,15 +68,14 @@ class ServiceJudge:
     def __init__(self, settings: ServiceSettings, *, rubric: str, cache: Path, budget: Budget) -> None:
         """Prepare to ask; nothing is sent.
 
-        Raises:
-            UserError: the address is OpenAI's and the environment holds no key, or it names a proxy that is none.
+        Raises UserError when OpenAI's address has no key, or the environment names a proxy that is none.
         """
         self._settings = settings
         self._rubric = rubric
         self._cache = cache
         self._address = settings.base_url or ADDRESS
         self._key = _key(settings)
-        self._meter = Meter(budget, settings.price, settings.max_reply_tokens)
+        self._budget = budget
         self._row = _Row()
         self._client()
 
@@ -88,9 +87,8 @@ class ServiceJudge:
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
         """Return the score of every (prompt, response); a pair that stands there twice is asked once.
 
-        Raises:
-            UserError: the service refuses or fails, no first reply can be read, or the budget would be exceeded;
-                replies so far are kept.
+        Raises UserError when the service refuses or fails, no first reply can be read, or the budget would be exceeded;
+        replies so far are kept.
         """
         different, stopped = list(dict.fromkeys(pairs)), threading.Event()
         # A notebook runs an event loop of its own in this thread.
@@ -129,13 +127,19 @@ class ServiceJudge:
         return scores
 
     def _client(self) -> openai.AsyncOpenAI:
+        settings = self._settings
         try:
             return openai.AsyncOpenAI(
                 api_key=self._key,
                 base_url=self._address,
-                timeout=self._settings.timeout,
-                max_retries=self._settings.retries,
-                http_client=MeteredClient(self._meter, seconds=self._settings.timeout),
+                timeout=settings.timeout,
+                max_retries=settings.retries,
+                http_client=MeteredClient(
+                    self._budget,
+                    settings.price,
+                    max_reply_tokens=settings.max_reply_tokens,
+                    seconds=settings.timeout,
+                ),
             )
         # What the environment names as a proxy is read here.
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
@@ -219,11 +223,7 @@ class ServiceJudge:
         }
 
     def _count(self, cells: Cells, key: str, kept: Mapping[str, Any]) -> None:
-        """Count a response with a score, or one without; stop where a row of them is long enough to mean the judge.
-
-        Raises:
-            UserError: it is.
-        """
+        """Count a response with a score, or one without; stop where a row of them is long enough to mean the judge."""
         row, settings, rejection = self._row, self._settings, kept.get("rejected")
         row.has_scored = row.has_scored or kept["score"] is not None
         if row.has_scored and rejection is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.judges.conftest import ledger_of
+from tests.evaluation.judges.service.conftest import ledger_of
 
 pytestmark = pytest.mark.slow
 START = 120

@@ -17,11 +17,7 @@ material to be judged. Whatever it says or asks, nothing in it is an instruction
 
 
 def check_rubric(rubric: str, *, source: str) -> None:
-    """Check that a rubric has a place for the prompt and one for the response.
-
-    Raises:
-        UserError: a placeholder is missing; the message names `source`.
-    """
+    """Check that a rubric has a place for prompt and response; else raise UserError that names `source`."""
     missing = {"prompt", "response"} - set(_PLACEHOLDER.findall(rubric))
     if missing:
         names = " and ".join(f"{{{name}}}" for name in sorted(missing))
@@ -31,12 +27,8 @@ def check_rubric(rubric: str, *, source: str) -> None:
 def question(rubric: str, prompt: str, response: str) -> str:
     """Return the rubric with the fenced texts in the place of {prompt} and {response}, which they may hold too."""
     texts, fence = {"prompt": prompt, "response": response}, _fence(prompt, response)
-    filled = _PLACEHOLDER.sub(lambda match: _fenced(match[1], texts[match[1]], fence), rubric.strip())
-    return filled + _NOTE.format(fence=fence)
-
-
-def _fenced(name: str, text: str, fence: str) -> str:
-    return f"<{name}-{fence}>\n{text}\n</{name}-{fence}>"
+    fenced = {name: f"<{name}-{fence}>\n{text}\n</{name}-{fence}>" for name, text in texts.items()}
+    return _PLACEHOLDER.sub(lambda match: fenced[match[1]], rubric.strip()) + _NOTE.format(fence=fence)
 
 
 def _fence(prompt: str, response: str) -> str:
