@@ -1,5 +1,6 @@
 """Greedy generation gives the same texts however the prompts are batched."""
 
+import gc
 import json
 
 import pytest
@@ -32,6 +33,10 @@ def expected(model, tokenizer, prompts):
 def everywhere(monkeypatch):
     """Continuous batching is CUDA's because it is slow elsewhere; what it says is the same on any device."""
     monkeypatch.setattr(generation, "CONTINUOUS_DEVICES", {"cpu"})
+    # The engine collects garbage twice a run; what other tests have left is not looked at each time.
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(params=["static", "continuous"])

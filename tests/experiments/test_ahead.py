@@ -3,11 +3,11 @@
 import pytest
 from safetensors.numpy import save_file
 
-from safety_spaces import hub
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.metrics.metric import Accuracy, Judged
 from safety_spaces.experiments import ahead, checks
 from safety_spaces.experiments.command import parse_command
+from safety_spaces.models import hub
 from tests.pico import ROOT, SCRIPTS, run_script, write_study
 
 SETS = {

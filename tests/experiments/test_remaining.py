@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from safety_spaces.experiments import checkpoints
 from safety_spaces.experiments.activation_spaces import overlap_keys, states_keys
 from safety_spaces.experiments.cells import energy_key, scores
 from safety_spaces.experiments.command import parse_command
@@ -15,6 +14,7 @@ from safety_spaces.experiments.costs import counts
 from safety_spaces.experiments.plan import plan
 from safety_spaces.experiments.remaining import Work, whole_work, work_left
 from safety_spaces.experiments.update_spaces import overlap_key
+from safety_spaces.models import roles
 from tests.pico import ROOT, copy_run, of_model, prompts_of
 
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_found_out_is_not_taken_off(copied, caplog):
 
 
 def test_nothing_is_hashed_where_nothing_can_be_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "checkpoint_identity", lambda folder: pytest.fail(f"{folder} was read"))
+    monkeypatch.setattr(roles, "checkpoint_identity", lambda folder: pytest.fail(f"{folder} was read"))
     command = of_model("llama-3.2-1b", tmp_path)
     assert work_left(command) == whole_work(command)
 

@@ -24,7 +24,8 @@ class GeneralAbility(Accuracy):
     label = "general ability (accuracy)"
     short = "ability"
 
-    def _rows(self, name: str) -> list[Row]:
+    def rows_of(self, name: str) -> list[Row]:
+        """Return rows in the columns of MMLU; raises UserError when one cannot be right."""
         rows = self.texts.rows(name, (*COLUMNS, "subject"))
         for row in rows:
             check_choice(row)

@@ -17,7 +17,7 @@ class Harmfulness(Judged):
 
     def goals(self) -> list[str]:
         """Return the prompts as a judge reads them."""
-        goals = self._goals()
+        goals = self.all_goals()
         if self._is_published:
             goals = [goal.split(",")[0] for goal in goals[:-1]]
         return goals[: self.settings.limit]

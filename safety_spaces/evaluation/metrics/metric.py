@@ -57,7 +57,7 @@ class Metric(ABC):
     @property
     def judge(self) -> JudgeSettings | None:
         """Who scores the answers; None where they are right or wrong by themselves."""
-        return None
+        return getattr(self.settings, "judge", None)
 
     @property
     def judge_place(self) -> str:
@@ -67,12 +67,12 @@ class Metric(ABC):
     @property
     def shots(self) -> int | None:
         """Worked examples before each question; None where there can be none."""
-        return None
+        return getattr(self.settings, "fewshot", None)
 
     @property
     def new_tokens(self) -> int:
-        """Tokens of the longest answer; 0 for multiple choice, of which likelihoods are read."""
-        return 0
+        """Tokens at which an answer is cut; 0 for multiple choice, of which likelihoods are read."""
+        return getattr(self.settings, "max_new_tokens", 0)
 
     @abstractmethod
     def key(self) -> Any:
@@ -117,24 +117,18 @@ class Accuracy(Metric):
     filter: ClassVar[str] = "none"
     """lm-eval's name of the reading of responses that counts."""
 
-    @property
-    def shots(self) -> int:
-        """Worked examples before each question."""
-        shots: int = self.settings.fewshot
-        return shots
-
     def key(self) -> Any:
         """Return the section, and a digest of the questions and of the rows that worked examples are drawn from."""
         return [self.settings.model_dump(), digest(self.rows())]
 
     def rows(self) -> tuple[list[Row], list[Row]]:
         """Return the questions, and what worked examples are drawn from; raises UserError when a row cannot be used."""
-        return self._rows(self.settings.dataset), self._rows(self.settings.fewshot_dataset)
+        return self.rows_of(self.settings.dataset), self.rows_of(self.settings.fewshot_dataset)
 
     def reads(self) -> Iterator[Use]:
         """Yield the questions and the worked examples."""
         for name in (self.settings.dataset, self.settings.fewshot_dataset):
-            yield name, {}, partial(self._rows, name)
+            yield name, {}, partial(self.rows_of, name)
 
     def prompts(self) -> int:
         """Return the number of questions."""
@@ -149,7 +143,8 @@ class Accuracy(Metric):
         return lambda: [self.answer(sample) for sample in harness.ask() if sample["filter"] == self.filter]
 
     @abstractmethod
-    def _rows(self, name: str) -> list[Row]: ...
+    def rows_of(self, name: str) -> list[Row]:
+        """Return the rows of a data set in the columns of the protocol."""
 
     @abstractmethod
     def tasks(self) -> dict[str, Any]:
@@ -163,64 +158,50 @@ class Accuracy(Metric):
 class Judged(Metric):
     """The scores that a judge gives to free responses."""
 
-    @property
-    def where(self) -> Mapping[str, Any]:
-        """Columns of the data set and the values that they must have."""
-        return {}
-
-    @property
-    def judge(self) -> JudgeSettings:
-        """Who scores the responses."""
-        judge: JudgeSettings = self.settings.judge
-        return judge
-
-    @property
-    def new_tokens(self) -> int:
-        """Tokens at which a response is cut."""
-        tokens: int = self.settings.max_new_tokens
-        return tokens
-
     def key(self) -> Any:
         """Return the prompts as they are asked, and how responses are generated."""
         return [self.asked(), self.new_tokens, self.evaluation.generation.model_dump()]
 
+    def all_goals(self) -> list[str]:
+        """Return the prompts of the data set as a judge reads them."""
+        column = self.texts.data_set(self.settings.dataset).prompt
+        return [row[column] for row in self.texts.rows(self.settings.dataset, (column,), self._where)]
+
     def goals(self) -> list[str]:
-        """Return the prompts as a judge reads them."""
-        return self._goals()[: self.settings.limit]
+        """Return those that are asked."""
+        return self.all_goals()[: self.settings.limit]
 
     def asked(self) -> list[str]:
-        """Return the prompts as the model reads them, the template applied."""
+        """Return them as the model reads them, the template applied."""
         template = evaluation_template(self.texts, self.evaluation)
         return [template.apply(goal) for goal in self.goals()]
 
-    def _goals(self) -> list[str]:
-        column = self.texts.data_set(self.settings.dataset).prompt
-        return [row[column] for row in self.texts.rows(self.settings.dataset, (column,), self.where)]
-
     def reads(self) -> Iterator[Use]:
         """Yield the prompts."""
-        yield self.settings.dataset, self.where, self._goals
+        yield self.settings.dataset, self._where, self.all_goals
 
     def prompts(self) -> int:
         """Return the number of prompts."""
-        return at_most(self.settings.limit, self.texts.count(self.settings.dataset, self.where))
+        return at_most(self.settings.limit, self.texts.count(self.settings.dataset, self._where))
 
     def prepare(self, model: Any, tokenizer: Any) -> Ask:
-        """Read the prompts once."""
+        """Read the prompts once; who judges the responses comes later."""
         from safety_spaces.evaluation.generation import generate
 
-        goals, asked, how = self.goals(), self.asked(), self.evaluation.generation
+        how = self.evaluation.generation
+        respond = partial(
+            generate,
+            model,
+            tokenizer,
+            self.asked(),
+            max_new_tokens=self.new_tokens,
+            batch_size=self.evaluation.batch_size,
+            engine=how.engine,
+            stop_strings=how.stop_strings,
+        )
+        goals = self.goals()
+        return lambda: [Answer(goal, response, None) for goal, response in zip(goals, respond(), strict=True)]
 
-        def ask() -> list[Answer]:
-            responses = generate(
-                model,
-                tokenizer,
-                asked,
-                max_new_tokens=self.new_tokens,
-                batch_size=self.evaluation.batch_size,
-                engine=how.engine,
-                stop_strings=how.stop_strings,
-            )
-            return [Answer(goal, response, None) for goal, response in zip(goals, responses, strict=True)]
-
-        return ask
+    @property
+    def _where(self) -> Mapping[str, Any]:
+        return getattr(self.settings, "where", {})

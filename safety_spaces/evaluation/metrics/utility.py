@@ -24,12 +24,8 @@ class Utility(Accuracy):
     is_main = True
     filter = "flexible-extract"
 
-    @property
-    def new_tokens(self) -> int:
-        """Tokens at which an answer is cut."""
-        return self.evaluation.utility.max_new_tokens
-
-    def _rows(self, name: str) -> list[Row]:
+    def rows_of(self, name: str) -> list[Row]:
+        """Return rows in the columns of GSM8K; raises UserError when one cannot be right."""
         data_set = self.texts.data_set(name)
         if data_set.response is None:
             raise UserError(f"evaluation.utility: expected a data set with answers, got {name}, which has none")

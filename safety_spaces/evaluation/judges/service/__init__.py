@@ -10,7 +10,7 @@ from typing import Any
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.judges.judge import Judge
 from safety_spaces.evaluation.judges.service.budget import Budget, spent_in
-from safety_spaces.evaluation.judges.service.question import check_rubric
+from safety_spaces.evaluation.judges.service.dialogue import check_rubric
 from safety_spaces.paths import resolve_path
 from safety_spaces.processes import processes
 from safety_spaces.store import Layout, digest, file_digest

@@ -19,27 +19,18 @@ import openai
 from filelock import AsyncFileLock
 
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.judges.service import faults
 from safety_spaces.evaluation.judges.service.budget import Budget
 from safety_spaces.evaluation.judges.service.client import MeteredClient, message, text_of, tokens
-from safety_spaces.evaluation.judges.service.faults import (
-    advice,
-    is_of_every_request,
-    is_rejection,
-    quoted,
-    reason,
-    said,
-    unreadable_advice,
-)
-from safety_spaces.evaluation.judges.service.question import question
-from safety_spaces.evaluation.judges.service.replies import SCHEMA, read_structured, read_text
+from safety_spaces.evaluation.judges.service.dialogue import SCHEMA, question, read_structured, read_text
 from safety_spaces.store import Cells, digest, writing
 from safety_spaces.study import KEY_VARIABLE
 from safety_spaces.study import ServiceJudge as ServiceSettings
 
 ADDRESS: Final = "https://api.openai.com/v1"
 NO_KEY: Final = "none"
-CUT: Final = "length"
-"""Why a reply ended that max_reply_tokens cut."""
+NOTHING: Final[Mapping[str, Any]] = {"replies": (), "score": None, "tokens_in": 0, "tokens_out": 0}
+"""What is kept of a question before its first reply."""
 
 READERS: Mapping[str, Callable[[str, str], float | None]] = {"structured": read_structured, "text": read_text}
 """`reply` of a study -> how a reply is read, given the judged text."""
@@ -134,18 +125,13 @@ class ServiceJudge:
                 base_url=self._address,
                 timeout=settings.timeout,
                 max_retries=settings.retries,
-                http_client=MeteredClient(
-                    self._budget,
-                    settings.price,
-                    max_reply_tokens=settings.max_reply_tokens,
-                    seconds=settings.timeout,
-                ),
+                http_client=MeteredClient(self._budget, settings),
             )
         # What the environment names as a proxy is read here.
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
             raise UserError(
                 f"judge {self.name} at {self._address}: expected addresses in base_url, HTTPS_PROXY and ALL_PROXY that "
-                f"the client knows, got {quoted(str(error), self._key)}; correct them"
+                f"the client knows, got {faults.quoted(str(error), self._key)}; correct them"
             ) from error
 
     async def _judge(self, client: openai.AsyncOpenAI, prompt: str, response: str) -> float | None:
@@ -154,7 +140,7 @@ class ServiceJudge:
         key = digest([self._address, request])
         # A folder of a hundred thousand files is slow to write to.
         cells = Cells(self._cache / key[:2])
-        kept: Mapping[str, Any] = cells.get(key) or _nothing(prompt, response)
+        kept = cells.get(key) or {**NOTHING, "prompt": prompt, "response": response}
         asked = not self._is_done(kept)
         if asked:
             kept = await self._asked(client, cells, key, request, kept)
@@ -207,9 +193,9 @@ class ServiceJudge:
         try:
             came = await client.post("/chat/completions", cast_to=httpx2.Response, body=request)
         except openai.OpenAIError as error:
-            if isinstance(error, openai.APIStatusError) and is_rejection(error):
-                return {**kept, "rejected": quoted(said(error), self._key)}
-            raise self._stop(*reason(error, self._settings)) from error
+            if isinstance(error, openai.APIStatusError) and faults.is_rejection(error):
+                return {**kept, "rejected": faults.quoted(faults.said(error), self._key)}
+            raise self._stop(*faults.reason(error, self._settings)) from error
         completion = came.json()
         reply = text_of(message(completion) or {})
         tokens_in, tokens_out = tokens(completion.get("usage")) or (0, 0)
@@ -233,19 +219,20 @@ class ServiceJudge:
         row.length += 1
         if rejection is not None:
             row.rejected.append((cells, key, kept))
-            if not row.has_scored and is_of_every_request(rejection):
-                raise self._stop(rejection, advice(rejection, settings))
+            if not row.has_scored and faults.is_of_every_request(rejection):
+                raise self._stop(rejection, faults.advice(rejection, settings))
         if row.length >= settings.unscored_in_a_row:
             last = kept["replies"][-1] if rejection is None else rejection
-            cut = kept.get("finish_reason") == CUT
-            remedy = unreadable_advice(settings, cut=cut) if rejection is None else advice(rejection, settings)
+            is_cut = kept.get("finish_reason") == "length"
+            remedy = faults.advice(rejection, settings) if rejection else faults.unreadable_advice(settings, cut=is_cut)
             came = f"no score for {row.length} in a row, of the last {last!r}"
             raise self._stop(came, f"{remedy}, or raise its unscored_in_a_row")
 
     def _stop(self, came: str, remedy: str) -> UserError:
+        got = faults.quoted(came, self._key)
         return UserError(
-            f"judge {self.name} at {self._address}: expected a reply, got {quoted(came, self._key)}; {remedy}, then "
-            "run again (replies so far are kept)"
+            f"judge {self.name} at {self._address}: expected a reply, got {got}; {remedy}, then run again (replies so "
+            "far are kept)"
         )
 
 
@@ -260,7 +247,3 @@ def _key(settings: ServiceSettings) -> str:
     if not (key.isascii() and key.isprintable()):
         raise UserError(f"judge {settings.name}: expected letters, digits and signs in {KEY_VARIABLE}; export it again")
     return key or NO_KEY
-
-
-def _nothing(prompt: str, response: str) -> dict[str, Any]:
-    return {"prompt": prompt, "response": response, "replies": [], "score": None, "tokens_in": 0, "tokens_out": 0}

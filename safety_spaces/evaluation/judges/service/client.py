@@ -15,7 +15,7 @@ import openai
 
 from safety_spaces.evaluation.judges.service.budget import Budget
 from safety_spaces.evaluation.judges.service.faults import NO_CREDIT
-from safety_spaces.study import Price
+from safety_spaces.study import ServiceJudge as Settings
 
 TOKENS_OF_PRICE = 1_000_000
 TEXT_PARTS = ("text", "output_text")
@@ -23,20 +23,20 @@ TEXT_PARTS = ("text", "output_text")
 
 
 class MeteredClient(openai.DefaultAsyncHttpxClient):
-    """Sends a request and reads the whole reply within `seconds`, and counts what it costs against a budget."""
+    """Sends a request and reads the whole reply within the timeout, and counts what it costs against a budget."""
 
-    def __init__(self, budget: Budget, price: Price, *, max_reply_tokens: int, seconds: float) -> None:
-        super().__init__(timeout=seconds, follow_redirects=False)
-        self._budget, self._price = budget, price
-        self._max_reply_tokens = max_reply_tokens
-        self._seconds = seconds
+    def __init__(self, budget: Budget, settings: Settings) -> None:
+        super().__init__(timeout=settings.timeout, follow_redirects=False)
+        self._budget = budget
+        self._settings = settings
 
     def _most(self, request: httpx2.Request) -> float:
         # No tokenizer makes more tokens than bytes, and the request holds more bytes than its messages.
-        return self._cost(len(request.content), self._max_reply_tokens)
+        return self._cost(len(request.content), self._settings.max_reply_tokens)
 
     def _cost(self, tokens_in: int, tokens_out: int) -> float:
-        return (tokens_in * self._price.input + tokens_out * self._price.output) / TOKENS_OF_PRICE
+        price = self._settings.price
+        return (tokens_in * price.input + tokens_out * price.output) / TOKENS_OF_PRICE
 
     def _settle(self, request: httpx2.Request, used: tuple[int, int] | None) -> None:
         """Count what a request did cost; without the tokens that its reply names, it stays counted with its most."""
@@ -51,7 +51,7 @@ class MeteredClient(openai.DefaultAsyncHttpxClient):
         self._budget.reserve(self._most(request))
         try:
             # The client's own timeout starts anew with every byte.
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._settings.timeout):
                 response = await self._within_the_origin(request, **options)
         except httpx2.ConnectError:
             self._settle(request, (0, 0))
