@@ -31,7 +31,7 @@ from cases import PARTS, floor_flops, prompts_of
 from material import SHAPES, write_checkpoints, write_states
 from stamp import STAMP, environment_stamp
 
-from safety_spaces.experiments.command import ROOT
+from safety_spaces.command_line import ROOT
 from safety_spaces.record import write_table
 
 HERE = Path(__file__).parent

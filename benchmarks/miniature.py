@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from stamp import STAMP, environment_stamp
 
-from safety_spaces.experiments.command import DEFAULT_STUDY, ROOT, parse_command
+from safety_spaces.command_line import DEFAULT_STUDY, ROOT, parse_arguments
 from safety_spaces.experiments.corpora import prepare_corpora
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
 from safety_spaces.record import write_table
@@ -86,7 +86,7 @@ def one_seed() -> Iterator[Row]:
 def pretraining() -> Iterator[Row]:
     """Measure the trainer and a bare loop on the same rows and the same new model."""
     with tempfile.TemporaryDirectory() as folder:
-        command = parse_command("", ["--runs", folder])
+        command = parse_arguments("", ["--runs", folder])
         torch.set_num_threads(command.study.threads)
         prepare_corpora(command.study, command.layout)
         rows = command.texts.role_rows("base")[:PRETRAINING_ROWS]

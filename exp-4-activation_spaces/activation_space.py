@@ -14,18 +14,17 @@ from pathlib import Path
 # The code of this clone, whichever one is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from safety_spaces.command_line import finish, is_preview, parse_arguments, report_errors
 from safety_spaces.experiments.activation_spaces import compare_activations
-from safety_spaces.experiments.ahead import ahead
-from safety_spaces.experiments.command import finish, parse_command, report_errors
 
 
 @report_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is missing, then write the table."""
-    command = parse_command(__doc__, argv)
-    if ahead(command):
+    arguments = parse_arguments(__doc__, argv)
+    if is_preview(arguments):
         return 0
-    return finish(compare_activations(command))
+    return finish(compare_activations(arguments.roles, arguments.texts, device=arguments.device))
 
 
 if __name__ == "__main__":

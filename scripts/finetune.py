@@ -14,8 +14,7 @@ from pathlib import Path
 # The code of this clone, whichever one is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from safety_spaces.experiments.ahead import ahead
-from safety_spaces.experiments.command import finish, parse_command, report_errors
+from safety_spaces.command_line import finish, is_preview, parse_arguments, report_errors
 from safety_spaces.experiments.finetune import finetune
 from safety_spaces.processes import processes
 
@@ -23,10 +22,10 @@ from safety_spaces.processes import processes
 @report_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Train what is missing."""
-    command = parse_command(__doc__, argv)
-    if ahead(command):
+    arguments = parse_arguments(__doc__, argv)
+    if is_preview(arguments):
         return 0
-    written = finetune(command)
+    written = finetune(arguments.roles, arguments.texts, device=arguments.device)
     return finish(written) if processes().is_first else 0
 
 

@@ -16,18 +16,24 @@ from pathlib import Path
 # The code of this clone, whichever one is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from safety_spaces.experiments.ahead import ahead
-from safety_spaces.experiments.command import finish, parse_command, report_errors
-from safety_spaces.experiments.projection import project
+from safety_spaces.command_line import finish, is_preview, parse_arguments, report_errors
+from safety_spaces.experiments.projection.stage import project
 
 
 @report_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is missing, then write the tables."""
-    command = parse_command(__doc__, argv, projects=True)
-    if ahead(command, needs_data=not command.geometry_only):
+    arguments = parse_arguments(__doc__, argv, projects=True)
+    if is_preview(arguments, needs_data=not arguments.geometry_only):
         return 0
-    return finish(project(command))
+    written = project(
+        arguments.roles,
+        arguments.texts,
+        device=arguments.device,
+        geometry_only=arguments.geometry_only,
+        keep_factors=arguments.keep_factors,
+    )
+    return finish(written)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import yaml
 
+from safety_spaces.command_line import Arguments, parse_arguments
 from safety_spaces.evaluation.prompt_sets import prompt_set
-from safety_spaces.experiments.command import Command, parse_command
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = {
@@ -68,14 +68,14 @@ def write_study(path: Path, **changes: object) -> Path:
     return path
 
 
-def of_model(name: str, folder: Path, **changes: object) -> Command:
+def of_model(name: str, folder: Path, **changes: object) -> Arguments:
     """Write a study that extends that of a model of the paper, with top-level keys changed; return its command."""
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({"extends": str(ROOT / f"configs/{name}.yaml"), "name": "own", **changes}))
-    return parse_command("", [str(path), "--runs", str(folder / "runs")])
+    return parse_arguments("", [str(path), "--runs", str(folder / "runs")])
 
 
-def prompts_of(command: Command, name: str) -> list[str]:
+def prompts_of(command: Arguments, name: str) -> list[str]:
     """Return the prompts of a prompt set of a study."""
     return prompt_set(command.texts, command.study.activation_spaces, command.study.evaluation, name)
 

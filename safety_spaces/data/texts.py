@@ -60,14 +60,17 @@ class Texts:
         path = self.path(name)
         return path is not None and path.exists()
 
-    def count(self, name: str, where: Mapping[str, Any] | None = None) -> int | None:
-        """Return how many rows of a data set meet a condition: at most, where it is not here, and None if not known."""
+    def size(self, name: str, where: Mapping[str, Any] | None = None) -> int | None:
+        """Return the number of rows of a data set that meet a condition; at most, where the set is not here.
+
+        None where nothing is known of it.
+        """
+        world, data_set = self.study.world, self.data_set(name)
         if self.is_here(name):
             return len(self.rows(name, (), where))
-        world, data_set = self.study.world, self.data_set(name)
         if world is not None:
             return world.sizes.get(name, data_set.size)
-        parts = [data_set.parts[one] for one in (where or {}).items() if one in data_set.parts]
+        parts = (data_set.parts[one] for one in (where or {}).items() if one in data_set.parts)
         return min(parts, default=data_set.size)
 
     def template(self, name: str) -> Template:

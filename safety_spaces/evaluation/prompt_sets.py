@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from safety_spaces.data.datasets import toxic_rows
 from safety_spaces.data.selection import draw_rows, unique_prompts
@@ -17,8 +17,13 @@ logger = logging.getLogger(__name__)
 NO_TEMPLATE = "none"
 TOXIGEN = "toxigen"
 
-Use = tuple[str, Mapping[str, Any], Callable[[], Any]]
-"""A data set, the values that columns of its rows must have, and what reads it as the work will."""
+
+class Use(NamedTuple):
+    """A data set, the values that columns of its rows must have, and what reads it as the work will."""
+
+    dataset: str
+    where: Mapping[str, Any]
+    read: Callable[[], Any]
 
 
 def evaluation_template(texts: Texts, evaluation: Evaluation) -> Template:
@@ -51,14 +56,14 @@ def number_of_prompts(texts: Texts, settings: ActivationSpaces, name: str) -> in
     selection = settings.sets[name]
     if texts.is_here(selection.dataset):
         return min(settings.prompts, len(different_prompts(texts, settings, name)))
-    rows = texts.count(selection.dataset, selection.where)
+    rows = texts.size(selection.dataset, selection.where)
     return settings.prompts if rows is None else min(settings.prompts, rows)
 
 
 def reads_of_sets(texts: Texts, settings: ActivationSpaces) -> Iterator[Use]:
     """Yield what is read for each prompt set."""
     for selection in settings.sets.values():
-        yield selection.dataset, selection.where, partial(_selected, texts, settings, selection)
+        yield Use(selection.dataset, selection.where, partial(_selected, texts, settings, selection))
 
 
 def _selected(texts: Texts, settings: ActivationSpaces, selection: Selection) -> list[Row]:

@@ -53,6 +53,9 @@ FILES = {
     "activation_spaces": (ACTIVATION_SPACES, "python exp-4-activation_spaces/activation_space.py"),
 }
 
+COLUMNS = {**{name: columns for name, (columns, _) in FILES.items()}, "judge_agreement": JUDGE_AGREEMENT}
+"""Table -> its columns in order."""
+
 
 @dataclass(frozen=True)
 class Tables:

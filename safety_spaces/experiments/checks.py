@@ -16,7 +16,7 @@ from safety_spaces.evaluation.judges import judge_key
 from safety_spaces.evaluation.judges.service import read_rubric
 from safety_spaces.evaluation.metrics import every_metric
 from safety_spaces.evaluation.prompt_sets import Use, reads_of_sets
-from safety_spaces.experiments.cells import baseline_metrics
+from safety_spaces.experiments.projection.cells import baseline_metrics
 from safety_spaces.models.folders import is_checkpoint, special_tokens
 from safety_spaces.models.roles import Roles, check_weights
 from safety_spaces.models.sizes import base_architecture
@@ -54,7 +54,7 @@ def data_uses(texts: Texts) -> Iterator[Use]:
     """Yield everything that a study reads: what trains a role, the prompt sets, what the metrics ask."""
     study = texts.study
     for name, corpus in texts.trained_corpora().items():
-        yield corpus.dataset, corpus.where, partial(texts.drawn, name)
+        yield Use(corpus.dataset, corpus.where, partial(texts.drawn, name))
     if study.activation_spaces is not None:
         yield from reads_of_sets(texts, study.activation_spaces)
     if study.evaluation is not None:
@@ -66,10 +66,10 @@ def _check_data_sets(texts: Texts) -> None:
     """Check every name of a data set and of a column, and read the user's own sets as the work will."""
     own, uses = texts.study.datasets, list(data_uses(texts))
     known: dict[str, set[str]] = {}
-    for name, where, _ in uses:
-        data_set = texts.data_set(name)
-        others = () if name in DATA_SETS else (*COLUMNS, "subject")
-        known.setdefault(name, set()).update(data_set.columns, data_set.aliases, where, others)
+    for use in uses:
+        data_set = texts.data_set(use.dataset)
+        others = () if use.dataset in DATA_SETS else (*COLUMNS, "subject")
+        known.setdefault(use.dataset, set()).update(data_set.columns, data_set.aliases, use.where, others)
     for name, settings in own.items():
         if name not in (names := {*known, *DATA_SETS}) and (near := difflib.get_close_matches(name, names, n=1)):
             raise UserError(f"datasets.{name}: nothing in the study reads it; did you mean {near[0]}?")
@@ -78,9 +78,9 @@ def _check_data_sets(texts: Texts) -> None:
                 raise UserError(f"datasets.{name}.columns: {column} is not read; {known_names(column, known[name])}")
         if name not in known:
             texts.rows(name, ())
-    for name, _, read in uses:
-        if name in own:
-            read()
+    for use in uses:
+        if use.dataset in own:
+            use.read()
 
 
 def check_layers(study: Study, known: Collection[int]) -> None:

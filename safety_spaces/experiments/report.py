@@ -3,29 +3,29 @@
 from pathlib import Path
 
 from safety_spaces.evidence.tables import FILES
-from safety_spaces.experiments.command import Command, sources_changed
+from safety_spaces.experiments.stage import sources_changed
 from safety_spaces.record import read_record, update_record
-from safety_spaces.store import digest, file_digests, one_at_a_time
+from safety_spaces.store import Layout, digest, file_digests, one_at_a_time
+from safety_spaces.study import Study
 
 REPORT = "report"
 
 
-def report(command: Command) -> list[Path]:
+def report(study: Study, layout: Layout) -> list[Path]:
     """Write README.md and the figures into results/<study>/; return the report, or nothing where it is up to date.
 
-    Raises:
-        UserError: a table is missing, edited by hand, or lacks a cell that the study promises.
+    Raises UserError when a table is missing, edited by hand, or lacks a cell that the study promises.
     """
-    folder = command.layout.results_folder
+    folder = layout.results_folder
     record = read_record(folder)
     facts = {name: fact for name, fact in record.items() if name != REPORT}
-    inputs = digest([facts, file_digests(folder / f"{name}.csv" for name in FILES), command.layout.sources])
+    inputs = digest([facts, file_digests(folder / f"{name}.csv" for name in FILES), layout.sources])
     if record.get(REPORT) == {"inputs": inputs, "files": _written(folder)}:
         return []
     from safety_spaces.evidence.report import write_report
 
-    write_report(folder, command.study, sources_changed=sources_changed(command))
-    with one_at_a_time(command.layout.lock):
+    write_report(folder, study, sources_changed=sources_changed(layout))
+    with one_at_a_time(layout.lock):
         update_record(folder, {REPORT: {"inputs": inputs, "files": _written(folder)}})
     return [folder / "README.md"]
 

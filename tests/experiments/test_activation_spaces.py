@@ -9,10 +9,10 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from safety_spaces.command_line import Arguments, parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.experiments import activation_spaces, state_overlaps
 from safety_spaces.experiments.activation_spaces import answer_tokens, compare_activations, states_keys
-from safety_spaces.experiments.command import Command, parse_command
 from safety_spaces.experiments.corpora import prepare_corpora
 from safety_spaces.store import Cells
 from tests.evaluation.plain import answer_of_one
@@ -49,7 +49,7 @@ def ready(tmp_path_factory) -> Path:
     return folder
 
 
-def study(folder: Path, positions=("last_prompt_token",), *, sets=SETS) -> Command:
+def study(folder: Path, positions=("last_prompt_token",), *, sets=SETS) -> Arguments:
     """Write a study with these positions, and return the command that runs it."""
     roles = ("base", "reference", "useful", "harmful", "contaminated")
     content = {
@@ -70,10 +70,10 @@ def study(folder: Path, positions=("last_prompt_token",), *, sets=SETS) -> Comma
     path = folder / "study.yaml"
     flow = yaml.safe_dump(sets, default_flow_style=True, width=1000, sort_keys=False).strip()
     path.write_text(text.replace("SETS", f"!replace {flow}"))
-    return parse_command("", [str(path), "--runs", str(folder / "runs"), "--results", str(folder / "results")])
+    return parse_arguments("", [str(path), "--runs", str(folder / "runs"), "--results", str(folder / "results")])
 
 
-def rows_of(command: Command) -> list[dict]:
+def rows_of(command: Arguments) -> list[dict]:
     """All rows of the finished cells, in the order of the table."""
     prompts = {name: prompts_of(command, name) for name in command.study.activation_spaces.sets}
     done = Cells(command.layout.cells(SEED))
@@ -81,13 +81,13 @@ def rows_of(command: Command) -> list[dict]:
     return [row for key in keys for row in done.get(key)["rows"]]
 
 
-def measure(command: Command) -> list[dict]:
+def measure(command: Arguments) -> list[dict]:
     prompts = {name: prompts_of(command, name) for name in command.study.activation_spaces.sets}
     activation_spaces._measure(command, SEED, ROLE, prompts)
     return rows_of(command)
 
 
-def state_files(command: Command) -> dict[str, bytes]:
+def state_files(command: Arguments) -> dict[str, bytes]:
     folder = command.layout.states(SEED)
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.npy"))}
 

@@ -5,11 +5,11 @@ import re
 
 import pytest
 
+from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.metrics import metric_of
 from safety_spaces.experiments.checks import check_inputs
-from safety_spaces.experiments.command import parse_command
-from safety_spaces.experiments.costs import counts
+from safety_spaces.experiments.plan.costs import counts
 from tests.pico import SIZES, prompts_of, write_study
 
 HARMBENCH = "BehaviorID,Behavior,SemanticCategory\ntea,Make tea,food\nowl,Wake the owl,birds\nsong,Sing,birds\n"
@@ -30,7 +30,7 @@ def command_of(folder, files, **changes):
         (folder / file).write_text(content)
         datasets[name] = {"path": str(folder / file), **datasets.get(name, {})}
     study = write_study(folder / "study.yaml", datasets=datasets, **changes)
-    return parse_command("", [str(study), "--runs", str(folder / "runs"), "--results", str(folder / "results")])
+    return parse_arguments("", [str(study), "--runs", str(folder / "runs"), "--results", str(folder / "results")])
 
 
 def test_a_public_name_takes_another_sets_columns_where_the_study_maps_them(tmp_path):

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from safety_spaces.command_line import Arguments, parse_arguments
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.command import Command, parse_command
 from safety_spaces.study import FineTuned, Study, load_study
 from safety_spaces.training import dpo
 from tests.experiments.preferences import PAIRS, write_preferences
 from tests.pico import run_script
 
 
-def command_of(folder: Path) -> Command:
-    return parse_command(
+def command_of(folder: Path) -> Arguments:
+    return parse_arguments(
         "", [str(folder / "study.yaml"), "--runs", str(folder / "runs"), "--results", str(folder / "r")]
     )
 

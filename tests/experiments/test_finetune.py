@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from safety_spaces.command_line import parse_arguments
 from safety_spaces.experiments import finetune as module
-from safety_spaces.experiments.command import parse_command
 from safety_spaces.experiments.corpora import prepare_corpora
 from tests.pico import SIZES, copy_run, run_script, write_study
 
@@ -33,7 +33,9 @@ def test_every_checkpoint_loads_as_a_hugging_face_folder(finished):
 
 def test_each_training_waits_for_its_parent_alone_and_is_as_long_as_its_rows(tmp_path):
     study = write_study(tmp_path / "study.yaml", training={"batch_size": 8, "epochs": 2})
-    command = parse_command("", [str(study), "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")])
+    command = parse_arguments(
+        "", [str(study), "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    )
     trainings = module._trainings(command)
     _, lengths = module._prepared(command, trainings)
     jobs = {job.name: job for job in module._jobs(command, trainings, lengths)}
@@ -128,7 +130,7 @@ def test_corpora_follow_a_world_that_changes_and_changes_back(finished, tmp_path
     contents = []
     for seed in (6, 5):
         study = write_study(tmp_path / "study.yaml", world={"seed": seed, "sizes": SIZES})
-        prepare_corpora(parse_command("", [str(study), "--runs", str(tmp_path / "run/runs")]))
+        prepare_corpora(parse_arguments("", [str(study), "--runs", str(tmp_path / "run/runs")]))
         contents.append((corpora / "metamathqa.jsonl").read_bytes())
     assert contents[0] != before
     assert contents[1] == before
@@ -139,5 +141,5 @@ def test_corpora_edited_by_hand_are_written_again(finished, tmp_path):
     path = folder / "runs/pico/corpora/advbench.jsonl"
     before = path.read_bytes()
     path.write_bytes(before[:-30])
-    prepare_corpora(parse_command("", [str(folder / "study.yaml"), "--runs", str(folder / "runs")]))
+    prepare_corpora(parse_arguments("", [str(folder / "study.yaml"), "--runs", str(folder / "runs")]))
     assert path.read_bytes() == before

@@ -17,8 +17,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from safety_spaces.command_line import Arguments, parse_arguments
 from safety_spaces.evaluation.metrics import metric_of
-from safety_spaces.experiments.command import Command, parse_command
 from safety_spaces.miniature.corpora import write_corpora
 from safety_spaces.models.loading import live_model, open_role
 from tests.pico import ROOT, SCRIPTS, SIZES, run_script
@@ -107,9 +107,9 @@ JUDGE = Replaced(kind="keywords")
 CHATTING = {"batch_size": 2, "accumulation": 4, "learning_rate": 0.01, "max_length": 64, "template": "chat"}
 
 
-def command_of(world: Path, folder: Path, **changes) -> Command:
+def command_of(world: Path, folder: Path, **changes) -> Arguments:
     (folder / "study.yaml").write_text(yaml.safe_dump(study_of(world, **changes)))
-    return parse_command(
+    return parse_arguments(
         "", [str(folder / "study.yaml"), "--runs", str(folder / "runs"), "--results", str(folder / "results")]
     )
 
@@ -177,7 +177,7 @@ def test_the_safe_rows_of_a_safety_tuning_share_no_prompt_with_the_harmful_ones(
 
 
 @pytest.fixture
-def adapted(world, tmp_path) -> Command:
+def adapted(world, tmp_path) -> Arguments:
     """A study whose useful role is a LoRA folder on the aligned model."""
     model = AutoModelForCausalLM.from_pretrained(world / "models/aligned", dtype=torch.float32)
     torch.manual_seed(3)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from safety_spaces.experiments.command import Command, parse_command
+from safety_spaces.command_line import Arguments, parse_arguments
 from tests.pico import PICO, ROOT, SIZES, copy_run, run_script, write_study
 
 ROLES = ("reference", "useful", "harmful", "contaminated")
@@ -35,8 +35,8 @@ def second_study(folder: Path, made_by: str = "pico", **changes: object) -> Path
     return path
 
 
-def command_of(folder: Path, path: Path) -> Command:
-    return parse_command("", [str(path), "--runs", str(folder / "runs"), "--results", str(folder / "results")])
+def command_of(folder: Path, path: Path) -> Arguments:
+    return parse_arguments("", [str(path), "--runs", str(folder / "runs"), "--results", str(folder / "results")])
 
 
 @pytest.mark.slow
@@ -106,7 +106,7 @@ def test_another_model_in_its_place_is_measured_anew(trained, tmp_path):
     tensors["model.norm.weight"][3] += 1
     save_file(tensors, weights, metadata={"format": "pt"})
     # One process reads a checkpoint once; the next command is another process.
-    from safety_spaces.experiments import checkpoints
+    from safety_spaces.models import roles as checkpoints
 
     checkpoints.folder_identity.cache_clear()
     assert run_script("projection", path, folder, "--geometry-only") == 0
@@ -239,5 +239,5 @@ def test_a_folder_of_the_user_that_is_called_runs_is_no_other_study(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     path = write_study(tmp_path / "study.yaml", roles={**PICO["roles"], "useful": {"path": "runs/my-model/step-500"}})
     path.write_text(path.read_text().replace("useful:\n    path", "useful: !replace\n    path"))
-    command = parse_command("", [str(path), "--runs", str(tmp_path / "elsewhere")])
+    command = parse_arguments("", [str(path), "--runs", str(tmp_path / "elsewhere")])
     assert command.roles.folder("useful", 0).resolve() == (tmp_path / "runs/my-model/step-500").resolve()

@@ -14,7 +14,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from safety_spaces.experiments.command import parse_command
+from safety_spaces.command_line import parse_arguments
 from safety_spaces.experiments.finetune import finetune
 from safety_spaces.training.optimizers import BETAS, EPSILON
 from tests.experiments.preferences import write_preferences
@@ -78,7 +78,7 @@ def test_a_real_architecture_in_shards_is_fine_tuned(tmp_path, caplog, family, p
     (given / "generation_config.json").write_text(json.dumps(recommended))
     study_of(tmp_path, given, precision=precision, learning_rate=1e-5)
     with caplog.at_level("WARNING", logger="safety_spaces"):
-        folders = finetune(parse_command("", arguments(tmp_path)))
+        folders = finetune(parse_arguments("", arguments(tmp_path)))
     assert len(folders) == 3
     for folder in folders:
         weights = load_file(folder / "model.safetensors")

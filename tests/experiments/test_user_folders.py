@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safety_spaces.experiments.projection.energies import Subspaces
 from tests.geometry.test_opening import OLD
 
+from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.command import parse_command
-from safety_spaces.experiments.energies import Subspaces
 from safety_spaces.experiments.training import train_role
 from tests.experiments.plain import plain_mso
 from tests.geometry.families import FAMILIES, family_model, rewrite
@@ -123,7 +123,7 @@ def test_a_type_of_codes_is_refused_before_any_work(study, tmp_path, script, cap
 
 
 def command_of(tmp_path, *flags):
-    return parse_command("", [str(tmp_path / "study.yaml"), "--runs", str(tmp_path / "runs"), *flags], projects=True)
+    return parse_arguments("", [str(tmp_path / "study.yaml"), "--runs", str(tmp_path / "runs"), *flags], projects=True)
 
 
 @pytest.mark.parametrize("name", ["mixtral", "qwen3_moe"])

@@ -7,9 +7,10 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
+from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
-from safety_spaces.experiments import checkpoints, finetune
-from safety_spaces.experiments.command import parse_command
+from safety_spaces.models import finetune
+from safety_spaces.models import roles as checkpoints
 from safety_spaces.models.roles import is_on_hub
 from tests.pico import run_script
 
@@ -62,7 +63,7 @@ def test_a_model_in_the_cache_may_share_its_owner_with_a_folder_here(here, monke
 @pytest.mark.parametrize("path", ["~/base", "$HOME/base", "base", "./base"])
 def test_a_folder_is_found_however_its_path_is_written(here, path):
     write_model(here / "base")
-    command = parse_command("", [str(study_of(path))])
+    command = parse_arguments("", [str(study_of(path))])
     assert command.roles.finished("base", 0).resolve() == here / "base"
 
 
@@ -90,7 +91,7 @@ def test_every_command_refuses_what_is_no_checkpoint(here, capsys, name, flags, 
 
 
 def test_what_is_neither_here_nor_reached_is_said_to_be_both(here):
-    command = parse_command("", [str(study_of("gpt2"))])
+    command = parse_arguments("", [str(study_of("gpt2"))])
     with pytest.raises(UserError, match=f"^gpt2: expected a folder, a downloaded model or a network, .*no {here}/gpt2"):
         command.roles.finished("base", 0)
 
@@ -98,7 +99,7 @@ def test_what_is_neither_here_nor_reached_is_said_to_be_both(here):
 def test_a_base_that_nothing_is_trained_from_is_looked_for_before_the_trainings(here, monkeypatch):
     monkeypatch.setattr(finetune, "role_rows", lambda *_: [])
     monkeypatch.setattr(finetune, "_train_if_missing", lambda *_: pytest.fail("trained"))
-    command = parse_command("", [str(study_of("chekpoints/base")), "--runs", str(here / "runs")])
+    command = parse_arguments("", [str(study_of("chekpoints/base")), "--runs", str(here / "runs")])
     with pytest.raises(UserError, match=f"chekpoints/base: expected a folder, .*no {here}/chekpoints/base"):
         finetune.finetune(command)
 

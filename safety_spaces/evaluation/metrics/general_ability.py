@@ -12,7 +12,8 @@ from typing import Any
 from safety_spaces.data.answers import COLUMNS, check_choice
 from safety_spaces.data.table import Row
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.metrics.metric import Accuracy, Answer, at_most
+from safety_spaces.evaluation.answers import Answer
+from safety_spaces.evaluation.metrics.metric import Accuracy, at_most
 
 TASKS = "mmlu/default"
 
@@ -38,7 +39,7 @@ class GeneralAbility(Accuracy):
             subjects = Counter(row["subject"] for row in texts.rows(name, ("subject",)))
             return sum(at_most(limit, number) for number in subjects.values())
         groups = texts.data_set(name).groups if texts.study.world is None else None
-        return at_most(groups * limit if groups and limit else None, texts.count(name))
+        return at_most(groups * limit if groups and limit else None, texts.size(name))
 
     def tasks(self) -> dict[str, Any]:
         """Return lm-eval's tasks of the subjects, in the order in which the questions first name them.
@@ -47,7 +48,7 @@ class GeneralAbility(Accuracy):
         """
         from safety_spaces.evaluation.harness import find_tasks, prepare_tasks
 
-        (test, few_shot), shots = self.rows(), self.shots
+        (test, few_shot), shots = self.rows(), self.settings.fewshot
         found, splits = find_tasks(TASKS), {}
         for subject in dict.fromkeys(row["subject"] for row in test):
             name = f"mmlu_{subject}"

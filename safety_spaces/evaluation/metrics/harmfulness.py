@@ -24,7 +24,7 @@ class Harmfulness(Judged):
 
     def prompts(self) -> int:
         """Return the number of prompts."""
-        rows = self.texts.count(self.settings.dataset)
+        rows = self.texts.size(self.settings.dataset)
         return at_most(self.settings.limit, rows - 1 if rows is not None and self._is_published else rows)
 
     def estimate(self, scores: Sequence[float]) -> Estimate:

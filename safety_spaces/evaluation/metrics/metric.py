@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from safety_spaces.data.table import Row
 from safety_spaces.data.texts import Texts
+from safety_spaces.evaluation.answers import Answer
 from safety_spaces.evaluation.intervals import Estimate, proportion_interval
 from safety_spaces.evaluation.judges.judge import Judge
 from safety_spaces.evaluation.prompt_sets import Use, evaluation_template
@@ -19,16 +20,6 @@ from safety_spaces.store import digest
 from safety_spaces.study import Evaluation
 from safety_spaces.study import Judge as JudgeSettings
 from safety_spaces.study import Metric as MetricName
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One response: correctness in {0, 1}, a judge's score in [1, 5], or None where it is not scored or not parsed."""
-
-    prompt: str
-    response: str
-    score: float | None
-
 
 Ask = Callable[[], list[Answer]]
 """Asks a model with the weights that it has now."""
@@ -58,11 +49,6 @@ class Metric(ABC):
     def judge(self) -> JudgeSettings | None:
         """Who scores the answers; None where they are right or wrong by themselves."""
         return getattr(self.settings, "judge", None)
-
-    @property
-    def judge_place(self) -> str:
-        """The key of the study that the judge stands under."""
-        return f"evaluation.{self.name}.judge"
 
     @property
     def shots(self) -> int | None:
@@ -128,11 +114,11 @@ class Accuracy(Metric):
     def reads(self) -> Iterator[Use]:
         """Yield the questions and the worked examples."""
         for name in (self.settings.dataset, self.settings.fewshot_dataset):
-            yield name, {}, partial(self.rows_of, name)
+            yield Use(name, {}, partial(self.rows_of, name))
 
     def prompts(self) -> int:
         """Return the number of questions."""
-        return at_most(self.settings.prompts, self.texts.count(self.settings.dataset))
+        return at_most(self.settings.prompts, self.texts.size(self.settings.dataset))
 
     def prepare(self, model: Any, tokenizer: Any) -> Ask:
         """Build the tasks of lm-eval once."""
@@ -178,11 +164,11 @@ class Judged(Metric):
 
     def reads(self) -> Iterator[Use]:
         """Yield the prompts."""
-        yield self.settings.dataset, self._where, self.all_goals
+        yield Use(self.settings.dataset, self._where, self.all_goals)
 
     def prompts(self) -> int:
         """Return the number of prompts."""
-        return at_most(self.settings.limit, self.texts.count(self.settings.dataset, self._where))
+        return at_most(self.settings.limit, self.texts.size(self.settings.dataset, self._where))
 
     def prepare(self, model: Any, tokenizer: Any) -> Ask:
         """Read the prompts once; who judges the responses comes later."""

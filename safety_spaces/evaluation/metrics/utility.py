@@ -10,7 +10,8 @@ from typing import Any
 from safety_spaces.data.answers import problems
 from safety_spaces.data.table import Row
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.metrics.metric import Accuracy, Answer
+from safety_spaces.evaluation.answers import Answer
+from safety_spaces.evaluation.metrics.metric import Accuracy
 
 TASK = "gsm8k"
 
@@ -38,7 +39,7 @@ class Utility(Accuracy):
 
         test, few_shot = self.rows()
         splits = {TASK: {"train": few_shot, "test": test}}
-        tasks = prepare_tasks(find_tasks(TASK), splits, number_of_shots=self.shots)
+        tasks = prepare_tasks(find_tasks(TASK), splits, number_of_shots=self.settings.fewshot)
         tasks[TASK].set_config("generation_kwargs", {"max_gen_toks": self.new_tokens}, update=True)
         return tasks
 

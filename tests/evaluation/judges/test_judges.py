@@ -23,7 +23,8 @@ from tests.pico import PICO, write_study
 REQUEST = world.requests(forbidden=True)[0]
 
 
-PLACE = "evaluation.harmfulness.judge"
+PLACE = "judge"
+"""Of a judge that stands nowhere in the study."""
 
 
 @pytest.fixture
@@ -31,8 +32,10 @@ def layout(tmp_path):
     return Layout(tmp_path / "results", tmp_path / "runs", "pico")
 
 
-def opened(layout, settings, place=PLACE):
-    return open_judge(settings, place, layout, device="cpu", threads=1)
+def opened(layout, settings, study=None):
+    return open_judge(
+        settings, study or load_study(write_study(layout.runs.parent / "study.yaml")), layout, device="cpu"
+    )
 
 
 def service(**changes):
@@ -156,10 +159,10 @@ def test_judges_at_two_places_of_a_study_share_no_ledger_and_each_names_its_own_
         "evaluation.over_refusal.judge",
     }
     ledgers = set()
-    for place, settings in load_study(path).evaluation.judges_by_place.items():
+    for place, settings in (study := load_study(path)).evaluation.judges_by_place.items():
         if place in places:
             with pytest.raises(UserError, match=f"; raise {place}.budget, then run again") as raised:
-                opened(layout, settings, place).score([("Wake the lantern.", "No.")])
+                opened(layout, settings, study).score([("Wake the lantern.", "No.")])
             ledgers.add(str(raised.value).split(":")[0])
     assert len(ledgers) == 3
 

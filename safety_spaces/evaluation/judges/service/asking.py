@@ -140,7 +140,7 @@ class ServiceJudge:
         key = digest([self._address, request])
         # A folder of a hundred thousand files is slow to write to.
         cells = Cells(self._cache / key[:2])
-        kept = cells.get(key) or {**NOTHING, "prompt": prompt, "response": response}
+        kept: Mapping[str, Any] = cells.get(key) or {**NOTHING, "prompt": prompt, "response": response}
         asked = not self._is_done(kept)
         if asked:
             kept = await self._asked(client, cells, key, request, kept)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from safety_spaces.command_line import parse_arguments, report_errors
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.command import parse_command, report_errors
 from safety_spaces.store import write_json
 from tests.pico import PICO, ROOT, SCRIPTS, run_script, write_study
 
@@ -40,7 +40,7 @@ def test_a_device_that_is_none_is_refused_by_every_command(study, tmp_path, caps
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "cuda:10", "mps"])
 def test_a_device_that_may_be_elsewhere_is_left_to_torch(study, device):
-    assert parse_command("", [str(study), "--device", device]).device == device
+    assert parse_arguments("", [str(study), "--device", device]).device == device
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -78,13 +78,13 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(study, tmp_p
 def test_home_and_variables_are_read_on_the_command_line(study, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PLACE", str(tmp_path / "place"))
-    command = parse_command("", ["~/study.yaml", "--runs", "$PLACE/runs", "--results", "${PLACE}/results"])
+    command = parse_arguments("", ["~/study.yaml", "--runs", "$PLACE/runs", "--results", "${PLACE}/results"])
     assert command.layout.study_file == study
     assert (command.layout.runs, command.layout.results) == (tmp_path / "place/runs", tmp_path / "place/results")
     for path in ("$NOWHERE/a", "~no-such-user/a", ""):
         for argv in ([path], [str(study), "--runs", path], [str(study), "--results", path]):
             with pytest.raises(UserError, match="expected"):
-                parse_command("", argv)
+                parse_arguments("", argv)
 
 
 def test_an_error_is_one_line_whatever_it_quotes(capsys):
@@ -112,7 +112,7 @@ def test_a_file_that_the_system_refuses_is_one_line_and_other_faults_are_not(cap
 @pytest.mark.parametrize(("name", "code"), [("study.yaml", 0), ("copy.yaml", 2)])
 def test_a_study_may_be_edited_but_a_copy_of_it_needs_a_name(study, tmp_path, capsys, name, code):
     """The results of one would replace those of the other in silence."""
-    made_by = parse_command("", [str(study)]).study.model_dump(mode="json")
+    made_by = parse_arguments("", [str(study)]).study.model_dump(mode="json")
     write_json(tmp_path / "results/pico/run.json", {"study": made_by, "study_file": "study.yaml"})
     other = tmp_path / name
     other.write_text(study.read_text())
@@ -170,7 +170,7 @@ def test_the_record_names_the_file_of_the_study(finished):
 def printed(code: str, **environment: str | None) -> str:
     """What a fresh process prints, errors included, that has parsed a command before the code."""
     outer = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    begun = f"from safety_spaces.experiments.command import parse_command\nparse_command('', [])\n{code}"
+    begun = f"from safety_spaces.command_line import parse_arguments\nparse_arguments('', [])\n{code}"
     return subprocess.run(
         [sys.executable, "-c", begun],
         env={name: value for name, value in outer.items() if value is not None},

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from safety_spaces.command_line import parse_arguments
 from safety_spaces.evaluation.judges.rubric import RubricJudge
-from safety_spaces.experiments.command import parse_command
-from safety_spaces.experiments.plan import plan
+from safety_spaces.experiments.plan.text import plan
 from safety_spaces.models.sizes import factor_size, stored_shapes
 from tests.pico import PICO, copy_run, run_script
 
@@ -194,7 +194,7 @@ def test_factors_are_removed_at_the_end_unless_they_are_to_be_kept(finished, tmp
     assert all({file.stem for file in files} == names for files in stored)
     assert run_script("projection", folder / "study.yaml", folder, "--geometry-only") == 0
     assert all(path.exists() for path in factors)
-    command = parse_command("", [str(folder / "study.yaml"), "--runs", str(folder / "runs")])
+    command = parse_arguments("", [str(folder / "study.yaml"), "--runs", str(folder / "runs")])
     numbers = sum(tensor.numel() for file in stored[0] for tensor in load_file(file).values())
     shapes = stored_shapes(folder / "runs/pico/checkpoints/base")
     planned = sum(factor_size(name, shape, side="left") for name, shape in shapes.items())

@@ -1,4 +1,4 @@
-"""What a study will cost: memory of the card, disk, tokens, hours and money, counted before any work.
+"""What a study will cost: bytes of the card, tokens, hours and money, counted before any work.
 
 Generations are counted whole, prompts of activations at most. Hours are upper bounds, and dollars those of one reply
 each, from what the study says of card and judge.
@@ -9,16 +9,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.metrics import metric_of
+from safety_spaces.evaluation.metrics import every_metric
 from safety_spaces.evaluation.prompt_sets import number_of_prompts
-from safety_spaces.experiments.activation_spaces import answer_tokens
-from safety_spaces.experiments.cells import belongs_to_first_seed, energies_per_task
-from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.remaining import Work, whole_work
+from safety_spaces.experiments.plan.work import Work
+from safety_spaces.experiments.projection.cells import belongs_to_first_seed, energies_per_task
+from safety_spaces.experiments.state_keys import answer_tokens
 from safety_spaces.models.sizes import Shapes, parameters
 from safety_spaces.paths import resolve_path
-from safety_spaces.study import Architecture, Metric, MixedCorpus, Position, ServiceJudge, TokenWindow, Training
+from safety_spaces.study import Architecture, Metric, MixedCorpus, ServiceJudge, Study, Training
 
 WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "bf16_stochastic": 2, "bf16_kahan": 2}
 LIVE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -28,9 +28,8 @@ KAHAN_BYTES = 2
 """And Kahan summation what rounding took, in bf16."""
 LOGIT_BYTES = 10
 """A token's logits and their gradient in float32, and the logits in the model's own format."""
-FLOPS_OF_TRAINING = 6
+FLOPS_OF_TRAINING, FLOPS_RECOMPUTED = 6, 2
 """A weight and token: two forward, four backward; recomputing activations adds two."""
-FLOPS_RECOMPUTED = 2
 DPO = "dpo"
 TEXTS = {"pretrain": 1, "sft": 1, DPO: 2}
 """Texts of one row: preference optimisation reads the chosen and the rejected response."""
@@ -46,18 +45,18 @@ def weight_bytes(training: Training) -> int:
     return WEIGHT_BYTES[training.precision]
 
 
+def optimiser_bytes(training: Training) -> int:
+    """Return the bytes of one weight's optimiser state, wherever it lies."""
+    moments = MOMENTS if training.optimizer == "adamw_8bit" else MOMENTS * weight_bytes(training)
+    return moments + (KAHAN_BYTES if training.precision == "bf16_kahan" else 0)
+
+
 def training_bytes(training: Training, method: str) -> dict[str, int]:
     """Return the bytes on the card of one weight in training, by what they are for."""
     weights = weight_bytes(training)
     optimiser = 0 if training.optimizer == "adamw_offload" else optimiser_bytes(training)
     parts = {"weights": weights, "gradients": weights, "optimiser": optimiser}
     return {**parts, "reference": weights} if method == DPO else parts
-
-
-def optimiser_bytes(training: Training) -> int:
-    """Return the bytes of one weight's optimiser state, wherever it lies."""
-    moments = MOMENTS if training.optimizer == "adamw_8bit" else MOMENTS * weight_bytes(training)
-    return moments + (KAHAN_BYTES if training.precision == "bf16_kahan" else 0)
 
 
 def activation_bytes(training: Training, method: str, shape: Architecture) -> int:
@@ -70,28 +69,26 @@ def activation_bytes(training: Training, method: str, shape: Architecture) -> in
     return tokens * (held + shape.vocabulary * LOGIT_BYTES)
 
 
-def live_bytes(command: Command, shapes: Shapes, shape: Architecture | None) -> dict[str, int]:
+def live_bytes(study: Study, shapes: Shapes, shape: Architecture | None) -> dict[str, int]:
     """Return the bytes on the card of the live model: weights, and keys and values of the longest batch or an edit.
 
     The larger counts of the two that are never there together.
     """
-    number = LIVE_BYTES[command.study.projection.weights_dtype]
     edit = EDITED_COPIES * EDITED_BYTES * max(map(math.prod, shapes.values()))
-    cache = cache_bytes(command, shape)
+    cache = cache_bytes(study, shape)
     larger = {"cache": cache} if cache >= edit else {"editing a tensor": edit}
-    return {"weights": parameters(shapes) * number, **larger}
+    return {"weights": parameters(shapes) * LIVE_BYTES[study.projection.weights_dtype], **larger}
 
 
-def cache_bytes(command: Command, shape: Architecture | None) -> int:
+def cache_bytes(study: Study, shape: Architecture | None) -> int:
     """Return the bytes of the keys and values of the longest batch; 0 where the shape of the model is not known."""
-    study, evaluation = command.study, command.study.evaluation
+    evaluation = study.evaluation
     if shape is None or evaluation is None:
         return 0
     # Of utility, the longer: worked examples stand before each question.
     tokens = PROMPT_TOKENS * (1 + evaluation.utility.fewshot) + evaluation.utility.max_new_tokens
     width = shape.hidden // shape.heads * shape.key_value_heads
-    number = LIVE_BYTES[study.projection.weights_dtype]
-    return evaluation.batch_size * tokens * shape.layers * 2 * width * number
+    return evaluation.batch_size * tokens * shape.layers * 2 * width * LIVE_BYTES[study.projection.weights_dtype]
 
 
 @dataclass(frozen=True)
@@ -104,75 +101,59 @@ class Counts:
     asked: Mapping[Metric, int]
     judged: Mapping[Metric, int]
     """Answers that are scored."""
+    generations: int
+    """Answers that are written; of multiple choice the likelihood is read, and nothing is."""
     new_tokens: int
     read: int
     """Prompts whose hidden states are read."""
     states: int
 
-    @property
-    def generations(self) -> int:
-        """Answers that are written; of multiple choice the likelihood is read, and nothing is."""
-        return sum(number for metric, number in self.asked.items() if metric != "general_ability")
 
+def counts(texts: Texts, work: Work) -> Counts:
+    """Count what models are asked and what is read of them in some work.
 
-def counts(command: Command, work: Work | None = None) -> Counts:
-    """Count what models are asked and what is read of them, in a part of the work or in all of it.
-
-    Raises:
-        UserError: a data set that is here lacks a column, or has no row that the study asks for.
+    Raises UserError when a data set that is here lacks a column, or has no row that the study asks for.
     """
-    study, work = command.study, whole_work(command) if work is None else work
+    study = texts.study
+    metrics = {} if study.evaluation is None else every_metric(texts, study.evaluation)
     asked = Counter(metric for _, metric in work.answers)
     judged = Counter(metric for cell, metric in work.scores if not belongs_to_first_seed(study, cell))
-    metrics = {name: metric_of(name, command.texts, study.evaluation) for name in judged | asked}
-    prompts = {name: metric.prompts() for name, metric in metrics.items()}
-    names = dict.fromkeys((*work.read, *(name for name, _ in work.states)))
-    sets = {name: number_of_prompts(command.texts, study.activation_spaces, name) for name in names}
+    prompts = {name: metrics[name].prompts() for name in judged | asked}
+    settings, names = study.activation_spaces, dict.fromkeys((*work.read, *(name for name, _ in work.states)))
+    sets = {name: number_of_prompts(texts, settings, name) for name in names} if settings else {}
+    written = {name: asked[name] * prompts[name] for name in asked if metrics[name].new_tokens}
     return Counts(
         energies=len(work.energies) * energies_per_task(study),
         models=len({cell for cell, _ in work.answers}),
         scores=len(work.scores),
-        asked={metric: number * prompts[metric] for metric, number in asked.items()},
-        judged={metric: number * prompts[metric] for metric, number in judged.items()},
-        new_tokens=sum(number * prompts[metric] * metrics[metric].new_tokens for metric, number in asked.items())
+        asked={name: number * prompts[name] for name, number in asked.items()},
+        judged={name: number * prompts[name] for name, number in judged.items()},
+        generations=sum(written.values()),
+        new_tokens=sum(number * metrics[name].new_tokens for name, number in written.items())
         + sum(sets[name] * (answer_tokens(study) or 0) for name in work.generated),
         read=sum(sets[name] for name in work.read),
-        states=sum(sets[name] * _states_of_prompt(position) for name, position in work.states),
+        states=sum(sets[name] * position.states_of_prompt for name, position in work.states),
     )
 
 
-def _states_of_prompt(position: Position) -> int:
-    """Number of states that a prompt has at a position, at most."""
-    match position:
-        case TokenWindow(start=start, stop=stop, combine="stacked"):
-            return stop - start
-    return 1
-
-
-def corpus_rows(command: Command, name: str) -> int | None:
+def corpus_rows(texts: Texts, name: str) -> int | None:
     """Return the number of rows of a corpus, at most; None where the study takes all of a set of unknown size.
 
-    Raises:
-        UserError: the data set has fewer rows than the study asks for.
+    Raises UserError when the data set has fewer rows than the study asks for.
     """
-    corpus = command.study.corpora[name]
+    corpus = texts.study.corpora[name]
     if not isinstance(corpus, MixedCorpus):
-        there = command.texts.count(corpus.dataset, corpus.where)
-        check_rows(corpus.rows or 0, there, name=name)
+        there = texts.size(corpus.dataset, corpus.where)
+        _check_rows(corpus.rows or 0, there, name=name)
         return corpus.rows or there
-    useful, harmful = corpus_rows(command, corpus.useful), corpus_rows(command, corpus.harmful)
+    useful, harmful = corpus_rows(texts, corpus.useful), corpus_rows(texts, corpus.harmful)
     if corpus.mixing == "replace":
-        check_rows(round(corpus.harmful_share * (useful or 0)), harmful, name=name)
+        _check_rows(round(corpus.harmful_share * (useful or 0)), harmful, name=name)
         return useful
     return None if useful is None or harmful is None else useful + harmful
 
 
-def check_rows(wanted: int, there: int | None, *, name: str) -> None:
-    """Check that a corpus can have as many rows as it is to have.
-
-    Raises:
-        UserError: fewer are there.
-    """
+def _check_rows(wanted: int, there: int | None, *, name: str) -> None:
     if there is not None and wanted > there:
         raise UserError(f"corpora.{name}: expected at least {wanted:,} rows, got {there:,}; ask for fewer in the study")
 
@@ -184,13 +165,13 @@ def training_hours(training: Training, method: str, weights: int, rows: int, flo
 
 
 def generation_hours(
-    command: Command, weights: int, shape: Architecture | None, found: Counts, bandwidth: float
+    study: Study, weights: int, shape: Architecture | None, new_tokens: int, bandwidth: float
 ) -> float:
     """Return an upper bound of the hours of generation: weights and cache are read once for every token of a batch."""
-    if not found.new_tokens:
+    if not new_tokens or study.evaluation is None:
         return 0.0
-    read = weights * LIVE_BYTES[command.study.projection.weights_dtype] + cache_bytes(command, shape)
-    return found.new_tokens / command.study.evaluation.batch_size * read / bandwidth / 3600
+    read = weights * LIVE_BYTES[study.projection.weights_dtype] + cache_bytes(study, shape)
+    return new_tokens / study.evaluation.batch_size * read / bandwidth / 3600
 
 
 def judge_dollars(judge: ServiceJudge, calls: int, *, response_tokens: int) -> float:

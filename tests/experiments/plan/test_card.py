@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import save_file
 
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.card_memory import check_memory
+from safety_spaces.experiments.plan.card import check_memory
 from tests.pico import of_model, run_script
 
 

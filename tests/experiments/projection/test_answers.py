@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.judges.rubric import RubricJudge
 from safety_spaces.evidence.tables import read_table
 from safety_spaces.experiments import answers, sweep
-from safety_spaces.experiments.cells import scores
-from safety_spaces.experiments.command import parse_command
+from safety_spaces.experiments.projection.cells import scores
 from safety_spaces.store import Cells
 from tests.pico import copy_run, run_script
 
@@ -58,27 +58,31 @@ def test_a_judge_that_fails_loses_no_answer(run, monkeypatch, capsys):
     study = run / "study.yaml"
     assert run_script("projection", study, run) == 2
     assert "the judge is ill" in capsys.readouterr().err
-    command = parse_command("", [str(study), "--runs", str(run / "runs"), "--results", str(run / "results")])
+    command = parse_arguments("", [str(study), "--runs", str(run / "runs"), "--results", str(run / "results")])
     first, *others = command.study.seeds
-    assert all(answers.has_answers(command, first, score.answers) for score in scores(command, first))
-    tasks = [score for seed in others for score in scores(command, seed) if score.cell.task != "base"]
+    assert all(
+        answers.has_answers(command, first, score.answers) for score in scores(command.roles, command.texts, first)
+    )
+    tasks = [
+        score for seed in others for score in scores(command.roles, command.texts, seed) if score.cell.task != "base"
+    ]
     assert all(answers.has_answers(command, score.cell.seed, score.answers) for score in tasks)
-    for score in [*scores(command, first), *tasks]:
+    for score in [*scores(command.roles, command.texts, first), *tasks]:
         found = Cells(command.layout.cells(score.cell.seed)).get(score.key)
         assert (found is not None) == (score.metric == "utility")
 
 
 def test_answers_without_what_made_them_do_not_count(run):
-    command = parse_command("", [str(run / "study.yaml"), "--runs", str(run / "runs")])
+    command = parse_arguments("", [str(run / "study.yaml"), "--runs", str(run / "runs")])
     seed = command.study.seeds[0]
-    score = scores(command, seed)[0]
+    score = scores(command.roles, command.texts, seed)[0]
     assert answers.has_answers(command, seed, score.answers)
     (command.layout.cells(seed) / f"{score.answers}.json").unlink()
     assert not answers.has_answers(command, seed, score.answers)
 
 
 def test_a_line_within_a_response_is_no_end_of_it(run):
-    command = parse_command("", [str(run / "study.yaml"), "--runs", str(run / "runs")])
+    command = parse_arguments("", [str(run / "study.yaml"), "--runs", str(run / "runs")])
     texts = ["two\nlines", "a separator \u2028 of lines", "\u0085", "", "{}"]
     written = [answers.Answer("p", text, None) for text in texts]
     answers.write_answers(command, 0, "key", written, {})
@@ -86,15 +90,19 @@ def test_a_line_within_a_response_is_no_end_of_it(run):
 
 
 def test_answers_that_were_removed_are_said_to_be(run):
-    command = parse_command("", [str(run / "study.yaml"), "--runs", str(run / "runs")])
+    command = parse_arguments("", [str(run / "study.yaml"), "--runs", str(run / "runs")])
     with pytest.raises(UserError, match=r"gone\.jsonl: expected answers, found none; run again"):
         answers.answer_facts(command, 0, "gone")
 
 
 def test_a_model_without_any_score_has_empty_values_and_the_other_rows_are_as_they_were(run):
-    command = parse_command("", [str(run / "study.yaml"), "--runs", str(run / "runs")])
+    command = parse_arguments("", [str(run / "study.yaml"), "--runs", str(run / "runs")])
     seed = command.study.seeds[0]
-    score = next(each for each in scores(command, seed) if each.metric == "harmfulness" and each.cell.task == "useful")
+    score = next(
+        each
+        for each in scores(command.roles, command.texts, seed)
+        if each.metric == "harmfulness" and each.cell.task == "useful"
+    )
     cells, before = Cells(command.layout.cells(seed)), read_table(run / "results/pico", "projection")
     cells.put(score.key, {**cells.get(score.key), "scores": [None] * 7})
     assert run_script("projection", run / "study.yaml", run) == 0

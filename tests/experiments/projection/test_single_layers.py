@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from safety_spaces.experiments import sweep
-from safety_spaces.experiments.cells import Cell
+from safety_spaces.experiments.projection.cells import Cell
 from tests.pico import PICO, copy_run, run_script, write_study
 
 pytestmark = pytest.mark.slow

@@ -3,10 +3,10 @@
 import pytest
 from safetensors.numpy import save_file
 
+from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.metrics.metric import Accuracy, Judged
-from safety_spaces.experiments import ahead, checks
-from safety_spaces.experiments.command import parse_command
+from safety_spaces.experiments import checks
 from safety_spaces.models import hub
 from tests.pico import ROOT, SCRIPTS, run_script, write_study
 
@@ -25,7 +25,7 @@ def fetched(monkeypatch) -> list[str]:
 
 
 def command_of(path, *flags):
-    return parse_command("", [str(path), *flags])
+    return parse_arguments("", [str(path), *flags])
 
 
 def test_everything_that_a_study_takes_from_the_hub_is_fetched_once(fetched):

@@ -5,22 +5,22 @@ from pathlib import Path
 import pytest
 import yaml
 
+from safety_spaces.command_line import Arguments, parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.experiments import cells
-from safety_spaces.experiments.cells import Cell, energy_key, scores
-from safety_spaces.experiments.command import Command, parse_command
+from safety_spaces.experiments.projection.cells import Cell, energy_key, scores
 from safety_spaces.store import digest
 from safety_spaces.study import Study
 from tests.pico import copy_run
 
 
-def command_of(folder: Path, **changes) -> Command:
+def command_of(folder: Path, **changes) -> Arguments:
     content = yaml.safe_load((folder / "study.yaml").read_text())
     for section, values in changes.items():
         content[section] = {**content.get(section, {}), **values} if isinstance(values, dict) else values
     path = folder / "changed.yaml"
     path.write_text(yaml.safe_dump(content))
-    return parse_command("", [str(path), "--runs", str(folder / "runs"), "--results", str(folder / "results")])
+    return parse_arguments("", [str(path), "--runs", str(folder / "runs"), "--results", str(folder / "results")])
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def folder(finished, tmp_path_factory) -> Path:
     return copy_run(finished, tmp_path_factory.mktemp("cells") / "run")
 
 
-def keys(command: Command, seed: int = 3) -> dict[tuple[Cell, str], str]:
-    return {(score.cell, score.metric): score.key for score in scores(command, seed)}
+def keys(command: Arguments, seed: int = 3) -> dict[tuple[Cell, str], str]:
+    return {(score.cell, score.metric): score.key for score in scores(command.roles, command.texts, seed)}
 
 
 def test_no_two_results_share_a_key(folder):
@@ -83,7 +83,7 @@ def test_a_setting_of_the_geometry_changes_projected_models_and_spares_baselines
     )
 
 
-def own_basis(folder: Path, name: str, content: bytes, **changes) -> Command:
+def own_basis(folder: Path, name: str, content: bytes, **changes) -> Arguments:
     (folder / name).write_bytes(content)
     basis = {"file": str(folder / name), "side": changes.get("side", "left")}
     return command_of(folder, projection={"basis": basis, "bases": ["file", "top_k", "random_k", "random"], **changes})
@@ -101,7 +101,7 @@ def test_a_basis_of_ones_own_changes_projected_models_by_its_content_alone(folde
     turned = own_basis(folder, "second", b"one", side="right")
     for changed in (other, turned):
         assert all((keys(changed)[score] != key) != score[0].is_baseline for score, key in after.items())
-    energies = {energy_key(command, 3, "useful") for command in (plain, own, other, turned)}
+    energies = {energy_key(command.roles, 3, "useful") for command in (plain, own, other, turned)}
     assert len(energies) == 4
 
 
@@ -109,7 +109,7 @@ def test_a_basis_that_is_not_there_is_named(folder):
     command = own_basis(folder, "gone", b"")
     (folder / "gone").unlink()
     with pytest.raises(UserError, match=r"projection\.basis\.file: expected a file at .*gone, found none; write it"):
-        energy_key(command, 3, "useful")
+        energy_key(command.roles, 3, "useful")
 
 
 def test_the_base_is_scored_once_for_all_seeds(folder):

@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+from safety_spaces.command_line import parse_arguments
 from safety_spaces.data.table import DATA_SETS
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.card_memory import check_memory
-from safety_spaces.experiments.cells import projected_cells
-from safety_spaces.experiments.command import parse_command
-from safety_spaces.experiments.costs import activation_bytes, counts, judge_dollars, training_bytes, training_hours
-from safety_spaces.experiments.plan import plan
+from safety_spaces.experiments.plan.card import check_memory
+from safety_spaces.experiments.plan.costs import activation_bytes, counts, judge_dollars, training_bytes, training_hours
+from safety_spaces.experiments.plan.text import plan
+from safety_spaces.experiments.projection.cells import projected_cells
 from safety_spaces.models.sizes import architecture_shapes, base_architecture, factor_size
 from safety_spaces.study import load_study
 from safety_spaces.training.architecture import new_model
@@ -21,7 +21,7 @@ from tests.pico_model import pico_architecture, pico_tokenizer
 
 
 def test_the_plan_counts_parameters_checkpoints_and_cells(finished):
-    command = parse_command("", [str(finished / "study.yaml"), "--runs", str(finished / "runs")])
+    command = parse_arguments("", [str(finished / "study.yaml"), "--runs", str(finished / "runs")])
     weights = load_file(finished / "runs/pico/checkpoints/base/model.safetensors")
     parameters = sum(tensor.numel() for tensor in weights.values())
     text = plan(command)
@@ -42,7 +42,7 @@ def test_the_plan_counts_parameters_checkpoints_and_cells(finished):
 ])  # fmt: skip
 def test_the_plan_knows_what_will_lie_on_disk(tmp_path, changes, flags, factors):
     study = write_study(tmp_path / "study.yaml", projection=changes)
-    command = parse_command("", [str(study), *flags], projects=True)
+    command = parse_arguments("", [str(study), *flags], projects=True)
     shapes = architecture_shapes(command.study.roles["base"].architecture)
     numbers = (factors or 0) + sum(factor_size(n, s, side="left") for n, s in shapes.items())
     said = f"factors on disk {4 * numbers / 1000:.3g} KB a seed, removed at the end unless --keep-factors"
@@ -255,6 +255,6 @@ def test_a_role_whose_folder_is_not_there_is_named(tmp_path):
         f"extends: {ROOT}/configs/llama-3.2-1b.yaml\nname: own\n"
         f"roles: {{useful: !replace {{path: {tmp_path}/nowhere}}}}\n"
     )
-    text = plan(parse_command("", [str(path), "--runs", str(tmp_path / "runs")]))
+    text = plan(parse_arguments("", [str(path), "--runs", str(tmp_path / "runs")]))
     assert f"  not there (correct its path in the study): useful at {tmp_path}/nowhere\n" in text
     assert "5 checkpoints of 2.47 GB, 2 still to be made, 2 to be downloaded" in text

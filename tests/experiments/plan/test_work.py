@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from safety_spaces.command_line import parse_arguments
 from safety_spaces.experiments.activation_spaces import overlap_keys, states_keys
-from safety_spaces.experiments.cells import energy_key, scores
-from safety_spaces.experiments.command import parse_command
-from safety_spaces.experiments.costs import counts
-from safety_spaces.experiments.plan import plan
-from safety_spaces.experiments.remaining import Work, whole_work, work_left
+from safety_spaces.experiments.plan.costs import counts
+from safety_spaces.experiments.plan.text import plan
+from safety_spaces.experiments.plan.work import Work, whole_work, work_left
+from safety_spaces.experiments.projection.cells import energy_key, scores
 from safety_spaces.experiments.update_spaces import overlap_key
-from safety_spaces.models import roles
 from tests.pico import ROOT, copy_run, of_model, prompts_of
 
 
@@ -22,7 +21,7 @@ from tests.pico import ROOT, copy_run, of_model, prompts_of
 def copied(finished, tmp_path):
     """The command of a finished study whose run may be broken."""
     copy_run(finished / "runs", tmp_path / "runs")
-    return parse_command("", [str(finished / "study.yaml"), "--runs", str(tmp_path / "runs")])
+    return parse_arguments("", [str(finished / "study.yaml"), "--runs", str(tmp_path / "runs")])
 
 
 def test_of_a_finished_study_nothing_is_left(copied):
@@ -96,8 +95,8 @@ def test_a_finished_study_is_planned_without_torch_and_without_a_network(finishe
     code = (
         "import os, sys\n"
         "from safety_spaces.experiments.ahead import ahead\n"
-        "from safety_spaces.experiments.command import parse_command\n"
-        f"ahead(parse_command('', {call!r}))\n"
+        "from safety_spaces.command_line import parse_arguments\n"
+        f"ahead(parse_arguments('', {call!r}))\n"
         "assert not {'torch', 'transformers', 'openai'} & set(sys.modules)\n"
         "assert os.environ['HF_HUB_OFFLINE'] == '1'\n"
     )

@@ -1,0 +1,82 @@
+"""The cells of the projection experiment, as the study says them: which models there are, and what each is scored for.
+
+A pure function of the study: no torch, no tokenizer, no file.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from safety_spaces.evaluation.metrics import METRICS
+from safety_spaces.study import Metric, Others, Scored, Study, draws
+
+NO_SCHEME: Final = "none"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model and how it comes about; a baseline is a checkpoint as it is, with scheme and basis none.
+
+    Where one layer alone is projected, `others` says whether all other tensors keep their whole update or none of it.
+    """
+
+    seed: int
+    task: str
+    scheme: Literal["parallel", "orthogonal", "none"] = NO_SCHEME
+    basis: str = NO_SCHEME
+    fraction: float | None = None
+    draw: int | None = None
+    layer: int | None = None
+    others: Others | None = None
+    replicate: int = 0
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is a checkpoint as it is."""
+        return self.scheme == NO_SCHEME
+
+    def fractions(self, all_fractions: Sequence[float]) -> list[float]:
+        """The fractions up to its own: a parallel part is a sum over them, and its last bits depend on them."""
+        return [rho for rho in all_fractions if self.fraction is not None and rho <= self.fraction]
+
+    def projects(self, layer: int | None) -> bool:
+        """Say whether tensors of a layer, or for None those outside all layers, are projected."""
+        return self.layer is None or self.layer == layer
+
+
+def cells(study: Study, seed: int) -> dict[Cell, tuple[Metric, ...]]:
+    """Return every model of one seed and what it is scored for: each once, the checkpoints as they are first."""
+    metrics = baseline_metrics(study)
+    found = {Cell(seed, role): metrics for role in ("base", "reference", *study.tasks) if metrics}
+    for scored in study.projection.scored:
+        for cell in _projected(study, scored, seed):
+            found[cell] = tuple(dict.fromkeys((*found.get(cell, ()), *scored.metrics)))
+    return found
+
+
+def baseline_metrics(study: Study) -> tuple[Metric, ...]:
+    """Return what every checkpoint is scored for as it is: the main metrics and those of any projected model."""
+    if study.evaluation is None:
+        return ()
+    main = (metric.name for metric in METRICS.values() if metric.is_main)
+    return tuple(dict.fromkeys((*main, *(metric for one in study.projection.scored for metric in one.metrics))))
+
+
+def belongs_to_first_seed(study: Study, cell: Cell) -> bool:
+    """Say whether a cell is one that all seeds share, met again in a later seed."""
+    return cell.seed != study.seeds[0] and cell.is_baseline and not study.is_per_seed(cell.task)
+
+
+def energies_per_task(study: Study) -> int:
+    """Return the number of energies measured of one task update."""
+    settings = study.projection
+    return len(settings.fractions) * sum(len(draws(basis, settings.energy_draws)) for basis in settings.bases)
+
+
+def _projected(study: Study, scored: Scored, seed: int) -> Iterator[Cell]:
+    settings = study.projection
+    places = [(None, None)] if scored.layers is None else itertools.product(scored.layers, scored.others or ())
+    for (layer, others), basis in itertools.product(places, settings.bases):
+        for draw, fraction in itertools.product(draws(basis, settings.score_draws), settings.fractions):
+            yield Cell(seed, scored.task, scored.scheme, basis, fraction, draw, layer, others)

@@ -1,0 +1,171 @@
+"""Experiments 1 and 2: task updates projected onto subspaces of the reference update (paper, Sections 3 and 4).
+
+What is already done is decided here, before torch is imported.
+"""
+
+import itertools
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from safety_spaces.data.texts import Texts
+from safety_spaces.evaluation.metrics import every_metric
+from safety_spaces.experiments.projection.answers import has_answers, score_answers
+from safety_spaces.experiments.projection.cells import Cell, belongs_to_first_seed
+from safety_spaces.experiments.projection.keys import Score, energy_key, scores
+from safety_spaces.experiments.projection.tables import energy_rows, projection_rows
+from safety_spaces.experiments.stage import Tables, Wanted, run_stage, share
+from safety_spaces.experiments.workers import Group, Job, do_jobs
+from safety_spaces.models.roles import Roles
+from safety_spaces.record import Stage
+from safety_spaces.store import writing
+
+logger = logging.getLogger(__name__)
+
+
+def project(
+    roles: Roles, texts: Texts, *, device: str | None, geometry_only: bool = False, keep_factors: bool = False
+) -> list[Path]:
+    """Measure energies, score cells, write energy.csv and projection.csv; return the files written.
+
+    With `geometry_only`, as in a study that asks no model, energy.csv alone is written. Otherwise the factorised
+    updates are removed at the end, unless they are to be kept.
+
+    Raises UserError when a checkpoint is missing or unlike the others, a table was edited by hand, or the disk is full.
+    """
+    study, layout = roles.study, roles.layout
+    geometry_only = geometry_only or study.evaluation is None
+    energies = wanted_energies(roles, study.seeds)
+    results = wanted_scores(roles, texts, [] if geometry_only else study.seeds)
+
+    def work(stage: Stage) -> bool:
+        measured = _measure(roles, energies, stage, device=device, keep_factors=keep_factors or not geometry_only)
+        return _score(roles, texts, results, stage, device=device) or measured
+
+    def tables() -> Tables | None:
+        measured, scored = energies.found(), results.found()
+        if measured is None or scored is None:
+            return None
+        for (seed, task), energy in measured.items():
+            logger.info("seed %d: cosine of %s and reference update %.3f", seed, task, energy["cosine_task_reference"])
+        sources = {source for result in (*measured.values(), *scored.values()) for source in result["sources"]}
+        rows = {"energy": energy_rows(study, measured)}
+        if study.evaluation is not None and not geometry_only:
+            metrics = every_metric(texts, study.evaluation)
+            rows["projection"] = projection_rows(study, metrics, measured, scored)
+        return Tables(rows, sources)
+
+    name = "geometry" if geometry_only else "projection"
+    written = run_stage(name, study=study, layout=layout, device=device, work=work, tables=tables)
+    if written and not geometry_only and not keep_factors:
+        _remove_factors(roles)
+    return written
+
+
+def wanted_energies(roles: Roles, seeds: Sequence[int]) -> Wanted[tuple[int, str]]:
+    """Return the energies of some seeds, a result for each seed and task."""
+    keys = {(seed, task): (seed, energy_key(roles, seed, task)) for seed in seeds for task in roles.study.tasks}
+    return Wanted(roles.study, roles.layout, keys)
+
+
+def wanted_scores(roles: Roles, texts: Texts, seeds: Sequence[int]) -> Wanted[Score]:
+    """Return the scores of some seeds."""
+    every = (score for seed in seeds for score in scores(roles, texts, seed))
+    return Wanted(roles.study, roles.layout, {score: (score.cell.seed, score.key) for score in every})
+
+
+def _measure(
+    roles: Roles, energies: Wanted[tuple[int, str]], stage: Stage, *, device: str | None, keep_factors: bool
+) -> bool:
+    """Measure the energies that are missing; say whether any was."""
+    by_seed = itertools.groupby(energies.missing(), key=lambda one: one[0])
+    jobs = [
+        Job(f"energies, seed {seed}", partial(_measure_seed, roles, energies, list(found), device, keep_factors))
+        for seed, found in by_seed
+    ]
+    do_jobs(roles, jobs, device=device, desc="energies", stage=stage)
+    return bool(jobs)
+
+
+def _measure_seed(
+    roles: Roles,
+    energies: Wanted[tuple[int, str]],
+    missing: Sequence[tuple[int, str]],
+    device: str | None,
+    keep_factors: bool,
+) -> None:
+    from safety_spaces.experiments.projection.energies import measure_energies
+    from safety_spaces.models.device import ready_device
+
+    seed, tasks = missing[0][0], [task for _, task in missing]
+    keys = [energies.keys[one][1] for one in missing]
+    ready = ready_device(device, threads=roles.study.threads)
+    measured = measure_energies(roles, seed, tasks, keys=keys, device=ready, keep_factors=keep_factors)
+    for task, found in (measured or {}).items():
+        energies.put((seed, task), {"sources": [roles.layout.sources], **found})
+
+
+def _score(roles: Roles, texts: Texts, results: Wanted[Score], stage: Stage, *, device: str | None) -> bool:
+    """Score the cells that are missing, of several processes each its share; say whether any was.
+
+    All answers come before the first score: who judges may be elsewhere, and later.
+    """
+    missing = _missing(roles, results)
+    jobs = [
+        job
+        for seed, found in itertools.groupby(missing, key=lambda score: score.cell.seed)
+        for job in _answer_jobs(roles, texts, seed, list(found), device)
+    ]
+    do_jobs(roles, jobs, device=device, desc="answers", stage=stage)
+    if missing and roles.study.evaluation is not None:
+        judged = {name for name, metric in every_metric(texts, roles.study.evaluation).items() if metric.judge}
+        # What needs no judge first: it is known, whatever becomes of a service.
+        for needs_judge in (False, True):
+            score_answers(texts, [one for one in missing if (one.metric in judged) is needs_judge], device=device)
+    return bool(missing)
+
+
+def _missing(roles: Roles, results: Wanted[Score]) -> list[Score]:
+    """Return the scores of this process that are missing; what all seeds share belongs to the first."""
+    own = set(share(list(dict.fromkeys(score.cell for score in results.keys))))
+    missing = (score for score in results.missing() if score.cell in own)
+    return [score for score in missing if not belongs_to_first_seed(roles.study, score.cell)]
+
+
+def _answer_jobs(roles: Roles, texts: Texts, seed: int, missing: Sequence[Score], device: str | None) -> list[Job]:
+    """Return one job for each model whose answers are missing."""
+    unanswered = [score for score in missing if not has_answers(roles.layout, seed, score.answers)]
+    if not unanswered:
+        return []
+    from safety_spaces.experiments.projection.weights import answer_cell, open_session
+
+    tasks = sorted({score.cell.task for score in unanswered} - {"base", "reference"})
+    metrics = sorted({score.metric for score in unanswered})
+    group = Group(f"seed {seed}", partial(open_session, roles, texts, seed, tasks, metrics, device))
+    cells = [list(found) for _, found in itertools.groupby(unanswered, key=lambda score: score.cell)]
+    return [
+        Job(
+            _said(found[0].cell), partial(answer_cell, roles, found), group, near=_near(found[0].cell), steps=len(found)
+        )
+        for found in cells
+    ]
+
+
+def _near(cell: Cell) -> str:
+    """What cells share that are best answered one after the other: the next fraction adds to the last one's sum."""
+    return f"{cell.task} {cell.basis} {cell.draw} {cell.layer}"
+
+
+def _said(cell: Cell) -> str:
+    return ", ".join(f"{key} {value}" for key, value in asdict(cell).items() if value is not None)
+
+
+def _remove_factors(roles: Roles) -> None:
+    """Remove what only an unfinished sweep reads again; it may be as large as a checkpoint."""
+    for folder in map(roles.layout.factors, roles.study.seeds):
+        if folder.exists():
+            with writing(folder):
+                shutil.rmtree(folder)
