@@ -10,6 +10,7 @@ from types import ModuleType
 import yaml
 
 from safety_spaces.command_line import Arguments, parse_arguments
+from safety_spaces.evaluation.prompt_sets import prompt_set
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = {
@@ -72,6 +73,11 @@ def of_model(name: str, folder: Path, **changes: object) -> Arguments:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({"extends": str(ROOT / f"configs/{name}.yaml"), "name": "own", **changes}))
     return parse_arguments("", [str(path), "--runs", str(folder / "runs")])
+
+
+def prompts_of(command: Arguments, name: str) -> list[str]:
+    """Return the prompts of a prompt set of a study."""
+    return prompt_set(command.texts, command.study.activation_spaces, command.study.evaluation, name)
 
 
 def load_script(name: str) -> ModuleType:

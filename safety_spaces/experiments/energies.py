@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safety_spaces.experiments.cells import energy_key
+from safety_spaces.experiments.checks import check_layers
 from safety_spaces.experiments.command import Command
-from safety_spaces.experiments.inputs import check_layers
 from safety_spaces.experiments.passes import measure_tensors, open_updates
 from safety_spaces.geometry.bases import coinciding_fractions
 from safety_spaces.geometry.coordinates import Frames

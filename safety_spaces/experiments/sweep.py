@@ -3,8 +3,7 @@
 A cell is found in memory only while it is asked; its answers are on disk before the next one begins.
 """
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,15 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from safety_spaces.evaluation.generation import generate
-from safety_spaces.evaluation.metrics.general_ability import GeneralAbilityTask, mmlu_tasks
-from safety_spaces.evaluation.metrics.harmfulness import Answer
-from safety_spaces.evaluation.metrics.utility import UtilityTask, gsm8k_task
+from safety_spaces.evaluation.metrics import Ask, metric_of
 from safety_spaces.experiments.answers import write_answers
 from safety_spaces.experiments.cells import NO_SCHEME, Cell, Score
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.energies import Subspaces
-from safety_spaces.experiments.questions import AskedPrompts, asked_prompts, general_ability_rows, utility_rows
 from safety_spaces.geometry.bases import ordered_basis
 from safety_spaces.geometry.projection import kept, parallel_parts
 from safety_spaces.models.checkpoints import Checkpoint, fitted
@@ -29,9 +24,6 @@ from safety_spaces.models.live import LiveWeights, WeightEdit
 from safety_spaces.models.loading import live_model, open_role, role_tokenizer
 from safety_spaces.study import Metric
 from safety_spaces.tensors import layer
-
-Ask = Callable[[], list[Answer]]
-"""Asks the model with the weights that it has now."""
 
 
 @dataclass(frozen=True)
@@ -74,48 +66,9 @@ def answer_cell(command: Command, scores: Sequence[Score], session: Session) -> 
 
 def _metrics(command: Command, seed: int, model: Any, names: Sequence[Metric]) -> Mapping[Metric, Ask]:
     """Prepare what is asked of every cell: everything but the weights."""
-    tokenizer = role_tokenizer(command.roles, "reference", seed)
-    asks = {"utility": _word_problems, "general_ability": _multiple_choice}
-    return {
-        name: asks[name](command, model, tokenizer)
-        if name in asks
-        else functools.partial(_responses, command, model, tokenizer, asked_prompts(command, name))
-        for name in names
-    }
-
-
-def _word_problems(command: Command, model: Any, tokenizer: Any) -> Ask:
-    settings = command.study.evaluation.utility
-    test, few_shot = utility_rows(command)
-    task = gsm8k_task(
-        test=test, few_shot=few_shot, number_of_shots=settings.fewshot, max_new_tokens=settings.max_new_tokens
-    )
-    return UtilityTask(model, tokenizer, task, limit=settings.prompts, batch_size=command.study.evaluation.batch_size)
-
-
-def _multiple_choice(command: Command, model: Any, tokenizer: Any) -> Ask:
-    settings = command.study.evaluation.general_ability
-    assert settings is not None
-    test, few_shot = general_ability_rows(command)
-    tasks = mmlu_tasks(test=test, few_shot=few_shot, number_of_shots=settings.fewshot)
-    return GeneralAbilityTask(
-        model, tokenizer, tasks, limit=settings.prompts, batch_size=command.study.evaluation.batch_size
-    )
-
-
-def _responses(command: Command, model: Any, tokenizer: Any, asked: AskedPrompts) -> list[Answer]:
-    """Free answers to the prompts of a judged metric; who judges them comes later."""
-    evaluation = command.study.evaluation
-    responses = generate(
-        model,
-        tokenizer,
-        asked.texts,
-        max_new_tokens=asked.max_new_tokens,
-        batch_size=evaluation.batch_size,
-        engine=evaluation.generation.engine,
-        stop_strings=evaluation.generation.stop_strings,
-    )
-    return [Answer(goal, response, None) for goal, response in zip(asked.goals, responses, strict=True)]
+    tokenizer, evaluation = role_tokenizer(command.roles, "reference", seed), command.study.evaluation
+    assert evaluation is not None
+    return {name: metric_of(name, command.texts, evaluation).prepare(model, tokenizer) for name in names}
 
 
 def _baseline(command: Command, reference: Checkpoint, cell: Cell) -> Iterator[WeightEdit]:
