@@ -20,11 +20,14 @@ from safety_spaces.errors import UserError
 KEY = "U_transposed"
 
 
-def cached_factor(folder: Path, name: str, compute: Callable[[], Float[Tensor, "M r"]]) -> Float[Tensor, "M r"]:
+def cached_factor(folder: Path | None, name: str, compute: Callable[[], Float[Tensor, "M r"]]) -> Float[Tensor, "M r"]:
     """U of one tensor: mapped from folder, or computed and kept there; on the CPU either way, in the same layout.
 
-    A folder belongs to one reference update and one side. Raises UserError when the file cannot be written.
+    A folder belongs to one reference update and one side; None keeps nothing, and U stays on its device. Raises
+    UserError when the file cannot be written.
     """
+    if folder is None:
+        return compute()
     path = folder / f"{name}.safetensors"
     stored = _read(path, name)
     if stored is None:

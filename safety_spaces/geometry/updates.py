@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from safety_spaces.errors import warn_once
-from safety_spaces.geometry.bases import orient
 from safety_spaces.models.checkpoints import Checkpoint, as_matrix, check_differs, check_same_tensors, update
-from safety_spaces.tensors import Side
+from safety_spaces.tensors import Projected, Side
 
 REFERENCE = "reference"
 
@@ -69,11 +68,6 @@ class Updates:
         rows, columns = self.turned(name, matrix).shape
         return rows, columns
 
-    def weights(self, name: str) -> Float[Tensor, "M N"]:
-        """The reference's weights of one tensor."""
-        weights = as_matrix(self.reference.tensor(name))[: self._rows(name)]
-        return self.turned(name, weights.to(self._device))
-
     def plain(self, role: str, name: str) -> Float[Tensor, "M N"]:
         """The update of a task, or of the reference, of one tensor as it is, on the CPU."""
         if role == REFERENCE:
@@ -86,10 +80,7 @@ class Updates:
         return self.turned(name, self.plain(role, name).to(self._device))
 
     def restored(self, name: str, D: Float[Tensor, "M N"]) -> Float[Tensor, "..."]:
-        """A turned matrix in the shape of the reference's tensor, with zeros in the rows that the base has not.
-
-        Zeros are right for an update; rows of weights are those of the reference instead.
-        """
+        """A turned update in the shape of the reference's tensor, with zeros in the rows that the base has not."""
         shape = self.reference.shape(name)
         plain = self.turned(name, D)
         return _with_rows(plain, shape[0] if shape else 1).reshape(shape)
@@ -105,6 +96,11 @@ class Updates:
     def _rows(self, name: str) -> int:
         """Rows of one tensor that base and reference share."""
         return min(len(as_matrix(torch.empty(of.shape(name), device="meta"))) for of in (self.base, self.reference))
+
+
+def orient(D: Float[Tensor, "..."], side: Projected) -> Float[Tensor, "..."]:
+    """Turn a matrix so that its left is the side projected from; the same call turns it back."""
+    return D.T if side == "right" else D
 
 
 def _with_rows(D: Float[Tensor, "M N"], rows: int) -> Float[Tensor, "R N"]:

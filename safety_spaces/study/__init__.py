@@ -21,7 +21,6 @@ from safety_spaces.study.judges import (
 from safety_spaces.study.loading import load_study, study_files
 from safety_spaces.study.recipes import Architecture, Existing, FineTuned, Pretrained, Recipe, Training
 from safety_spaces.study.settings import (
-    FIXED_BASES,
     ActivationSpaces,
     Metric,
     Others,
@@ -31,9 +30,9 @@ from safety_spaces.study.settings import (
     Scored,
     TokenWindow,
     UpdateSpaces,
-    draws,
 )
 from safety_spaces.study.study import Gpu, Study
+from safety_spaces.tensors import FIXED_BASES, draws
 
 __all__ = [
     "FIXED_BASES",

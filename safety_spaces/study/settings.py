@@ -4,7 +4,7 @@ Where the paper's text and its published code differ, the default is the correct
 another value of the same field, so that the difference can be measured.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -22,22 +22,12 @@ from safety_spaces.study.fields import (
     Word,
     refusal,
 )
-from safety_spaces.tensors import Side
-
-OWN_BASIS: Final = "file"
-TOP_K: Final = "top_k"
-FIXED_BASES = frozenset({OWN_BASIS, TOP_K})
-"""Bases that nothing is drawn for: one draw, and no closed form of their energy."""
+from safety_spaces.tensors import OWN_BASIS, TOP_K, Rounding, Side, Vectors
 
 Pair = Annotated[tuple[str, str], *Different]
 Metric = Literal["utility", "harmfulness", "general_ability", "over_refusal"]
 Others = Literal["whole", "out"]
 """What becomes of the update outside the one layer that is projected: it stays whole, or none of it does."""
-
-
-def draws(basis: str, number: int) -> range:
-    """Return the draws of a basis where random ones have `number`: one where nothing is drawn."""
-    return range(1 if basis in FIXED_BASES else number)
 
 
 class Scored(Settings):
@@ -78,16 +68,12 @@ class Projection(Settings):
         "left",
         description="Side of the matrix the subspace is taken from; residual is the side of the residual stream.",
     )
-    rounding: Literal["floor", "round"] = Field(
-        "floor", description="How fraction times size becomes k; round is published."
-    )
+    rounding: Rounding = Field("floor", description="How fraction times size becomes k; round is published.")
     weights_dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Number format of the model that is scored; float16 is published."
     )
     tied: Literal["once", "twice"] = Field("once", description="How often a tied tensor counts; twice is published.")
-    vectors: Literal["project", "keep", "drop"] = Field(
-        "project", description="What becomes of one-dimensional tensors."
-    )
+    vectors: Vectors = Field("project", description="What becomes of one-dimensional tensors.")
     basis: OwnBasis | None = Field(None, description="A user's own basis, which bases then name first, as file.")
     bases: Annotated[tuple[Literal["file", "top_k", "random_k", "random"], ...], *Different] = Field(
         ("top_k", "random_k", "random"), description="Which directions span the subspace; the claim stands first."

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safety_spaces.geometry import factor, is_orthonormal, mso_curve, precision_on
-from safety_spaces.geometry.factorisation import ORTHONORMALITY_TOLERANCE, gram, orthonormalised
+from safety_spaces.geometry import Factors, factor, mso_curve, precision_on
+from safety_spaces.geometry.factorisation import ORTHONORMALITY_TOLERANCE, gram, is_orthonormal, orthonormalised
 from tests.geometry.dense import (
     decaying,
     deviation,
@@ -102,9 +102,9 @@ def test_energies_of_a_task_equal_the_dense_ones(D, precision, share):
 @matrices
 def test_overlap_curves_equal_the_dense_ones(D, precision):
     task = leaning(D, seed=98)[:, : max(1, D.shape[1] - 5)]
-    for result in mso_curve(*(factor(X, precision=precision) for X in (D, task)), ETAS):
-        k_first, k_second, mso, chance = overlap(D, task, result.eta)
-        assert (result.k_first, result.k_second, result.chance) == (k_first, k_second, chance)
+    for eta, result in mso_curve(*(factor(X, precision=precision) for X in (D, task)), ETAS).items():
+        k_first, k_second, mso, chance = overlap(D, task, eta)
+        assert (result.k_first, result.k_second, result.mso_chance) == (k_first, k_second, chance)
         assert result.mso == pytest.approx(mso, abs=1e-4)
 
 
@@ -219,10 +219,37 @@ def test_gram_matrix_is_filled_below_its_diagonal(precision, close):
         ("cuda:0", (12, 0), "float32"),
     ],
 )
-def test_precision_is_float32_where_float64_is_slow(monkeypatch, device, capability, expected):
+def test_precision_is_float32_where_float64_is_slow(monkeypatch, caplog, device, capability, expected):
     asked = []
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: asked.append(str(device)) or capability)
-    precision, reason = precision_on(torch.device(device))
-    assert precision == expected
+    caplog.set_level("INFO")
+    precision_on.cache_clear()
+    assert precision_on(torch.device(device)) == precision_on(torch.device(device)) == expected
     assert asked == ([device] if capability else [])
-    assert not capability or "{}.{}".format(*capability) in reason
+    (said,) = caplog.messages
+    assert said.startswith(f"factors: {expected} (")
+    assert not capability or "compute capability {}.{})".format(*capability) in said
+
+
+def of_energies(*energies):
+    return Factors(torch.eye(len(energies)), torch.tensor(energies).sqrt())
+
+
+@given(percent=st.integers(1, 100))
+def test_modes_of_equal_energy_are_counted_exactly(percent):
+    assert of_energies(*[1.0] * 100).modes(percent / 100) == percent
+
+
+def test_modes_reach_the_energy_and_stop_at_the_rank():
+    assert of_energies(4.0, 3.0, 2.0, 1.0).modes(0.7) == 2
+    assert of_energies(4.0, 3.0).modes(0.01) == 1
+    assert of_energies(4.0, 3.0, 2.0).modes(1.0) == 3
+    assert Factors(torch.zeros(3, 0), torch.zeros(0)).modes(0.5) == 0
+
+
+def test_the_leading_subspace_is_that_of_the_dense_svd():
+    D, k = gaussian(17, 11), 4
+    dense = svd(D)[0][:, :k]
+    torch.testing.assert_close(
+        factor(D).leading(k).project(D).double(), dense @ dense.T @ D.double(), rtol=0, atol=1e-5
+    )
