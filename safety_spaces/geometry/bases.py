@@ -24,11 +24,11 @@ from torch import Generator, Tensor
 
 from safety_spaces.errors import UserError
 from safety_spaces.geometry.factorisation import deviation, orthonormalised
-from safety_spaces.geometry.subspace import Subspace
+from safety_spaces.geometry.subspace import Subspace, chance_energy
 from safety_spaces.geometry.updates import Updates
 from safety_spaces.models.checkpoints import Checkpoint, as_matrix
 from safety_spaces.models.tensor_files import stored_tensors
-from safety_spaces.tensors import OWN_BASIS, RANDOM_K, TOP_K, Rounding
+from safety_spaces.tensors import OWN_BASIS, RANDOM, RANDOM_K, TOP_K, Rounding
 
 ACCEPTED_DEVIATION = 1e-4
 """Largest entry of |U'U - I| of a user's own columns."""
@@ -70,12 +70,16 @@ class Bases:
         """k of each fraction, the same for every basis."""
         return [directions(rho, *self._size, rounding=rounding) for rho in fractions]
 
-    def coinciding(self, fractions: Sequence[float], *, rounding: Rounding = "floor") -> tuple[float, ...]:
-        """Fractions that the rank of a low-rank reference makes equal although the shape tells them apart."""
+    def has_coinciding(self, fractions: Sequence[float], *, rounding: Rounding = "floor") -> bool:
+        """Whether the rank of a low-rank reference makes fractions equal although the shape tells them apart."""
         size, limit = self._size
-        wanted = {rho: directions(rho, size, size, rounding=rounding) for rho in fractions}
-        capped = [rho for rho, k in wanted.items() if k >= limit]
-        return tuple(capped) if len({wanted[rho] for rho in capped}) > 1 else ()
+        wanted = {directions(rho, size, size, rounding=rounding) for rho in fractions}
+        return sum(k >= limit for k in wanted) > 1
+
+    def expected_energy(self, basis: str, k: int, *, update: float, span: float) -> float | None:
+        """Mean of |P_k D|^2 over draws of a basis, None where none is drawn; `update` is |D|^2, `span` |U'D|^2."""
+        of = {RANDOM: (self.shape[0], update), RANDOM_K: (self.U.shape[1], span)}.get(basis)
+        return None if of is None else chance_energy(k, *of)
 
     def rank(self, basis: str) -> int:
         """Number of directions that a basis is taken from: the columns of U, or a user's own."""

@@ -6,25 +6,14 @@ E_k = |P_k D|^2 / |D|^2,  with C = U'D the running sum of C's squared row norms,
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from safety_spaces.geometry.bases import Bases
-from safety_spaces.geometry.subspace import Subspace, chance_energy, row_energies, squared_norm
-from safety_spaces.tensors import (
-    EMBEDDINGS,
-    RANDOM,
-    RANDOM_K,
-    VECTOR_KINDS,
-    Rounding,
-    Vectors,
-    draws,
-    kind,
-    layer,
-    layer_total,
-)
+from safety_spaces.geometry.subspace import row_energies, squared_norm
+from safety_spaces.tensors import EMBEDDINGS, VECTOR_KINDS, Rounding, Vectors, draws, kind, layer, layer_total
 
 
 @dataclass(frozen=True)
@@ -74,43 +63,31 @@ def tensor_energies(
     """
     ks = dict(zip(fractions, bases.counts(fractions, rounding=rounding), strict=True))
     norms = {task: squared_norm(D) for task, D in updates.items()}
+    device = next(iter(updates.values())).device
     place = (bases.name, layer(bases.name), of_kind or kind(bases.name))
     share, frame = vector_share(bases.shape, vectors), None
     held: dict[str, Float64[Tensor, "n"]] = {}
     rows: dict[str, list[TensorEnergy]] = {task: [] for task in updates}
     for basis, draw in ((basis, draw) for basis in names for draw in draws(basis, number_of_draws)):
-        device = next(iter(updates.values())).device
         subspace = bases.subspace(basis, k=max(ks.values()), draw=draw, device=device)
         if subspace.frame is not frame:
             # top_k and every draw of random_k share one product U'D.
             frame = subspace.frame
             held = {task: row_energies(frame.to(D).T @ D) for task, D in updates.items()}
         for task, norm in norms.items():
-            curve = subspace.running_energies(held[task])
+            curve, rank = subspace.running_energies(held[task]), bases.rank(basis)
             for rho, wanted in ks.items():
                 k = min(wanted, len(subspace))
-                expected = _expected(basis, k, subspace, update=norm, span=curve[-1])
-                row = TensorEnergy(*place, basis, rho, draw, bases.rank(basis), k, curve[k], norm, expected)
-                rows[task].append(row if share is None else _by_policy(row, share))
+                energy, expected = curve[k], bases.expected_energy(basis, k, update=norm, span=curve[-1])
+                if share is not None:
+                    k, energy, expected = round(share * rank), share * norm, None if expected is None else share * norm
+                rows[task].append(TensorEnergy(*place, basis, rho, draw, rank, k, energy, norm, expected))
     return rows
-
-
-def _expected(basis: str, k: int, subspace: Subspace, *, update: float, span: float) -> float | None:
-    """Mean of |P_k D|^2 over draws of a basis, where any is drawn: `update` is |D|^2 and `span` |U'D|^2."""
-    if basis == RANDOM:
-        return chance_energy(k, subspace.frame.shape[0], update)
-    return chance_energy(k, len(subspace), span) if basis == RANDOM_K else None
 
 
 def vector_share(shape: Sequence[int], vectors: Vectors) -> float | None:
     """Share of a vector's update (N = 1) that counts as parallel by policy; None where the basis decides."""
     return None if shape[1] > 1 else {"project": None, "keep": 1.0, "drop": 0.0}[vectors]
-
-
-def _by_policy(row: TensorEnergy, share: float) -> TensorEnergy:
-    energy = share * row.update
-    expected = None if row.expected is None else energy
-    return replace(row, k=round(share * row.rank), energy=energy, expected=expected)
 
 
 def totals(rows: Iterable[TensorEnergy], *, vectors: Vectors = "project") -> list[TensorEnergy]:

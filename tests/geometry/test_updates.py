@@ -8,7 +8,7 @@ import torch
 
 from safety_spaces.errors import UserError
 from safety_spaces.geometry import Updates, factor
-from safety_spaces.geometry.updates import orient, read_ahead
+from safety_spaces.geometry.updates import read_ahead
 from safety_spaces.models.checkpoints import as_matrix
 from safety_spaces.tensors import HEAD
 from tests.geometry.dense import gaussian, svd
@@ -206,9 +206,9 @@ def test_nothing_is_told_of_equal_vocabularies(checkpoints, caplog):
     assert not caplog.messages
 
 
-def test_right_projection_is_by_right_singular_vectors():
-    D, task, k = gaussian(14, 9), gaussian(14, 9, seed=1), 3
-    projected = orient(factor(orient(D, "right")).leading(k).project(orient(task, "right")), "right")
+def test_right_projection_is_by_right_singular_vectors(checkpoints):
+    found, k = updates(checkpoints, side="right"), 3
+    D, task = (weights(seed)[QUERY] - weights(seed - 1)[QUERY] for seed in (1, 2))
+    inside = factor(found.of("reference", QUERY)).leading(k).project(found.of("useful", QUERY))
     V = svd(D.T)[0][:, :k]
-    torch.testing.assert_close(projected.double(), task.double() @ V @ V.T, rtol=0, atol=1e-5)
-    assert orient(D, "left") is D
+    torch.testing.assert_close(found.restored(QUERY, inside).double(), task.double() @ V @ V.T, rtol=0, atol=1e-5)

@@ -113,7 +113,7 @@ def _measure(subspaces: Subspaces, name: str, D: dict[str, Float[Tensor, "M N"]]
         vectors=settings.vectors,
         of_kind=subspaces.updates.reference.kind(name),
     )
-    coinciding = bases.shape[1] > 1 and bool(bases.coinciding(settings.fractions, rounding=settings.rounding))
+    coinciding = bases.shape[1] > 1 and bases.has_coinciding(settings.fractions, rounding=settings.rounding)
     rows = {task: [asdict(energy) for energy in found] for task, found in energies.items()}
     return {"energies": rows, "products": products, "fractions_coincide": coinciding}
 
