@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from safety_spaces.experiments.projection.energies import Subspaces
 
 from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
+from safety_spaces.experiments.projection.energies import Subspaces
 from safety_spaces.experiments.training import train_role
 from tests.experiments.plain import plain_mso
 from tests.models.families import FAMILIES, family_model, rewrite
