@@ -46,10 +46,13 @@ PICO = {
     "seeds": [0, 3],
     "workers": 1,
     "world": {"seed": 5, "sizes": SIZES},
-    "training": {"batch_size": 8, "learning_rate": 0.01, "epochs": 1},
+    "training": {"batch_size": 8, "accumulation": 1, "learning_rate": 0.01, "epochs": 1},
     "corpora": {"useful": {"rows": 40}, "harmful": {"rows": 16}},
     "roles": {
-        "base": {"architecture": {"hidden": 24, "layers": 2, "heads": 2, "key_value_heads": 1, "intermediate": 40}},
+        "base": {
+            "architecture": {"hidden": 24, "layers": 2, "heads": 2, "key_value_heads": 1, "intermediate": 40},
+            "training": {"batch_size": 4, "accumulation": 2},
+        },
     },
     "projection": {"fractions": [0.1, 0.5, 0.9], "energy_draws": 2, "score_draws": 2},
     "update_spaces": {"etas": [0.1, 0.5, 0.9]},
