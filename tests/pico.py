@@ -11,6 +11,10 @@ import yaml
 
 from safety_spaces.command_line import Arguments, parse_arguments
 from safety_spaces.evaluation.prompt_sets import prompt_set
+from safety_spaces.experiments.plan.card import Planned
+from safety_spaces.experiments.plan.costs import Counts, counts
+from safety_spaces.experiments.plan.text import plan
+from safety_spaces.experiments.plan.work import whole_work
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = {
@@ -101,3 +105,19 @@ def run_script(name: str, study: Path, folder: Path, *extra: str) -> int:
 def copy_run(source: Path, target: Path) -> Path:
     """Copy a finished run, so that a test may break it."""
     return Path(shutil.copytree(source, target))
+
+
+def planned_of(arguments: Arguments) -> Planned:
+    """What a command plans."""
+    options = arguments.device, arguments.geometry_only, arguments.keep_factors
+    return Planned(arguments.roles, arguments.texts, *options)
+
+
+def plan_of(arguments: Arguments) -> str:
+    """The plan that a command prints."""
+    return "\n".join(plan(planned_of(arguments)))
+
+
+def counts_of(arguments: Arguments) -> Counts:
+    """What the whole work of a command counts."""
+    return counts(arguments.texts, whole_work(arguments.study, geometry_only=arguments.geometry_only))

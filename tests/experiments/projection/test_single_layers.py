@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from safety_spaces.experiments import sweep
+from safety_spaces.experiments.projection import weights as cell_weights
 from safety_spaces.experiments.projection.cells import Cell
+from safety_spaces.models.live import LiveWeights
 from tests.pico import PICO, copy_run, run_script, write_study
 
 pytestmark = pytest.mark.slow
@@ -49,25 +50,25 @@ class Seen:
     asked: collections.Counter = field(default_factory=collections.Counter)
 
     def watch(self, patch: pytest.MonkeyPatch) -> None:
-        edits, edited_weights, write = sweep._edits, sweep.edited_weights, sweep.write_answers
+        edits, write, store = cell_weights.cell_edits, LiveWeights.write, cell_weights.write_answers
 
-        def seen_edits(command, subspaces, cell):
+        def seen_edits(roles, parts, cell):
             self.edited[cell] += 1
-            return cell, edits(command, subspaces, cell)
+            self._last = cell
+            return edits(roles, parts, cell)
 
-        def seen_weights(model, given, *, restore):
-            cell, changes = given
-            self._last, self._model = cell, model
-            return edited_weights(model, changes, restore=restore)
+        def seen_write(live, given):
+            self._live = live._weights
+            return write(live, given)
 
-        def seen_write(command, seed, key, answers, facts):
+        def seen_store(layout, seed, key, answers, facts):
             self.asked[self._last, facts["metric"]] += 1
-            self.weights[self._last] = {name: weight.clone() for name, weight in self._model.state_dict().items()}
-            return write(command, seed, key, answers, facts)
+            self.weights[self._last] = {name: weight.clone() for name, weight in self._live.items()}
+            return store(layout, seed, key, answers, facts)
 
-        patch.setattr(sweep, "_edits", seen_edits)
-        patch.setattr(sweep, "edited_weights", seen_weights)
-        patch.setattr(sweep, "write_answers", seen_write)
+        patch.setattr(cell_weights, "cell_edits", seen_edits)
+        patch.setattr(LiveWeights, "write", seen_write)
+        patch.setattr(cell_weights, "write_answers", seen_store)
 
 
 @pytest.fixture(scope="module")
