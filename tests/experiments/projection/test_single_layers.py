@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from safety_spaces.experiments import sweep
 from safety_spaces.experiments.projection.cells import Cell
+from safety_spaces.models.live import LiveWeights
 from tests.pico import PICO, copy_run, run_script, write_study
 
 pytestmark = pytest.mark.slow
@@ -49,24 +50,24 @@ class Seen:
     asked: collections.Counter = field(default_factory=collections.Counter)
 
     def watch(self, patch: pytest.MonkeyPatch) -> None:
-        edits, edited_weights, write = sweep._edits, sweep.edited_weights, sweep.write_answers
+        edits, write_weights, write = sweep._edits, LiveWeights.write, sweep.write_answers
 
         def seen_edits(command, subspaces, cell):
             self.edited[cell] += 1
             return cell, edits(command, subspaces, cell)
 
-        def seen_weights(model, given, *, restore):
-            cell, changes = given
-            self._last, self._model = cell, model
-            return edited_weights(model, changes, restore=restore)
+        def seen_weights(live, given):
+            self._last, changes = given or (None, ())
+            self._live = live
+            return write_weights(live, changes)
 
         def seen_write(command, seed, key, answers, facts):
             self.asked[self._last, facts["metric"]] += 1
-            self.weights[self._last] = {name: weight.clone() for name, weight in self._model.state_dict().items()}
+            self.weights[self._last] = {name: weight.clone() for name, weight in self._live._weights.items()}
             return write(command, seed, key, answers, facts)
 
         patch.setattr(sweep, "_edits", seen_edits)
-        patch.setattr(sweep, "edited_weights", seen_weights)
+        patch.setattr(LiveWeights, "write", seen_weights)
         patch.setattr(sweep, "write_answers", seen_write)
 
 
