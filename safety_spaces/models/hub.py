@@ -35,17 +35,13 @@ def is_logged_in() -> bool:
     return get_token() is not None
 
 
-def cached_model(name: str, revision: str | None) -> Path | None:
-    """Return the folder of a model that is in the cache, whole or not, else None; never asks the network."""
-    return _cached(name, revision)
-
-
 def is_cached_data_set(name: str, revision: str) -> bool:
     """Say whether a data set is in the cache, whole or not; never asks the network."""
-    return _cached(name, revision, repo_type="dataset", allow_patterns=None, ignore_patterns=None) is not None
+    return cached_model(name, revision, repo_type="dataset", allow_patterns=None, ignore_patterns=None) is not None
 
 
-def _cached(name: str, revision: str | None, **options: Any) -> Path | None:
+def cached_model(name: str, revision: str | None, **options: Any) -> Path | None:
+    """Return the folder of a model that is in the cache, whole or not, else None; never asks the network."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:

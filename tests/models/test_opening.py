@@ -1,6 +1,8 @@
 """Folders of many families, as transformers saves them now and as older versions did: what counts is the live model."""
 
+import functools
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -19,19 +21,31 @@ ROLES = ("base", "reference", "useful")
 PROMPT = torch.tensor([[3, 11, 7, 25, 4]])
 
 
-@pytest.fixture
-def saved(tmp_path):
-    """Saves three models of a family; returns their folders and their weights by the live names."""
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """Makes three models of a family once; returns their folders and their weights by the live names."""
 
-    def save_family(name, **changes):
-        states = {}
+    @functools.cache
+    def make(name):
+        folder, states = tmp_path_factory.mktemp(name), {}
         for seed, role in enumerate(ROLES):
-            model = family_model(name, seed=seed, **changes)
-            model.save_pretrained(tmp_path / role)
+            model = family_model(name, seed=seed)
+            model.save_pretrained(folder / role)
             states[role] = {key: values.clone() for key, values in model.state_dict().items()}
-        return SimpleNamespace(folder=tmp_path, states=states)
+        return SimpleNamespace(folder=folder, states=states)
 
-    return save_family
+    return make
+
+
+@pytest.fixture
+def saved(tmp_path, made):
+    """A copy of the folders, which a test may change."""
+
+    def copy(name):
+        shutil.copytree(made(name).folder, tmp_path, dirs_exist_ok=True)
+        return SimpleNamespace(folder=tmp_path, states=made(name).states)
+
+    return copy
 
 
 def updates_of(folder, **options):
