@@ -11,12 +11,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.checks import check_inputs
 from safety_spaces.libraries import prepare_libraries
-from safety_spaces.models.roles import Roles, chat_tokenizer
+from safety_spaces.models.roles import Roles
 from safety_spaces.paths import ROOT, expanded, is_there
 from safety_spaces.record import read_record
 from safety_spaces.store import Layout, source_digest
@@ -48,7 +49,15 @@ class Arguments:
     @property
     def texts(self) -> Texts:
         """The texts of the study."""
-        return Texts(self.study, self.layout, functools.partial(chat_tokenizer, self.roles))
+        return Texts(self.study, self.layout, functools.partial(_chat_tokenizer, self.roles))
+
+
+def _chat_tokenizer(roles: Roles) -> Any:
+    """The tokenizer whose chat template a study means: of the model that the reference is, or is trained from."""
+    # Costs the import of torch, so only where it is needed.
+    from safety_spaces.models.loading import role_tokenizer
+
+    return role_tokenizer(roles, roles.study.lineage("reference")[0], roles.study.seeds[0])
 
 
 def parse_arguments(description: str, argv: Sequence[str] | None, *, projects: bool = False) -> Arguments:
@@ -166,7 +175,7 @@ def is_preview(arguments: Arguments, *, needs_data: bool = True, needs_models: b
 
 
 def report_errors(main: Callable[..., int]) -> Callable[..., int]:
-    """Turn a UserError, and a file that the system refuses, into one line on stderr and exit code 2, ctrl-C into 130.
+    """Turn a UserError, and a file that the system refuses, into lines on stderr and exit code 2, ctrl-C into 130.
 
     Anything else keeps its traceback.
     """
@@ -176,16 +185,17 @@ def report_errors(main: Callable[..., int]) -> Callable[..., int]:
         try:
             return main(argv)
         except UserError as error:
-            message = str(error)
+            problems: Sequence[str] = error.args
         except OSError as error:
             if error.filename is None:
                 raise
-            message = f"{error.filename}: cannot be read or written ({error.strerror}); allow it, or name another path"
+            # A path may hold line breaks.
+            named = " ".join(str(error.filename).splitlines())
+            problems = [f"{named}: cannot be read or written ({error.strerror}); allow it, or name another path"]
         except KeyboardInterrupt:
             sys.stderr.write("\nstopped; the same command goes on where it was\n")
             return EXIT_INTERRUPTED
-        # A path or a server's answer may hold line breaks.
-        sys.stderr.write(f"error: {' '.join(message.splitlines())}\n")
+        sys.stderr.writelines(f"error: {problem}\n" for problem in problems)
         return EXIT_USER_ERROR
 
     return wrapped

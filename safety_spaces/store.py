@@ -26,6 +26,7 @@ SOURCES = (
     "safety_spaces/**/*.py",
     "safety_spaces/**/*.j2",
     "safety_spaces/**/*.csv",
+    "safety_spaces/**/*.yaml",
     "scripts/*",
     "exp-*/*",
     "requirements.txt",

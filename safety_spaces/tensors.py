@@ -38,6 +38,7 @@ Rounding = Literal["floor", "round"]
 Vectors = Literal["project", "keep", "drop"]
 """What becomes of one-dimensional tensors."""
 
+Basis = Literal["file", "top_k", "random_k", "random"]
 OWN_BASIS: Final = "file"
 TOP_K: Final = "top_k"
 RANDOM_K: Final = "random_k"

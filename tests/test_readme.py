@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from safety_spaces import geometry
-from safety_spaces.data.table import DATA_SETS
+from safety_spaces.data.table import data_sets
 from safety_spaces.evidence.report import write_report
 from safety_spaces.evidence.tables import FILES
 from safety_spaces.study import load_study
@@ -118,7 +118,7 @@ def test_the_table_of_data_sets_is_the_one_that_is_read():
     table = README.split("| name | hub | columns | licence |")[1].split("\n\n")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     shown = {name: row for row in rows for name in row[0].split(", ")}
-    of_the_hub = {name: data_set for name, data_set in DATA_SETS.items() if data_set.hub}
+    of_the_hub = {name: data_set for name, data_set in data_sets().items() if data_set.hub}
     assert set(shown) == set(of_the_hub)
     for name, (_, hub, columns, licence) in shown.items():
         data_set = of_the_hub[name]

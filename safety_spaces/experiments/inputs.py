@@ -4,12 +4,10 @@ import difflib
 import logging
 import os
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from safety_spaces.data.answers import COLUMNS
-from safety_spaces.data.table import DATA_SETS
-from safety_spaces.data.templates import CHAT, find_template
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.gold_answers import COLUMNS
 from safety_spaces.experiments.cells import asked, baseline_metrics
 from safety_spaces.experiments.command import Command
 from safety_spaces.experiments.judges import judge_key, read_rubric
@@ -25,27 +23,23 @@ logger = logging.getLogger(__name__)
 
 
 def check_inputs(command: Command) -> None:
-    """Check the layers, the template, the user's own checkpoints and data sets, and what the judges need.
+    """Check the layers, the user's own checkpoints and data sets, and what the judges need.
 
     Raises:
         UserError: the model lacks a layer that is named, a checkpoint is quantised, its generation_config.json or a
-            data set cannot be read, a data set is not in the table or lacks a column, there is no such template or
-            rubric, or a service's address is none.
+            data set cannot be read, a data set is not in the table or lacks a column, or there is no such rubric.
     """
     study, shape = command.study, base_architecture(command.roles)
     if shape is not None:
         check_layers(study, range(shape.layers))
-    if study.training.template != CHAT:
-        find_template(study.training.template)
     for role, recipe in study.roles.items():
         folder = command.roles.folder(role, study.seeds[0])
         if isinstance(recipe, Existing) and is_checkpoint(folder):
             special_tokens(folder)
             check_weights(folder.resolve())
     _check_data_sets(command)
-    for judge in study.judges:
-        if isinstance(judge, ServiceJudge):
-            _check_service(judge)
+    for judge in study.services:
+        read_rubric(judge)
 
 
 def _check_data_sets(command: Command) -> None:
@@ -54,10 +48,10 @@ def _check_data_sets(command: Command) -> None:
     known: dict[str, set[str]] = {}
     for name, where, _ in uses:
         data_set = command.texts.data_set(name)
-        others = () if name in DATA_SETS else (*COLUMNS, "subject")
+        others = () if name in data_sets() else (*COLUMNS, "subject")
         known.setdefault(name, set()).update(data_set.columns, data_set.aliases, where, others)
     for name, settings in own.items():
-        if name not in (names := {*known, *DATA_SETS}) and (near := difflib.get_close_matches(name, names, n=1)):
+        if name not in (names := {*known, *data_sets()}) and (near := difflib.get_close_matches(name, names, n=1)):
             raise UserError(f"datasets.{name}: nothing in the study reads it; did you mean {near[0]}?")
         for column in settings.columns:
             if column not in known.get(name, settings.columns):
@@ -80,20 +74,6 @@ def check_layers(study: Study, known: Collection[int]) -> None:
             raise UserError(
                 f"projection.scored: expected layers from 0 to {max(known)}, got {unknown[0]}; correct layers"
             )
-
-
-def _check_service(judge: ServiceJudge) -> None:
-    read_rubric(judge)
-    try:
-        address = urlsplit(judge.base_url or "https://of.the.protocol")
-        whole = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
-    except ValueError:
-        whole = False
-    if not whole:
-        raise UserError(
-            f"judge {judge.name}: expected a base_url with http:// or https://, a host and a port up to 65535, got "
-            f"{judge.base_url}; correct it"
-        )
 
 
 def check_asked(command: Command) -> None:

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from safety_spaces.data.answers import COLUMNS, check_choice, problems
 from safety_spaces.data.datasets import toxic_rows
 from safety_spaces.data.selection import draw_rows, unique_prompts
 from safety_spaces.data.table import Row
 from safety_spaces.data.templates import Template
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.gold_answers import COLUMNS, check_choice, problems
 from safety_spaces.experiments.command import Command
 from safety_spaces.study import Harmfulness, Metric, OverRefusal, Selection
 
 logger = logging.getLogger(__name__)
 
-NO_TEMPLATE = "none"
 TOXIGEN = "toxigen"
 
 
@@ -25,10 +24,9 @@ def evaluation_template(command: Command) -> Template:
     """Return the template that harmful prompts and prompt sets are put in.
 
     Raises:
-        UserError: no template has the study's name, or the model has no chat template.
+        UserError: it is that of the model, which has none.
     """
-    study = command.study
-    return command.texts.template(study.training.template if study.evaluation.template == "training" else NO_TEMPLATE)
+    return command.texts.template(command.study.prompt_template)
 
 
 def utility_rows(command: Command) -> tuple[list[Row], list[Row]]:

@@ -16,7 +16,7 @@ from safety_spaces.errors import UserError, warn_once
 from safety_spaces.evaluation.generation import generate_tokens, prompt_tokens
 from safety_spaces.evaluation.positions import Tokens
 from safety_spaces.evaluation.states import write_states
-from safety_spaces.experiments.activation_spaces import ANSWERS, Prompts, answer_tokens, state_file
+from safety_spaces.experiments.state_keys import ANSWERS, Prompts, answer_tokens, state_file
 from safety_spaces.geometry.moments import moment_factors, state_moments
 from safety_spaces.geometry.overlap import mso_curve
 from safety_spaces.models.loading import live_model, role_tokenizer

@@ -8,7 +8,7 @@ from safety_spaces.errors import UserError
 from safety_spaces.evaluation.generation import generate_tokens
 from safety_spaces.evaluation.positions import Tokens, position_name
 from safety_spaces.evaluation.states import write_states
-from safety_spaces.study import TokenWindow
+from safety_spaces.study import SingleToken, TokenWindow
 from tests.evaluation.plain import answer_of_one
 
 MAX_NEW_TOKENS = 9
@@ -17,7 +17,7 @@ WINDOWS = [
     for of, start, stop in (("prompt", 0, 3), ("prompt", 4, 70), ("generated", 0, 4), ("generated", 2, 90))
     for combine in ("stacked", "averaged")
 ]
-POSITIONS = ("last_prompt_token", "last_generated_token", *WINDOWS)
+POSITIONS = (SingleToken.last_prompt_token, SingleToken.last_generated_token, *WINDOWS)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_windows_read_the_same_states_from_longer_answers(write, ending):
 @torch.inference_mode()
 def test_state_zero_is_the_embedding_and_the_last_follows_the_last_norm(write, model, tokenizer, texts):
     asked = [Tokens(tokenizer(text)["input_ids"], []) for text in texts]
-    for row, text in zip(write(model, asked, ["last_prompt_token"])["last_prompt_token"], asked, strict=True):
+    for row, text in zip(write(model, asked, [POSITIONS[0]])[POSITIONS[0]], asked, strict=True):
         np.testing.assert_array_equal(row[0], model.model.embed_tokens.weight[text.prompt[-1]])
         last = model.model(input_ids=torch.tensor([text.prompt])).last_hidden_state
         assert_close(row[-1], last[0, -1].numpy())
@@ -143,7 +143,7 @@ def test_state_zero_is_the_embedding_and_the_last_follows_the_last_norm(write, m
 
 def test_last_column_reads_the_pad_of_short_prompts(write, model, tokenizer, texts):
     asked = [Tokens(tokenizer(text)["input_ids"], []) for text in texts]
-    states = write(model, asked, ["last_column"], batch_size=len(asked))["last_column"]
+    states = write(model, asked, [SingleToken.last_column], batch_size=len(asked))["last_column"]
     lengths = np.array([len(text.prompt) for text in asked])
     pad = model.get_input_embeddings().weight[tokenizer.pad_token_id].detach().numpy()
     np.testing.assert_array_equal((states[:, 0] == pad).all(axis=1), lengths < lengths.max())
@@ -214,11 +214,11 @@ def test_a_window_that_no_text_reaches_is_refused(write, ending, tmp_path):
     with pytest.raises(
         UserError, match="expected a token of generated-9-90-averaged in some text of harmful_1"
     ) as caught:
-        write(model, texts, ["last_prompt_token", window], name="harmful_1")
+        write(model, texts, [POSITIONS[0], window], name="harmful_1")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "states").exists()
 
 
 def test_a_prompt_without_tokens_is_refused(write, model):
     with pytest.raises(UserError, match="useful: expected prompts of at least one token, got none in prompt 1"):
-        write(model, [Tokens([5], []), Tokens([], [])], ["last_prompt_token"])
+        write(model, [Tokens([5], []), Tokens([], [])], POSITIONS[:1])

@@ -269,7 +269,7 @@ def test_a_set_of_one_state_has_no_spread_and_one_direction(folder):
     window = {"of": "prompt", "start": 0, "stop": 90, "combine": "averaged"}
     prompt = json.loads((folder / "runs/pico/corpora/beavertails_test.jsonl").read_text().splitlines()[0])["prompt"]
     one = {"dataset": "beavertails_test", "where": {"prompt": prompt}}
-    rows = measure(study(folder, [window], sets={"useful": SETS["useful"], "one": one}))
+    rows = measure(study(folder, [window], sets={"useful": SETS["useful"], "harmful_1": one, "harmful_2": one}))
     assert {row["n_second"] for row in rows} == {1}
     assert {row["k_second"] for row in rows if not row["centred"]} == {1}
     assert {row["mso"] for row in rows if row["centred"]} == {None}
@@ -283,13 +283,10 @@ def test_a_window_that_no_prompt_of_a_set_reaches_is_refused(folder):
     assert "\n" not in str(caught.value)
 
 
-def test_a_window_beyond_the_answers_is_refused_before_any_work(folder):
+def test_windows_need_no_token_beyond_the_last_of_them(folder):
     window = {"of": "generated", "start": 0, "stop": NEW_TOKENS + 1, "combine": "stacked"}
     assert answer_tokens(study(folder, [window]).study) == NEW_TOKENS + 1
-    command = study(folder, ["last_generated_token", window])
-    with pytest.raises(UserError, match=r"max_new_tokens \(7\), where answers end, got stop: 8; lower it") as caught:
-        compare_activations(command)
-    assert "\n" not in str(caught.value)
+    assert answer_tokens(study(folder, ["last_prompt_token"]).study) is None
 
 
 def test_a_window_that_begins_within_the_template_is_warned_of(folder, caplog):

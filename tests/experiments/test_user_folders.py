@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from tests.geometry.test_opening import OLD
 
 from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.projection.energies import Subspaces
 from safety_spaces.experiments.training import train_role
 from tests.experiments.plain import plain_mso
-from tests.geometry.families import FAMILIES, family_model, rewrite
+from tests.models.families import FAMILIES, family_model, rewrite
+from tests.models.test_opening import OLD
 from tests.pico import ROOT, run_script
 
 ROLES = ("base", "reference", "useful", "harmful", "contaminated")

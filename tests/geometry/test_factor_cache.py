@@ -6,7 +6,7 @@ from safety_spaces.errors import UserError
 from safety_spaces.geometry import Bases, factor
 from safety_spaces.geometry.factor_cache import cached_factor
 from tests.geometry.dense import gaussian
-from tests.geometry.folders import is_mapped
+from tests.models.folders import is_mapped
 
 NAME = "model.layers.0.mlp.up_proj.weight"
 

@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 from safety_spaces.errors import UserError
 from safety_spaces.geometry import Bases, Updates, factor, open_basis, tensor_energies
 from tests.geometry.dense import energy, gaussian
-from tests.geometry.folders import DOWN, EMBEDDING, NORM, QUERY, opened, weights
+from tests.models.folders import DOWN, EMBEDDING, NORM, QUERY, opened, weights
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from safety_spaces.geometry.updates import read_ahead
 from safety_spaces.models.checkpoints import as_matrix
 from safety_spaces.tensors import HEAD
 from tests.geometry.dense import gaussian, svd
-from tests.geometry.folders import BIAS, DOWN, EMBEDDING, NORM, QUERY, SHAPES, opened, weights
+from tests.models.folders import BIAS, DOWN, EMBEDDING, NORM, QUERY, SHAPES, opened, weights
 
 ROLES = ("base", "reference", "useful", "harmful")
 CPU, ELSEWHERE = torch.device("cpu"), torch.device("meta")

@@ -7,8 +7,8 @@ examples come from the study, as `--num_fewshot` would set it; the examples are 
 
 from typing import Any
 
-from safety_spaces.data.answers import COLUMNS, check_choice
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.gold_answers import COLUMNS, check_choice
 from safety_spaces.evaluation.harness import LiveHarness, Rows, Sample, find_tasks, prepare_tasks
 from safety_spaces.evaluation.metrics.harmfulness import Answer
 from safety_spaces.models.live import CausalModel

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from safety_spaces.evidence.findings.shares import gap_of, gaps_of, removed_shares
-from safety_spaces.evidence.grid import CONTROL, METRICS, Grid, Line
+from safety_spaces.evidence.grid import METRICS, Grid, Line
 from safety_spaces.evidence.selection import energies, half_width, scores
 from safety_spaces.evidence.statistics import Contrast, contrast
-from safety_spaces.study import FIXED_BASES
+from safety_spaces.study import CONTROL
+from safety_spaces.tensors import FIXED_BASES
 
 UNIFORM_TOLERANCE = 0.05  # what passes for "consistent across all three" in the paper's figures
 

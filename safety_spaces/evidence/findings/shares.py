@@ -6,9 +6,10 @@ from math import hypot
 
 import pandas as pd
 
-from safety_spaces.evidence.grid import CONTROL, METRICS, Grid
+from safety_spaces.evidence.grid import METRICS, Grid
 from safety_spaces.evidence.selection import baseline, half_width
 from safety_spaces.evidence.statistics import Contrast, contrast
+from safety_spaces.study import CONTROL
 
 Gaps = Mapping[str, "pd.Series[float]"]
 

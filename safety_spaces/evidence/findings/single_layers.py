@@ -12,9 +12,10 @@ from math import hypot
 import pandas as pd
 
 from safety_spaces.evidence.findings.shares import gap_of, gaps_of, removed_shares
-from safety_spaces.evidence.grid import CONTROL, ORTHOGONAL, PARALLEL, Grid, Line, SingleLayers
+from safety_spaces.evidence.grid import ORTHOGONAL, PARALLEL, Grid, Line, SingleLayers
 from safety_spaces.evidence.selection import baseline, half_width, scores
 from safety_spaces.evidence.statistics import Contrast, contrast
+from safety_spaces.study import CONTROL
 
 
 @dataclass(frozen=True)

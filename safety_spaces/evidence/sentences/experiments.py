@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from safety_spaces.evidence.findings.overlap import SAFETY_PAIR, UpdateFinding
 from safety_spaces.evidence.findings.premises import Premises
 from safety_spaces.evidence.findings.projection import EnergyFinding, OrthogonalFinding, ParallelFinding
-from safety_spaces.evidence.grid import CONTROL
 from safety_spaces.evidence.sentences.wording import AGREES, DIFFERS, DIRECTIONS, UNDECIDED, every_seed, signed, spread
+from safety_spaces.study import CONTROL
 
 
 def seeds(numbers: Sequence[int]) -> str:

@@ -10,16 +10,16 @@ from dataclasses import dataclass, fields
 from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.prompt_sets import prompt_set
-from safety_spaces.experiments.activation_spaces import (
+from safety_spaces.experiments.projection.answers import has_answers
+from safety_spaces.experiments.projection.cells import Cell, belongs_to_first_seed, cells
+from safety_spaces.experiments.projection.stage import wanted_energies, wanted_scores
+from safety_spaces.experiments.state_keys import (
     answer_tokens,
     is_answered,
     state_file,
     states_keys,
     wanted_overlaps,
 )
-from safety_spaces.experiments.projection.answers import has_answers
-from safety_spaces.experiments.projection.cells import Cell, belongs_to_first_seed, cells
-from safety_spaces.experiments.projection.stage import wanted_energies, wanted_scores
 from safety_spaces.experiments.update_spaces import wanted_overlaps as wanted_update_overlaps
 from safety_spaces.models.folders import is_checkpoint
 from safety_spaces.models.roles import Roles

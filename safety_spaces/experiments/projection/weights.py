@@ -20,7 +20,7 @@ from safety_spaces.geometry.bases import Bases
 from safety_spaces.geometry.energies import vector_share
 from safety_spaces.models.checkpoints import fitted
 from safety_spaces.models.device import ready_device
-from safety_spaces.models.live import CausalModel, WeightEdit, edited_weights
+from safety_spaces.models.live import LiveWeights, WeightEdit
 from safety_spaces.models.loading import live_model, open_role, role_tokenizer
 from safety_spaces.models.roles import Roles
 from safety_spaces.study import Metric
@@ -96,9 +96,9 @@ class KeptParts:
 
 @dataclass(frozen=True)
 class Session:
-    """All that serves every cell of a seed: the live model, what it is asked, and what its weights are made from."""
+    """All that serves every cell of a seed: the live weights, what they are asked, and what they are made from."""
 
-    model: CausalModel
+    weights: LiveWeights
     metrics: Mapping[Metric, Ask]
     parts: KeptParts
 
@@ -110,13 +110,12 @@ def open_session(
 
     Raises UserError when a checkpoint is missing or unlike the others, or a data set is missing.
     """
-    ready = ready_device(device, threads=roles.study.threads)
+    ready, evaluation = ready_device(device, threads=roles.study.threads), roles.study.evaluation
+    assert evaluation is not None
     parts = KeptParts(Subspaces(roles, seed, tasks, device=ready, keep_factors=True))
     model, tokenizer = live_model(roles, "reference", seed, device=ready), role_tokenizer(roles, "reference", seed)
-    evaluation = roles.study.evaluation
-    assert evaluation is not None
     asks = {name: metric_of(name, texts, evaluation).prepare(model, tokenizer) for name in metrics}
-    return Session(model, asks, parts)
+    return Session(LiveWeights(model, parts.updates.reference.tensor), asks, parts)
 
 
 def answer_cell(roles: Roles, scores: Sequence[Score], session: Session) -> None:
@@ -124,11 +123,11 @@ def answer_cell(roles: Roles, scores: Sequence[Score], session: Session) -> None
 
     Raises UserError when memory does not suffice for one prompt, or the disk is full.
     """
-    cell, restore = scores[0].cell, session.parts.updates.reference.tensor
-    with edited_weights(session.model, cell_edits(roles, session.parts, cell), restore=restore) as delivered:
-        for score in scores:
-            facts = {"metric": score.metric, **asdict(cell), **asdict(delivered)}
-            write_answers(roles.layout, cell.seed, score.answers, session.metrics[score.metric](), facts)
+    cell = scores[0].cell
+    delivered = session.weights.write(cell_edits(roles, session.parts, cell))
+    for score in scores:
+        facts = {"metric": score.metric, **asdict(cell), **asdict(delivered)}
+        write_answers(roles.layout, cell.seed, score.answers, session.metrics[score.metric](), facts)
 
 
 def cell_edits(roles: Roles, parts: KeptParts, cell: Cell) -> Iterator[WeightEdit]:

@@ -9,11 +9,11 @@ import torch
 import yaml
 from lm_eval.models.huggingface import HFLM
 
-from safety_spaces.data.answers import problems
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.generation import generate
+from safety_spaces.evaluation.gold_answers import problems
 from safety_spaces.evaluation.metrics.utility import UtilityTask, gsm8k_task
-from safety_spaces.models.live import WeightEdit, edited_weights
+from safety_spaces.models.live import LiveWeights, WeightEdit
 from tests.evaluation.command_line import command_line
 from tests.pico_model import pico_problems
 
@@ -138,7 +138,8 @@ def test_a_prepared_task_sees_the_weights_of_the_moment(model, tokenizer):
     name = "model.embed_tokens.weight"
     reference = model.state_dict()[name].clone()
     noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(0))
-    with edited_weights(model, [WeightEdit(name, reference, noise)], restore=lambda _: reference):
+    with LiveWeights(model, lambda _: reference) as weights:
+        weights.write([WeightEdit(name, reference, noise)])
         assert [answer.response for answer in utility()] != [answer.response for answer in before]
     assert utility() == before
 

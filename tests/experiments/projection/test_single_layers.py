@@ -372,13 +372,21 @@ def test_schemes_of_a_layer_add_to_the_share_of_what_is_projected(run, vectors, 
     """Under every policy for vectors: in both schemes together a layer keeps its share once, the others twice."""
     lines = [{"task": "useful", "scheme": scheme, "metrics": ["utility"], "layers": [1]}
              for scheme in ("parallel", "orthogonal")]  # fmt: skip
-    settings = {**PROJECTION, "fractions": [0.5], "bases": ["top_k"], "vectors": vectors, "side": side, "scored": lines}
+    settings = {
+        **PROJECTION,
+        "fractions": [0.5],
+        "bases": ["top_k", "random"],
+        "score_draws": 1,
+        "vectors": vectors,
+        "side": side,
+        "scored": lines,
+    }
     path = write_study(run.folder / "study.yaml", seeds=[0], roles=ROLES, projection=settings)
     assert run_script("projection", path, run.folder) == 0
     table = pd.read_csv(run.folder / "results/pico/projection.csv")
     energy = pd.read_csv(run.folder / "results/pico/energy.csv")
     norms = energy[(energy.task == "useful") & (energy.draw == 0)].set_index("tensor").update_norm
     share = (norms["layer:1"] / norms["all"]) ** 2
-    sums = table[table.layers == "1"].groupby("others").energy_kept.sum()
+    sums = table[(table.layers == "1") & (table.basis == "top_k")].groupby("others").energy_kept.sum()
     assert sums["out"] == pytest.approx(share, abs=1e-4)
     assert sums["whole"] == pytest.approx(2 - share, abs=1e-4)

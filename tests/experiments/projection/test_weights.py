@@ -17,7 +17,7 @@ from safety_spaces.store import Layout
 from safety_spaces.study import load_study
 from safety_spaces.tensors import layer
 from tests.geometry.dense import projector
-from tests.geometry.folders import BIAS, NORM, QUERY, save, weights
+from tests.models.folders import BIAS, NORM, QUERY, save, weights
 
 ROLES, FRACTIONS, BASES = ("base", "reference", "useful", "harmful"), [0.1, 0.5, 0.9], ("top_k", "random_k", "random")
 CELLS = [
