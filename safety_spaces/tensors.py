@@ -33,16 +33,17 @@ READS_FROM_RESIDUAL = EMBEDDINGS | {
 
 Side = Literal["left", "right", "residual"]
 Projected = Literal["left", "right"]
+Basis = Literal["file", "top_k", "random_k", "random"]
 Rounding = Literal["floor", "round"]
 """How fraction times size becomes a number of directions."""
 Vectors = Literal["project", "keep", "drop"]
 """What becomes of one-dimensional tensors."""
 
-Basis = Literal["file", "top_k", "random_k", "random"]
 OWN_BASIS: Final = "file"
 TOP_K: Final = "top_k"
 RANDOM_K: Final = "random_k"
 RANDOM: Final = "random"
+"""The basis that the claim is held against."""
 FIXED_BASES = frozenset({OWN_BASIS, TOP_K})
 """Bases that nothing is drawn for: one draw, and no closed form of their energy."""
 

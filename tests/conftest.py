@@ -16,9 +16,9 @@ install_import_hook("safety_spaces", "beartype.beartype")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a finished pico study is slow: the study alone takes half a minute."""
+    """What needs a pico study is slow: its trainings alone take longer than 5 seconds."""
     for item in items:
-        if "finished" in getattr(item, "fixturenames", ()):
+        if {"trained", "finished"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

@@ -5,7 +5,8 @@ from safetensors.numpy import save_file
 
 from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
-from safety_spaces.experiments import ahead, inputs
+from safety_spaces.evaluation.metrics.metric import Accuracy, Judged
+from safety_spaces.experiments import checks
 from safety_spaces.models import hub
 from tests.pico import ROOT, SCRIPTS, run_script, write_study
 
@@ -112,8 +113,9 @@ def test_what_a_study_names_is_looked_at_before_hours_of_work(tmp_path, lines, m
 
 def test_a_missing_key_is_said_at_once(tmp_path, monkeypatch, caplog):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(inputs, "asked", lambda *_: None)
-    inputs.check_asked(command_of(ROOT / "configs/llama-3.2-1b.yaml"))
+    for kind in (Accuracy, Judged):
+        monkeypatch.setattr(kind, "key", lambda _: None)
+    checks.check_asked(command_of(ROOT / "configs/llama-3.2-1b.yaml").texts)
     assert "no OPENAI_API_KEY: answers will be generated, and not judged" in caplog.text
 
 

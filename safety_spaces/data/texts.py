@@ -57,10 +57,15 @@ class Texts:
         names = None if own is None else tuple(own.columns.items())
         return list(_read_once(path, name, tuple(columns), tuple((where or {}).items()), names, age))
 
+    def is_here(self, name: str) -> bool:
+        """Say whether a data set is a file or folder of this machine."""
+        path = self.path(name)
+        return path is not None and path.exists()
+
     def size(self, name: str, where: Mapping[str, Any] | None = None) -> int | None:
         """Return the number of rows of a data set that meet a condition: at most, where it is not here, if known."""
-        path, world, data_set = self.path(name), self.study.world, self.data_set(name)
-        if path is not None and path.exists():
+        world, data_set = self.study.world, self.data_set(name)
+        if self.is_here(name):
             return len(self.rows(name, (), where))
         if world is not None:
             return world.sizes.get(name, data_set.size)

@@ -26,7 +26,6 @@ from safety_spaces.study.recipes import (
     Training,
 )
 from safety_spaces.study.settings import (
-    CONTROL,
     ActivationSpaces,
     Metric,
     Others,

@@ -5,7 +5,7 @@ another value of the same field, so that the difference can be measured.
 """
 
 from collections import Counter
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,9 +28,6 @@ from safety_spaces.study.fields import (
 )
 from safety_spaces.study.positions import Position, SingleToken
 from safety_spaces.tensors import OWN_BASIS, RANDOM, TOP_K, Basis, Rounding, Side, Vectors
-
-CONTROL: Final = RANDOM
-"""The basis that the claim is held against."""
 
 Metric = Literal["utility", "harmfulness", "general_ability", "over_refusal"]
 Others = Literal["whole", "out"]
@@ -128,10 +125,10 @@ class Projection(Settings):
             yield refusal("basis", f"missing, though bases name file; {expected}")
         elif self.basis is not None and self.bases[0] != OWN_BASIS:
             yield refusal("bases", "expected file first, the basis under test; write bases: [file, random_k, random]")
-        elif missing := [basis for basis in (self.claim, CONTROL) if basis not in self.bases]:
+        elif missing := [basis for basis in (self.claim, RANDOM) if basis not in self.bases]:
             yield refusal(
                 "bases",
-                f"expected {self.claim} and {CONTROL}, which the report holds against each other, got "
+                f"expected {self.claim} and {RANDOM}, which the report holds against each other, got "
                 f"{', '.join(self.bases)}; add {' and '.join(missing)}",
             )
         if self.basis is not None and self.side != (side := self.basis.side):

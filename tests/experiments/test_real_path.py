@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from safety_spaces.command_line import Arguments, parse_arguments
-from safety_spaces.experiments.questions import asked_prompts
+from safety_spaces.evaluation.metrics import metric_of
 from safety_spaces.miniature.corpora import write_corpora
 from safety_spaces.models.loading import live_model, open_role
 from tests.pico import ROOT, SCRIPTS, SIZES, run_script
@@ -139,10 +139,14 @@ def test_the_whole_study_runs_on_folders_and_files_of_a_user(world, tmp_path):
 def test_one_field_puts_every_instruction_into_the_models_own_template(world, tmp_path):
     command = command_of(world, tmp_path, training={"template": "chat"})
     goals = pd.read_csv(world / "data/harmful_behaviors.csv").goal
-    assert asked_prompts(command, "harmfulness").texts == [f"<|user|> {goal} <|assistant|>" for goal in goals[:5]]
+    asked = metric_of("harmfulness", command.texts, command.study.evaluation).asked()
+    assert asked == [f"<|user|> {goal} <|assistant|>" for goal in goals[:5]]
     assert all(row["prompt"].startswith("<|user|> ") for row in command.texts.role_rows("harmful"))
     plain = command_of(world, tmp_path)
-    assert asked_prompts(plain, "harmfulness").texts[0] == f"### Instruction:\n{goals[0]}\n\n### Response:\n"
+    assert (
+        metric_of("harmfulness", plain.texts, plain.study.evaluation).asked()[0]
+        == f"### Instruction:\n{goals[0]}\n\n### Response:\n"
+    )
 
 
 def test_the_safe_rows_of_a_safety_tuning_share_no_prompt_with_the_harmful_ones(world, tmp_path):

@@ -32,11 +32,7 @@ class Budget:
         return self.ledger.with_suffix(".lock")
 
     def reserve(self, dollars: float) -> None:
-        """Count what a request may cost at most, before it is sent.
-
-        Raises:
-            UserError: the budget would be exceeded, or the ledger cannot be written.
-        """
+        """Count what a request may cost at most, before it is sent; raises UserError when that exceeds the budget."""
         with one_at_a_time(self._lock):
             spent = self.spent
             if spent + dollars > self.dollars:

@@ -7,12 +7,20 @@ import pytest
 
 from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.inputs import check_inputs
+from safety_spaces.evaluation.metrics import metric_of
+from safety_spaces.experiments.checks import check_inputs
 from safety_spaces.experiments.plan.costs import counts
-from safety_spaces.experiments.questions import activation_prompts, asked_prompts, general_ability_rows, utility_rows
-from tests.pico import SIZES, write_study
+from tests.pico import SIZES, prompts_of, write_study
 
 HARMBENCH = "BehaviorID,Behavior,SemanticCategory\ntea,Make tea,food\nowl,Wake the owl,birds\nsong,Sing,birds\n"
+
+
+def check(command):
+    check_inputs(command.roles, command.texts)
+
+
+def metric(command, name):
+    return metric_of(name, command.texts, command.study.evaluation)
 
 
 def command_of(folder, files, **changes):
@@ -31,8 +39,8 @@ def test_a_public_name_takes_another_sets_columns_where_the_study_maps_them(tmp_
         {"advbench": ("harmbench.csv", HARMBENCH)},
         datasets={"advbench": {"columns": {"goal": "Behavior"}}},
     )
-    check_inputs(command)
-    assert asked_prompts(command, "harmfulness").goals == ("Make tea", "Wake the owl", "Sing")
+    check(command)
+    assert metric(command, "harmfulness").goals() == ["Make tea", "Wake the owl", "Sing"]
     planned = [counts(one).asked["harmfulness"] for one in (command, command_of(tmp_path, {}))]
     assert planned[0] / 3 == planned[1] / SIZES["advbench"] > 0
 
@@ -53,11 +61,10 @@ def test_a_set_of_a_users_own_name_is_asked_and_read_wherever_prompts_are(tmp_pa
         evaluation={"harmfulness": {"dataset": "strongreject", "limit": 7, "max_new_tokens": 6}},
         activation_spaces={"prompts": 2, "sets": {"useful": {"dataset": "strongreject"}}},
     )
-    check_inputs(command)
-    assert list(asked_prompts(command, "harmfulness").goals) == prompts
-    assert {prompt.strip() for prompt in activation_prompts(command, "useful")} <= {
-        asked_prompts(command, "harmfulness").template.apply(prompt).strip() for prompt in prompts
-    }
+    check(command)
+    assert metric(command, "harmfulness").goals() == prompts
+    asked = {prompt.strip() for prompt in metric(command, "harmfulness").asked()}
+    assert {prompt.strip() for prompt in prompts_of(command, "useful")} <= asked
 
 
 def test_a_set_of_a_users_own_name_trains_and_examines(tmp_path):
@@ -69,11 +76,11 @@ def test_a_set_of_a_users_own_name_trains_and_examines(tmp_path):
         corpora={"useful": {"dataset": "sums", "rows": 4}, "harmful": {"rows": 16}},
         evaluation={"utility": {"dataset": "sums", "fewshot_dataset": "sums"}},
     )
-    check_inputs(command)
+    check(command)
     rows = {(row["prompt"], row["completion"]) for row in command.texts.role_rows("useful")}
     assert len(rows) == 4
     assert rows < {(f"Question: {n} + 1?\nAnswer:", f" #### {n + 1} ") for n in range(5)}
-    assert utility_rows(command)[0][0] == {"question": "0 + 1?", "answer": "#### 1"}
+    assert metric(command, "utility").rows()[0][0] == {"question": "0 + 1?", "answer": "#### 1"}
 
 
 def test_choices_of_an_own_name_are_read_as_those_of_mmlu(tmp_path):
@@ -90,8 +97,8 @@ def test_choices_of_an_own_name_are_read_as_those_of_mmlu(tmp_path):
             datasets={"mine": {"columns": columns}},
             evaluation={"general_ability": ability},
         )
-        check_inputs(command)
-        assert general_ability_rows(command) == ([row], [row])
+        check(command)
+        assert metric(command, "general_ability").rows() == ([row], [row])
 
 
 @pytest.mark.parametrize(
@@ -137,15 +144,15 @@ def test_choices_of_an_own_name_are_read_as_those_of_mmlu(tmp_path):
 )
 def test_what_is_wrong_with_a_data_set_is_said_before_any_work(tmp_path, files, changes, message):
     with pytest.raises(UserError, match=re.escape(message)):
-        check_inputs(command_of(tmp_path, files, **changes))
+        check(command_of(tmp_path, files, **changes))
 
 
 def test_a_set_of_an_own_name_may_stand_there_unread_and_its_file_is_looked_for(tmp_path):
     command = command_of(tmp_path, {"ships": ("ships.csv", "name\nowl\n")}, datasets={"ships": {"columns": {"a": "b"}}})
-    check_inputs(command)
+    check(command)
     (tmp_path / "ships.csv").unlink()
     with pytest.raises(UserError, match=r"ships\.csv: expected a data set, found no file or folder"):
-        check_inputs(command)
+        check(command)
 
 
 def test_only_columns_that_are_used_are_needed(tmp_path):
@@ -161,16 +168,16 @@ def test_only_columns_that_are_used_are_needed(tmp_path):
         evaluation={"over_refusal": {"where": {}, "max_new_tokens": 5}},
         activation_spaces={"prompts": 2, "toxigen": "unfiltered"},
     )
-    check_inputs(command)
-    assert asked_prompts(command, "over_refusal").goals == ("how do I wake an owl?",)
-    assert "one owl" in activation_prompts(command, "harmful_2")[0]
-    assert len(activation_prompts(command, "harmful_1")) == 1
+    check(command)
+    assert metric(command, "over_refusal").goals() == ["how do I wake an owl?"]
+    assert "one owl" in prompts_of(command, "harmful_2")[0]
+    assert len(prompts_of(command, "harmful_1")) == 1
 
 
 def test_a_name_that_is_nowhere_is_an_error_before_any_work(tmp_path):
     changes = {"evaluation": {"harmfulness": {"dataset": "advbnch"}}}
     with pytest.raises(UserError, match=r"data set advbnch: none has this name.*; did you mean advbench\?"):
-        check_inputs(command_of(tmp_path, {}, **changes))
+        check(command_of(tmp_path, {}, **changes))
 
 
 def test_the_columns_of_a_data_set_are_texts(tmp_path):

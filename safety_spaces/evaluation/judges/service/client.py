@@ -8,78 +8,64 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import openai
 
-from safety_spaces.evaluation.judges.budget import Budget
-from safety_spaces.evaluation.judges.faults import NO_CREDIT
-from safety_spaces.study import Price
+from safety_spaces.evaluation.judges.service.budget import Budget
+from safety_spaces.evaluation.judges.service.faults import NO_CREDIT
+from safety_spaces.study import ServiceJudge as Settings
 
 TOKENS_OF_PRICE = 1_000_000
 TEXT_PARTS = ("text", "output_text")
 """Parts of a message that are said; others are thought, or are no text."""
 
 
-@dataclass(frozen=True)
-class Meter:
-    """Counts the tries of one judge against its budget."""
+class MeteredClient(openai.DefaultAsyncHttpxClient):
+    """Sends a request and reads the whole reply within the timeout, and counts what it costs against a budget."""
 
-    budget: Budget
-    price: Price
-    max_reply_tokens: int
-
-    def reserve(self, request: httpx2.Request) -> None:
-        """Count the most that a request may cost, before it is sent.
-
-        Raises:
-            UserError: the budget would be exceeded.
-        """
-        self.budget.reserve(self._most(request))
-
-    def settle(self, request: httpx2.Request, tokens: tuple[int, int] | None) -> None:
-        """Count what a request did cost; without the tokens that its reply names, it stays counted with its most."""
-        if tokens is not None:
-            self.budget.settle(self._most(request), self._cost(*tokens))
+    def __init__(self, budget: Budget, settings: Settings) -> None:
+        super().__init__(timeout=settings.timeout, follow_redirects=False)
+        self._budget = budget
+        self._settings = settings
 
     def _most(self, request: httpx2.Request) -> float:
         # No tokenizer makes more tokens than bytes, and the request holds more bytes than its messages.
-        return self._cost(len(request.content), self.max_reply_tokens)
+        return self._cost(len(request.content), self._settings.max_reply_tokens)
 
     def _cost(self, tokens_in: int, tokens_out: int) -> float:
-        return (tokens_in * self.price.input + tokens_out * self.price.output) / TOKENS_OF_PRICE
+        price = self._settings.price
+        return (tokens_in * price.input + tokens_out * price.output) / TOKENS_OF_PRICE
 
-
-class MeteredClient(openai.DefaultAsyncHttpxClient):
-    """Sends a request and reads the whole reply within `seconds`, and counts what it costs."""
-
-    def __init__(self, meter: Meter, *, seconds: float) -> None:
-        super().__init__(timeout=seconds, follow_redirects=False)
-        self._meter = meter
-        self._seconds = seconds
+    def _settle(self, request: httpx2.Request, used: tuple[int, int] | None) -> None:
+        """Count what a request did cost; without the tokens that its reply names, it stays counted with its most."""
+        if used is not None:
+            self._budget.settle(self._most(request), self._cost(*used))
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send a request; a reply that is no chat completion is raised as a fault of the server."""
-        self._meter.reserve(request)
+        """Send a request; a reply that is no chat completion is raised as a fault of the server.
+
+        Raises UserError when the budget would be exceeded.
+        """
+        self._budget.reserve(self._most(request))
         try:
             # The client's own timeout starts anew with every byte.
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._settings.timeout):
                 response = await self._within_the_origin(request, **options)
         except httpx2.ConnectError:
-            self._meter.settle(request, (0, 0))
+            self._settle(request, (0, 0))
             raise
         except TimeoutError as error:
             raise httpx2.ReadTimeout("the reply came too slowly", request=request) from error
         content = _parsed(response)
         _put_into_words_of_the_protocol(response, content)
         if not response.is_success:
-            self._meter.settle(request, (0, 0))
+            self._settle(request, (0, 0))
         elif not isinstance(content, dict) or message(content) is None:
             raise httpx2.RemoteProtocolError(f"a reply that is no chat completion: {response.text}", request=request)
         else:
-            self._meter.settle(request, tokens(content.get("usage")))
+            self._settle(request, tokens(content.get("usage")))
         return response
 
     async def _within_the_origin(self, request: httpx2.Request, **options: Any) -> httpx2.Response:

@@ -1,4 +1,4 @@
-"""A chat model behind a service that speaks the OpenAI protocol, asked with a rubric (paper, Section 3).
+"""A chat model behind a service, asked for scores (paper, Section 3).
 
 The paper's judge is gpt-4o-mini; a local server (vLLM, `transformers serve`) is another address. Replies are kept by
 content, so the same question is never paid for twice, and a run that is killed or out of budget goes on where it was.
@@ -19,27 +19,18 @@ import openai
 from filelock import AsyncFileLock
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.judges.budget import Budget
-from safety_spaces.evaluation.judges.faults import (
-    advice,
-    is_of_every_request,
-    is_rejection,
-    quoted,
-    reason,
-    said,
-    unreadable_advice,
-)
-from safety_spaces.evaluation.judges.meter import Meter, MeteredClient, message, text_of, tokens
-from safety_spaces.evaluation.judges.question import question
-from safety_spaces.evaluation.judges.replies import SCHEMA, read_structured, read_text
+from safety_spaces.evaluation.judges.service import faults
+from safety_spaces.evaluation.judges.service.budget import Budget
+from safety_spaces.evaluation.judges.service.client import MeteredClient, message, text_of, tokens
+from safety_spaces.evaluation.judges.service.dialogue import SCHEMA, question, read_structured, read_text
 from safety_spaces.store import Cells, digest, writing
 from safety_spaces.study import KEY_VARIABLE
 from safety_spaces.study import ServiceJudge as ServiceSettings
 
 ADDRESS: Final = "https://api.openai.com/v1"
 NO_KEY: Final = "none"
-CUT: Final = "length"
-"""Why a reply ended that max_reply_tokens cut."""
+NOTHING: Final[Mapping[str, Any]] = {"replies": (), "score": None, "tokens_in": 0, "tokens_out": 0}
+"""What is kept of a question before its first reply."""
 
 READERS: Mapping[str, Callable[[str, str], float | None]] = {"structured": read_structured, "text": read_text}
 """`reply` of a study -> how a reply is read, given the judged text."""
@@ -68,15 +59,14 @@ class ServiceJudge:
     def __init__(self, settings: ServiceSettings, *, rubric: str, cache: Path, budget: Budget) -> None:
         """Prepare to ask; nothing is sent.
 
-        Raises:
-            UserError: the address is OpenAI's and the environment holds no key, or it names a proxy that is none.
+        Raises UserError when OpenAI's address has no key, or the environment names a proxy that is none.
         """
         self._settings = settings
         self._rubric = rubric
         self._cache = cache
         self._address = settings.base_url or ADDRESS
         self._key = _key(settings)
-        self._meter = Meter(budget, settings.price, settings.max_reply_tokens)
+        self._budget = budget
         self._row = _Row()
         self._client()
 
@@ -88,9 +78,8 @@ class ServiceJudge:
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
         """Return the score of every (prompt, response); a pair that stands there twice is asked once.
 
-        Raises:
-            UserError: the service refuses or fails, no first reply can be read, or the budget would be exceeded;
-                replies so far are kept.
+        Raises UserError when the service refuses or fails, no first reply can be read, or the budget would be exceeded;
+        replies so far are kept.
         """
         different, stopped = list(dict.fromkeys(pairs)), threading.Event()
         # A notebook runs an event loop of its own in this thread.
@@ -129,19 +118,20 @@ class ServiceJudge:
         return scores
 
     def _client(self) -> openai.AsyncOpenAI:
+        settings = self._settings
         try:
             return openai.AsyncOpenAI(
                 api_key=self._key,
                 base_url=self._address,
-                timeout=self._settings.timeout,
-                max_retries=self._settings.retries,
-                http_client=MeteredClient(self._meter, seconds=self._settings.timeout),
+                timeout=settings.timeout,
+                max_retries=settings.retries,
+                http_client=MeteredClient(self._budget, settings),
             )
         # What the environment names as a proxy is read here.
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
             raise UserError(
                 f"judge {self.name} at {self._address}: expected addresses in base_url, HTTPS_PROXY and ALL_PROXY that "
-                f"the client knows, got {quoted(str(error), self._key)}; correct them"
+                f"the client knows, got {faults.quoted(str(error), self._key)}; correct them"
             ) from error
 
     async def _judge(self, client: openai.AsyncOpenAI, prompt: str, response: str) -> float | None:
@@ -150,7 +140,7 @@ class ServiceJudge:
         key = digest([self._address, request])
         # A folder of a hundred thousand files is slow to write to.
         cells = Cells(self._cache / key[:2])
-        kept: Mapping[str, Any] = cells.get(key) or _nothing(prompt, response)
+        kept: Mapping[str, Any] = cells.get(key) or {**NOTHING, "prompt": prompt, "response": response}
         asked = not self._is_done(kept)
         if asked:
             kept = await self._asked(client, cells, key, request, kept)
@@ -203,9 +193,9 @@ class ServiceJudge:
         try:
             came = await client.post("/chat/completions", cast_to=httpx2.Response, body=request)
         except openai.OpenAIError as error:
-            if isinstance(error, openai.APIStatusError) and is_rejection(error):
-                return {**kept, "rejected": quoted(said(error), self._key)}
-            raise self._stop(*reason(error, self._settings)) from error
+            if isinstance(error, openai.APIStatusError) and faults.is_rejection(error):
+                return {**kept, "rejected": faults.quoted(faults.said(error), self._key)}
+            raise self._stop(*faults.reason(error, self._settings)) from error
         completion = came.json()
         reply = text_of(message(completion) or {})
         tokens_in, tokens_out = tokens(completion.get("usage")) or (0, 0)
@@ -219,11 +209,7 @@ class ServiceJudge:
         }
 
     def _count(self, cells: Cells, key: str, kept: Mapping[str, Any]) -> None:
-        """Count a response with a score, or one without; stop where a row of them is long enough to mean the judge.
-
-        Raises:
-            UserError: it is.
-        """
+        """Count a response with a score, or one without; stop where a row of them is long enough to mean the judge."""
         row, settings, rejection = self._row, self._settings, kept.get("rejected")
         row.has_scored = row.has_scored or kept["score"] is not None
         if row.has_scored and rejection is None:
@@ -233,19 +219,20 @@ class ServiceJudge:
         row.length += 1
         if rejection is not None:
             row.rejected.append((cells, key, kept))
-            if not row.has_scored and is_of_every_request(rejection):
-                raise self._stop(rejection, advice(rejection, settings))
+            if not row.has_scored and faults.is_of_every_request(rejection):
+                raise self._stop(rejection, faults.advice(rejection, settings))
         if row.length >= settings.unscored_in_a_row:
             last = kept["replies"][-1] if rejection is None else rejection
-            cut = kept.get("finish_reason") == CUT
-            remedy = unreadable_advice(settings, cut=cut) if rejection is None else advice(rejection, settings)
+            is_cut = kept.get("finish_reason") == "length"
+            remedy = faults.advice(rejection, settings) if rejection else faults.unreadable_advice(settings, cut=is_cut)
             came = f"no score for {row.length} in a row, of the last {last!r}"
             raise self._stop(came, f"{remedy}, or raise its unscored_in_a_row")
 
     def _stop(self, came: str, remedy: str) -> UserError:
+        got = faults.quoted(came, self._key)
         return UserError(
-            f"judge {self.name} at {self._address}: expected a reply, got {quoted(came, self._key)}; {remedy}, then "
-            "run again (replies so far are kept)"
+            f"judge {self.name} at {self._address}: expected a reply, got {got}; {remedy}, then run again (replies so "
+            "far are kept)"
         )
 
 
@@ -260,7 +247,3 @@ def _key(settings: ServiceSettings) -> str:
     if not (key.isascii() and key.isprintable()):
         raise UserError(f"judge {settings.name}: expected letters, digits and signs in {KEY_VARIABLE}; export it again")
     return key or NO_KEY
-
-
-def _nothing(prompt: str, response: str) -> dict[str, Any]:
-    return {"prompt": prompt, "response": response, "replies": [], "score": None, "tokens_in": 0, "tokens_out": 0}

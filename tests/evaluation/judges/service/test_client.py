@@ -6,10 +6,10 @@ import threading
 import pytest
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.judges.budget import spent_in
+from safety_spaces.evaluation.judges.service.budget import spent_in
 from safety_spaces.store import write_json
-from tests.evaluation.judges.conftest import KEY, PAIRS, PROMPT, kept_replies, ledger_of
-from tests.evaluation.judges.service import Reply, answered, body, completion, refused, running_service, scored
+from tests.evaluation.judges.service.conftest import KEY, PAIRS, PROMPT, kept_replies, ledger_of
+from tests.evaluation.judges.service.scripted import Reply, answered, body, completion, refused, running_service, scored
 
 VERDICT = '{"reason": "x", "score": 2}'
 

@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.metrics.harmfulness import SCALE, Judge
+from safety_spaces.evaluation.judges import SCALE, Judge
+from safety_spaces.evaluation.judges.rubric import RubricJudge
 from safety_spaces.miniature import world
-from safety_spaces.miniature.rubric import FILE_NAME, RubricJudge, write_rubric
+from safety_spaces.miniature.corpora import write_rubric
+from safety_spaces.store import RUBRIC_FILE
 
 FORBIDDEN = world.requests(forbidden=True)
 asked = st.sampled_from(FORBIDDEN)
@@ -16,7 +18,7 @@ phrasings = st.sampled_from(world.PHRASINGS)
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory):
-    path = tmp_path_factory.mktemp("rubric") / FILE_NAME
+    path = tmp_path_factory.mktemp("rubric") / RUBRIC_FILE
     write_rubric(path)
     return RubricJudge.read(path)
 
@@ -95,4 +97,4 @@ def test_a_missing_rubric_names_the_script_that_writes_it(tmp_path):
     with pytest.raises(
         UserError, match=r"rubric\.json: expected the rubric of the miniature; run scripts/finetune\.sh"
     ):
-        RubricJudge.read(tmp_path / FILE_NAME)
+        RubricJudge.read(tmp_path / RUBRIC_FILE)

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.judges.service import ServiceJudge
-from safety_spaces.evaluation.metrics.harmfulness import Judge
-from tests.evaluation.judges.conftest import KEY, PAIRS, PROMPT, kept_replies
-from tests.evaluation.judges.service import Reply, completion, refused, scored
+from safety_spaces.evaluation.judges import Judge
+from safety_spaces.evaluation.judges.service.asking import ServiceJudge
+from tests.evaluation.judges.service.conftest import KEY, PAIRS, PROMPT, kept_replies
+from tests.evaluation.judges.service.scripted import Reply, completion, refused, scored
 
 HTML = Reply(b"<html>\n<body>maintenance</body></html>", kind="text/html")
 

@@ -3,9 +3,9 @@
 import pytest
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.judges.budget import spent_in
-from tests.evaluation.judges.conftest import KEY, PAIRS, PROMPT, kept_replies, ledger_of
-from tests.evaluation.judges.service import Reply, body, completion, refused, scored
+from safety_spaces.evaluation.judges.service.budget import spent_in
+from tests.evaluation.judges.service.conftest import KEY, PAIRS, PROMPT, kept_replies, ledger_of
+from tests.evaluation.judges.service.scripted import Reply, body, completion, refused, scored
 
 FILTERED = "The prompt was filtered by the content management policy."
 LONG = "This model's maximum context length is 64 tokens; reduce the messages or max_tokens."

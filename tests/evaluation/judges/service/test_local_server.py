@@ -11,38 +11,39 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.judges.conftest import ledger_of
+from tests.evaluation.judges.service.conftest import ledger_of
 
 pytestmark = pytest.mark.slow
 START = 120
 
 
-@pytest.fixture
-def folder(make_model, tokenizer, tmp_path):
-    make_model().save_pretrained(tmp_path / "chat")
-    tokenizer.save_pretrained(tmp_path / "chat")
-    chatting = type(tokenizer).from_pretrained(tmp_path / "chat")
+@pytest.fixture(scope="module")
+def folder(make_model, tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chat")
+    make_model().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    chatting = type(tokenizer).from_pretrained(folder)
     chatting.chat_template = "{% for message in messages %}Question: {{ message.content }}\nAnswer:{% endfor %}"
-    chatting.save_pretrained(tmp_path / "chat")
-    return tmp_path / "chat"
+    chatting.save_pretrained(folder)
+    return folder
 
 
-@pytest.fixture
-def address(folder, tmp_path):
+@pytest.fixture(scope="module")
+def address(folder):
     """Start the server, and wait until it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--device", "cpu"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    with (tmp_path / "server.log").open("wb") as log:
+    with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     try:
         for _ in range(START * 20):
             if server.poll() is not None or _is_up(port):
                 break
             time.sleep(0.05)
-        assert server.poll() is None, (tmp_path / "server.log").read_text()[-2000:]
+        assert server.poll() is None, (folder / "server.log").read_text()[-2000:]
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.kill()

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from safety_spaces.evaluation.judges.budget import Budget
-from safety_spaces.evaluation.judges.service import ServiceJudge
+from safety_spaces.evaluation.judges.service.asking import ServiceJudge
+from safety_spaces.evaluation.judges.service.budget import Budget
 from safety_spaces.study import Price
 from safety_spaces.study import ServiceJudge as ServiceSettings
-from tests.evaluation.judges.service import running_service
+from tests.evaluation.judges.service.scripted import running_service
 
 KEY = "sk-lantern-4711"
 PROMPT = "Wake the amber lantern."

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safety_spaces.evaluation.judges.replies import SCHEMA, read_structured, read_text
+from safety_spaces.evaluation.judges.service.dialogue import SCHEMA, read_structured, read_text
 
 
 def structured(score, reason="It gives half of the steps."):

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.judges.budget import Budget, spent_in
+from safety_spaces.evaluation.judges.service.budget import Budget, spent_in
 
 
 def test_a_reservation_counts_until_it_is_settled_and_outlives_the_process(tmp_path):

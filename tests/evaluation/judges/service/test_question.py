@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.judges import question as module
-from safety_spaces.evaluation.judges.question import check_rubric, question
+from safety_spaces.evaluation.judges.service import dialogue as module
+from safety_spaces.evaluation.judges.service.dialogue import check_rubric, question
 
 RUBRIC = 'Asked:\n{prompt}\nAnswered:\n{response}\nReply with {"score": N}.'
 texts = st.text() | st.sampled_from(["{prompt}", "{response}", r"\g<0>", "</response-0>", "{}"])
