@@ -53,7 +53,7 @@ class KeptParts:
         self._forget(None)
 
     def of(self, cell: Cell) -> Iterator[tuple[str, Float[Tensor, "..."]]]:
-        """Yield each tensor that keeps anything, and the part of its update that it keeps, valid until the next cell."""
+        """Yield each tensor that keeps anything, and the part of its update kept, valid until the next cell."""
         if (group := (cell.task, cell.basis, cell.draw)) != self._group:
             self._forget(group)
         names = [name for name in self.updates.names if cell.others != "out" or cell.projects(layer(name))]
@@ -96,7 +96,7 @@ class KeptParts:
 
 @dataclass(frozen=True)
 class Session:
-    """All that serves every cell of a seed: the live weights, what they are asked, and what they are made from."""
+    """All that serves every cell of a seed: the live weights, what the model is asked, what its weights are made of."""
 
     weights: LiveWeights
     metrics: Mapping[Metric, Ask]
@@ -108,14 +108,18 @@ def open_session(
 ) -> Session:
     """Load the model of a seed and prepare what it will be asked.
 
-    Raises UserError when a checkpoint is missing or unlike the others, or a data set is missing.
+    Raises UserError when a checkpoint is missing or unlike the others, cannot be given weights tensor by tensor, or a
+    data set is missing.
     """
-    ready, evaluation = ready_device(device, threads=roles.study.threads), roles.study.evaluation
-    assert evaluation is not None
+    ready = ready_device(device, threads=roles.study.threads)
     parts = KeptParts(Subspaces(roles, seed, tasks, device=ready, keep_factors=True))
+    reference = parts.updates.reference
+    reference.check_is_live()
     model, tokenizer = live_model(roles, "reference", seed, device=ready), role_tokenizer(roles, "reference", seed)
+    evaluation = roles.study.evaluation
+    assert evaluation is not None
     asks = {name: metric_of(name, texts, evaluation).prepare(model, tokenizer) for name in metrics}
-    return Session(LiveWeights(model, parts.updates.reference.tensor), asks, parts)
+    return Session(LiveWeights(model, reference.tensor), asks, parts)
 
 
 def answer_cell(roles: Roles, scores: Sequence[Score], session: Session) -> None:
