@@ -6,15 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from safety_spaces.errors import UserError
-from safety_spaces.geometry import (
-    as_matrix,
-    check_differs,
-    check_same_tensors,
-    factor,
-    fitted,
-    open_checkpoint,
-    update,
-)
+from safety_spaces.geometry import factor
+from safety_spaces.models.checkpoints import as_matrix, check_differs, check_same_tensors, fitted, update
+from safety_spaces.models.opening import open_checkpoint
 from safety_spaces.tensors import HEAD
 from tests.geometry.dense import gaussian
 from tests.models.folders import EMBEDDING, NORM, QUERY, is_mapped, opened, save, weights

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from safety_spaces.errors import UserError
-from safety_spaces.geometry import open_checkpoint
 from safety_spaces.models.folders import check_not_quantised, weight_files
+from safety_spaces.models.opening import open_checkpoint
 from safety_spaces.models.tensor_files import StoredTensor, stored_tensors
 
 QUERY = "model.layers.0.self_attn.q_proj"

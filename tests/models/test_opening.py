@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from safety_spaces.errors import UserError, warn_once
-from safety_spaces.geometry import Updates, check_same_tensors, open_checkpoint, sweep, totals, update
+from safety_spaces.geometry import Bases, Updates, factor, tensor_energies, totals
+from safety_spaces.models.checkpoints import check_same_tensors, update
 from safety_spaces.models.live import LiveWeights, WeightEdit
+from safety_spaces.models.opening import open_checkpoint
 from safety_spaces.tensors import HEAD
 from tests.models.families import FAMILIES, FUSED, HIDDEN, family_model, rewrite
 from tests.models.folders import EMBEDDING, save, weights
@@ -54,8 +56,12 @@ def updates_of(folder, **options):
 
 
 def energies_of(updates):
-    found = sweep(updates, bases=("top_k",), fractions=(0.5,), draws=1, seed=0)
-    return {total.name: total.update for total in totals(swept.energy for swept in found)}
+    rows = []
+    for name, D in updates.each(updates.names, ("reference", "useful")):
+        bases = Bases(name, updates.shape(name), factor(D["reference"]).U)
+        how = {"names": ["top_k"], "fractions": [0.5], "number_of_draws": 1}
+        rows += tensor_energies(bases, {"useful": D["useful"]}, **how, of_kind=updates.reference.kind(name))["useful"]
+    return {total.name: total.update for total in totals(rows)}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
