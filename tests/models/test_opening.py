@@ -50,6 +50,12 @@ def saved(tmp_path, made):
     return copy
 
 
+@pytest.fixture(scope="session")
+def energies(made):
+    """Totals of the energies of a family, as its folders are saved."""
+    return functools.cache(lambda name: energies_of(updates_of(made(name).folder)))
+
+
 def updates_of(folder, **options):
     base, reference, useful = (open_checkpoint(folder / role) for role in ROLES)
     return Updates(base, reference, {"useful": useful}, **options)
@@ -145,9 +151,8 @@ OLD = {
 
 @pytest.mark.parametrize("name", OLD)
 @pytest.mark.parametrize("holding", [("base",), ("base", "reference"), ROLES])
-def test_buffers_of_older_versions_do_not_count(saved, name, holding):
-    folder = saved(name).folder
-    expected = energies_of(updates_of(folder))
+def test_buffers_of_older_versions_do_not_count(saved, energies, name, holding):
+    folder, expected = saved(name).folder, energies(name)
     for role in holding:
         rewrite(folder / role, lambda tensors: {**tensors, **OLD[name](0), **OLD[name](1)})
     updates = updates_of(folder)
@@ -156,9 +161,8 @@ def test_buffers_of_older_versions_do_not_count(saved, name, holding):
 
 
 @pytest.mark.parametrize("changed", ["base", "useful"])
-def test_names_without_the_prefix_of_the_head_s_model_are_mapped(saved, changed):
-    folder = saved("gpt2").folder
-    expected = energies_of(updates_of(folder))
+def test_names_without_the_prefix_of_the_head_s_model_are_mapped(saved, energies, changed):
+    folder, expected = saved("gpt2").folder, energies("gpt2")
     rewrite(folder / changed, lambda tensors: {key.removeprefix("transformer."): of for key, of in tensors.items()})
     assert energies_of(updates_of(folder)) == expected
 
@@ -192,9 +196,9 @@ def silence(folder):
 
 @pytest.mark.parametrize("name", ["gemma", "gpt2", "opt", "falcon"])
 @pytest.mark.parametrize("storing", [(), ("base",), ROLES])
-def test_a_head_that_its_class_ties_counts_once_wherever_it_is_stored(saved, name, storing):
+def test_a_head_that_its_class_ties_counts_once_wherever_it_is_stored(saved, energies, name, storing):
     folder, embedding = saved(name).folder, FAMILIES[name].embeddings[0]
-    expected = energies_of(updates_of(folder))
+    expected = energies(name)
     for role in ROLES:
         silence(folder / role)
     for role in storing:
@@ -204,9 +208,9 @@ def test_a_head_that_its_class_ties_counts_once_wherever_it_is_stored(saved, nam
     assert torch.equal(twice.tensor(HEAD), twice.tensor(embedding))
 
 
-def test_a_file_that_holds_the_head_alone_holds_the_embedding(saved):
+def test_a_file_that_holds_the_head_alone_holds_the_embedding(saved, energies):
     folder, embedding = saved("gpt2").folder, FAMILIES["gpt2"].embeddings[0]
-    expected = energies_of(updates_of(folder))
+    expected = energies("gpt2")
     rewrite(folder / "base", lambda tensors: {HEAD if key == embedding else key: of for key, of in tensors.items()})
     assert energies_of(updates_of(folder)) == expected
 
