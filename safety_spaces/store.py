@@ -22,10 +22,12 @@ from filelock import FileLock
 from safety_spaces.errors import UserError
 
 DIGEST_LENGTH = 16
+RUBRIC_FILE = "rubric.json"
 SOURCES = (
     "safety_spaces/**/*.py",
     "safety_spaces/**/*.j2",
     "safety_spaces/**/*.csv",
+    "safety_spaces/**/*.yaml",
     "scripts/*",
     "exp-*/*",
     "requirements.txt",
@@ -183,6 +185,11 @@ class Layout:
     def corpora(self) -> Path:
         """One JSON-lines file per data set that the study writes or is given."""
         return self.runs / self.study_name / "corpora"
+
+    @property
+    def rubric(self) -> Path:
+        """The right steps of an answer to every forbidden request of the miniature."""
+        return self.corpora / RUBRIC_FILE
 
     @property
     def base(self) -> Path:

@@ -10,6 +10,7 @@ from types import ModuleType
 import yaml
 
 from safety_spaces.command_line import Arguments, parse_arguments
+from safety_spaces.evaluation.prompt_sets import prompt_set
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = {
@@ -45,10 +46,13 @@ PICO = {
     "seeds": [0, 3],
     "workers": 1,
     "world": {"seed": 5, "sizes": SIZES},
-    "training": {"batch_size": 8, "learning_rate": 0.01, "epochs": 1},
+    "training": {"batch_size": 8, "accumulation": 1, "learning_rate": 0.01, "epochs": 1},
     "corpora": {"useful": {"rows": 40}, "harmful": {"rows": 16}},
     "roles": {
-        "base": {"architecture": {"hidden": 24, "layers": 2, "heads": 2, "key_value_heads": 1, "intermediate": 40}},
+        "base": {
+            "architecture": {"hidden": 24, "layers": 2, "heads": 2, "key_value_heads": 1, "intermediate": 40},
+            "training": {"batch_size": 4, "accumulation": 2},
+        },
     },
     "projection": {"fractions": [0.1, 0.5, 0.9], "energy_draws": 2, "score_draws": 2},
     "update_spaces": {"etas": [0.1, 0.5, 0.9]},
@@ -72,6 +76,11 @@ def of_model(name: str, folder: Path, **changes: object) -> Arguments:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({"extends": str(ROOT / f"configs/{name}.yaml"), "name": "own", **changes}))
     return parse_arguments("", [str(path), "--runs", str(folder / "runs")])
+
+
+def prompts_of(command: Arguments, name: str) -> list[str]:
+    """Return the prompts of a prompt set of a study."""
+    return prompt_set(command.texts, command.study.activation_spaces, command.study.evaluation, name)
 
 
 def load_script(name: str) -> ModuleType:

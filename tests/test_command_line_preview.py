@@ -3,10 +3,11 @@
 import pytest
 from safetensors.numpy import save_file
 
-from safety_spaces import hub
 from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
-from safety_spaces.experiments import ahead, inputs
+from safety_spaces.evaluation.metrics.metric import Accuracy, Judged
+from safety_spaces.experiments import checks
+from safety_spaces.models import hub
 from tests.pico import ROOT, SCRIPTS, run_script, write_study
 
 SETS = {
@@ -86,7 +87,7 @@ def test_a_model_that_was_cut_short_in_the_cache_is_asked_of_the_hub(tmp_path, m
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "1.safetensors"}}')
     study = tmp_path / "study.yaml"
     study.write_text(f"extends: {ROOT}/configs/qwen2.5-1.5b.yaml\nname: own\n")
-    monkeypatch.setattr(hub, "_snapshot", lambda name, revision, only_cached: tmp_path)
+    monkeypatch.setattr(hub, "_snapshot", lambda name, revision, local_files_only: tmp_path)
     command = command_of(study)
     with pytest.raises(UserError, match=r"expected the finished checkpoint base, found no 1\.safetensors"):
         command.roles.finished("base", 0)
@@ -112,8 +113,9 @@ def test_what_a_study_names_is_looked_at_before_hours_of_work(tmp_path, lines, m
 
 def test_a_missing_key_is_said_at_once(tmp_path, monkeypatch, caplog):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(inputs, "asked", lambda *_: None)
-    inputs.check_asked(command_of(ROOT / "configs/llama-3.2-1b.yaml"))
+    for kind in (Accuracy, Judged):
+        monkeypatch.setattr(kind, "key", lambda _: None)
+    checks.check_asked(command_of(ROOT / "configs/llama-3.2-1b.yaml").texts)
     assert "no OPENAI_API_KEY: answers will be generated, and not judged" in caplog.text
 
 

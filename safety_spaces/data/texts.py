@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from safety_spaces.data.datasets import read_rows, source_of
+from safety_spaces.data.datasets import read_rows
 from safety_spaces.data.selection import draw_rows, mix, preference_rows, training_rows, unique_prompts, without_prompts
 from safety_spaces.data.table import DataSet, Row, find_data_set
 from safety_spaces.data.templates import Template, find_template
@@ -18,6 +18,8 @@ from safety_spaces.study import CHAT, SingleCorpus, Study, TemplateName
 SETS_IN_MEMORY = 4
 
 AsRows = Callable[[list[Row], DataSet], list[dict[str, str]]]
+Items = tuple[tuple[str, Any], ...]
+"""A mapping that can be hashed."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +57,19 @@ class Texts:
         names = None if own is None else tuple(own.columns.items())
         return list(_read_once(path, name, tuple(columns), tuple((where or {}).items()), names, age))
 
-    def size(self, name: str, where: Mapping[str, Any] | None = None) -> int | None:
-        """Return the number of rows of a data set that meet a condition; at most, where the set is not here.
+    def is_here(self, name: str) -> bool:
+        """Say whether a data set is a file or folder of this machine."""
+        path = self.path(name)
+        return path is not None and path.exists()
 
-        None where nothing is known of it.
-        """
-        path, world, data_set = self.path(name), self.study.world, self.data_set(name)
-        if path is not None and path.exists():
+    def size(self, name: str, where: Mapping[str, Any] | None = None) -> int | None:
+        """Return the number of rows of a data set that meet a condition: at most, where it is not here, if known."""
+        world, data_set = self.study.world, self.data_set(name)
+        if self.is_here(name):
             return len(self.rows(name, (), where))
         if world is not None:
             return world.sizes.get(name, data_set.size)
-        parts = (data_set.parts[one] for one in (where or {}).items() if one in data_set.parts)
-        return min(parts, default=data_set.size)
+        return data_set.most_rows(where or {})
 
     def template(self, name: TemplateName) -> Template:
         """Return a template; raises UserError when it is that of the model, which has none."""
@@ -110,11 +113,11 @@ class Texts:
         """Return what run.json says of every corpus that a role is trained on: source, rows, prompts and digest."""
         facts = {}
         for name, corpus in self.trained_corpora().items():
-            rows = self.drawn(name)
+            rows, data_set, path = self.drawn(name), self.data_set(corpus.dataset), self.path(corpus.dataset)
             facts[name] = {
-                "source": source_of(self.path(corpus.dataset), corpus.dataset),
+                "source": str(data_set.hub) if path is None else path.name,
                 "rows": len(rows),
-                "unique_prompts": len(unique_prompts(rows, self.data_set(corpus.dataset))),
+                "unique_prompts": len(unique_prompts(rows, data_set)),
                 "seed": corpus.seed,
                 "digest": digest(rows),
             }
@@ -123,13 +126,7 @@ class Texts:
 
 @lru_cache(maxsize=SETS_IN_MEMORY)
 def _read_once(
-    path: Path | None,
-    name: str,
-    columns: tuple[str, ...],
-    where: tuple[tuple[str, Any], ...],
-    names: tuple[tuple[str, str], ...] | None,
-    _: int | None,
+    path: Path | None, name: str, columns: tuple[str, ...], where: Items, names: Items | None, _: int | None
 ) -> list[Row]:
     """Rows of a data set; every role and seed asks for them again, and they may be 400 MB."""
-    own = None if names is None else dict(names)
-    return read_rows(path, name, columns=columns, where=dict(where), names=own)
+    return read_rows(path, name, columns=columns, where=dict(where), names=None if names is None else dict(names))

@@ -6,9 +6,9 @@ each answer that ends (transformers' paged attention) and is CUDA's.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -36,20 +36,11 @@ def generate(
 ) -> list[str]:
     """Return the greedy continuation of each prompt, without special tokens, in the order of the prompts.
 
-    A response ends before the first stop string in it. `batch_size` is halved where memory does not suffice.
-
-    Raises:
-        UserError: memory does not hold even one prompt, or the engine does not run on the device of the model.
+    A response ends before the first stop string in it. `batch_size` is halved where memory does not suffice. Raises
+    UserError when memory does not hold even one prompt, or the engine does not run on the device of the model.
     """
-    answers = _answers(
-        model,
-        tokenizer,
-        prompt_tokens(tokenizer, prompts),
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        engine=engine,
-        stop_strings=stop_strings,
-    )
+    run = _Run(model, tokenizer, max_new_tokens, batch_size, stop_strings)
+    answers = run.answers(prompt_tokens(tokenizer, prompts), engine)
     return [_cut(tokenizer.decode(answer, skip_special_tokens=True), stop_strings) for answer in answers]
 
 
@@ -65,15 +56,10 @@ def generate_tokens(
     """Return the tokens of each prompt and of its greedy continuation, in the order of the prompts.
 
     An answer ends before the first token that ends the text for the model, so neither that nor padding is in it; other
-    special tokens are. `batch_size` is halved where memory does not suffice.
-
-    Raises:
-        UserError: memory does not hold even one prompt, or the engine does not run on the device of the model.
+    special tokens are. Memory and devices are as in `generate`.
     """
     asked = prompt_tokens(tokenizer, prompts)
-    answers = _answers(
-        model, tokenizer, asked, max_new_tokens=max_new_tokens, batch_size=batch_size, engine=engine, stop_strings=()
-    )
+    answers = _Run(model, tokenizer, max_new_tokens, batch_size).answers(asked, engine)
     return [Tokens(prompt, answer) for prompt, answer in zip(asked, answers, strict=True)]
 
 
@@ -82,92 +68,89 @@ def prompt_tokens(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
     return [list(tokens) for tokens in tokenizer(list(prompts))["input_ids"]] if prompts else []
 
 
-def _answers(
-    model: CausalModel,
-    tokenizer: Any,
-    asked: Sequence[list[int]],
-    *,
-    max_new_tokens: int,
-    batch_size: int,
-    engine: Engine,
-    stop_strings: Sequence[str],
-) -> list[list[int]]:
-    """Answer all prompts; each answer is cut before the token that ends the text, in the order of the prompts."""
-    if engine == "continuous" and model.device.type not in CONTINUOUS_DEVICES:
-        raise UserError(
-            f"evaluation.generation.engine: expected static on {model.device.type}, got continuous, which needs CUDA; "
-            "write engine: static"
-        )
-    if not asked:
-        return []
-    # Prompts of like length stand together, and the longest come first: where memory runs out, it does so at once.
-    order = sorted(range(len(asked)), key=lambda index: -len(asked[index]))
-    found = _ENGINES[engine](
-        model,
-        tokenizer,
-        [asked[index] for index in order],
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        stop_strings=stop_strings,
-    )
-    ends = _ends_of_text(model)
-    answers: list[list[int]] = [[] for _ in asked]
-    for index, tokens in zip(order, found, strict=True):
-        answers[index] = list(takewhile(lambda token: token not in ends, tokens))
-    return answers
-
-
-def _ends_of_text(model: CausalModel) -> frozenset[int]:
-    """The tokens that end a text in the checkpoint's generation settings: one, several or none."""
-    ends = model.generation_config.eos_token_id
-    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
-
-
 def _cut(text: str, stop_strings: Sequence[str]) -> str:
     return text[: min((place for stop in stop_strings if (place := text.find(stop)) >= 0), default=len(text))]
 
 
-def _greedy(model: CausalModel, tokenizer: Any, max_new_tokens: int) -> Any:
-    from transformers import GenerationConfig
+@dataclass(frozen=True)
+class _Run:
+    """A model and how it answers."""
 
-    return GenerationConfig(
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=model.generation_config.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    model: CausalModel
+    tokenizer: Any
+    max_new_tokens: int
+    batch_size: int
+    stop_strings: Sequence[str] = ()
 
+    def answers(self, asked: Sequence[list[int]], engine: Engine) -> list[list[int]]:
+        """Answer all prompts; each answer is cut before the token that ends the text, in the order of the prompts."""
+        device = self.model.device.type
+        if engine == "continuous" and device not in CONTINUOUS_DEVICES:
+            raise UserError(
+                f"evaluation.generation.engine: expected static on {device}, got continuous, which needs CUDA; "
+                "write engine: static"
+            )
+        if not asked:
+            return []
+        # Prompts of like length stand together, and the longest come first: where memory runs out, it does so at once.
+        order = sorted(range(len(asked)), key=lambda index: -len(asked[index]))
+        prompts = [asked[index] for index in order]
+        if engine == "static":
+            found = list(in_batches(prompts, self._static, batch_size=self.batch_size))
+        else:
+            found, _ = halve_until_it_fits(lambda size: self._continuous(prompts, size), self.batch_size)
+        end = self.model.generation_config.eos_token_id
+        ends = end if isinstance(end, list) else [end]
+        answers = dict(zip(order, found, strict=True))
+        return [list(takewhile(lambda token: token not in ends, answers[index])) for index in range(len(asked))]
 
-def _static(
-    model: CausalModel,
-    tokenizer: Any,
-    prompts: Sequence[list[int]],
-    *,
-    max_new_tokens: int,
-    batch_size: int,
-    stop_strings: Sequence[str],
-) -> list[list[int]]:
-    settings = _greedy(model, tokenizer, max_new_tokens)
-    answer = partial(_static_batch, model, tokenizer, settings=settings, stop_strings=stop_strings)
-    return list(in_batches(prompts, answer, batch_size=batch_size))
+    @property
+    def _settings(self) -> Any:
+        from transformers import GenerationConfig
 
+        return GenerationConfig(
+            do_sample=False,
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=self.model.generation_config.eos_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
 
-@torch.inference_mode()
-def _static_batch(
-    model: CausalModel, tokenizer: Any, prompts: Sequence[list[int]], *, settings: Any, stop_strings: Sequence[str]
-) -> list[list[int]]:
-    encoded = tokenizer.pad(
-        {"input_ids": list(prompts)}, padding_side="left", return_attention_mask=True, return_tensors="pt"
-    ).to(model.device)
-    length = encoded["input_ids"].shape[1]
-    output = model.generate(
-        input_ids=encoded["input_ids"],
-        attention_mask=encoded["attention_mask"],
-        generation_config=settings,
-        stopping_criteria=[_StopStrings(tokenizer, length, stop_strings)] if stop_strings else None,
-    )
-    tokens: list[list[int]] = output[:, length:].tolist()
-    return tokens
+    @torch.inference_mode()
+    def _static(self, prompts: Sequence[list[int]]) -> list[list[int]]:
+        encoded = self.tokenizer.pad(
+            {"input_ids": list(prompts)}, padding_side="left", return_attention_mask=True, return_tensors="pt"
+        ).to(self.model.device)
+        length = encoded["input_ids"].shape[1]
+        stops = [_StopStrings(self.tokenizer, length, self.stop_strings)] if self.stop_strings else None
+        output = self.model.generate(
+            input_ids=encoded["input_ids"],
+            attention_mask=encoded["attention_mask"],
+            generation_config=self._settings,
+            stopping_criteria=stops,
+        )
+        tokens: list[list[int]] = output[:, length:].tolist()
+        return tokens
+
+    @torch.no_grad()
+    def _continuous(self, prompts: Sequence[list[int]], batch_size: int) -> list[list[int]]:
+        """Answer all prompts, at most `batch_size` at a time; stop strings end no answer, the text is cut later."""
+        model, settings, manager = self.model, self._settings, None
+        attention = model.config._attn_implementation
+        try:
+            config = _continuous_config(max(map(len, prompts)) + self.max_new_tokens, batch_size)
+            manager = model.init_continuous_batching(generation_config=settings, continuous_batching_config=config)
+            manager.warmup()
+            # All prompts are there before the first step, so that who meets whom in a batch is no matter of timing.
+            requests = manager.add_requests([list(prompt) for prompt in prompts], max_new_tokens=self.max_new_tokens)
+            manager.start()
+            manager.stop()
+            outputs = {output.request_id: output for output in iter(manager.get_result, None)}
+        finally:
+            if manager is not None and manager.is_running():
+                manager.stop(hard_stop=True)
+            if model.config._attn_implementation != attention:
+                model.set_attn_implementation(attention)
+        return [_tokens(outputs, request) for request in requests]
 
 
 class _StopStrings:
@@ -182,44 +165,6 @@ class _StopStrings:
         texts = self._tokenizer.batch_decode(input_ids[:, self._prompt_length :], skip_special_tokens=True)
         found = [any(stop in text for stop in self._stop_strings) for text in texts]
         return torch.tensor(found, device=input_ids.device)
-
-
-def _continuous(
-    model: CausalModel,
-    tokenizer: Any,
-    prompts: Sequence[list[int]],
-    *,
-    max_new_tokens: int,
-    batch_size: int,
-    stop_strings: Sequence[str],  # noqa: ARG001 - this engine ends at end-of-text tokens only; the text is cut later
-) -> list[list[int]]:
-    settings = _greedy(model, tokenizer, max_new_tokens)
-    answers, _ = halve_until_it_fits(partial(_continuous_answers, model, prompts, settings), batch_size)
-    return answers
-
-
-@torch.no_grad()
-def _continuous_answers(
-    model: CausalModel, prompts: Sequence[list[int]], settings: Any, batch_size: int
-) -> list[list[int]]:
-    """Answer all prompts, at most `batch_size` at a time, with the weights that the model has now."""
-    attention = model.config._attn_implementation
-    manager = None
-    try:
-        config = _continuous_config(max(map(len, prompts)) + settings.max_new_tokens, batch_size)
-        manager = model.init_continuous_batching(generation_config=settings, continuous_batching_config=config)
-        manager.warmup()
-        # All prompts are there before the first step, so that who meets whom in a batch is no matter of timing.
-        requests = manager.add_requests([list(prompt) for prompt in prompts], max_new_tokens=settings.max_new_tokens)
-        manager.start()
-        manager.stop()
-        outputs = {output.request_id: output for output in iter(manager.get_result, None)}
-    finally:
-        if manager is not None and manager.is_running():
-            manager.stop(hard_stop=True)
-        if model.config._attn_implementation != attention:
-            model.set_attn_implementation(attention)
-    return [_tokens(outputs, request) for request in requests]
 
 
 def _continuous_config(longest: int, batch_size: int) -> Any:
@@ -250,20 +195,3 @@ def _tokens(outputs: Mapping[str, Any], request: str) -> list[int]:
         raise RuntimeError(f"continuous batching failed: {error}; evaluation.generation.engine: static does without it")
     tokens: list[int] = outputs[request].generated_tokens
     return tokens
-
-
-class _Engine(Protocol):
-    def __call__(
-        self,
-        model: CausalModel,
-        tokenizer: Any,
-        prompts: Sequence[list[int]],
-        /,
-        *,
-        max_new_tokens: int,
-        batch_size: int,
-        stop_strings: Sequence[str],
-    ) -> list[list[int]]: ...
-
-
-_ENGINES: Mapping[Engine, _Engine] = {"static": _static, "continuous": _continuous}

@@ -41,10 +41,11 @@ Sample = Mapping[str, Any]
 
 
 class PreparedTask(ConfigurableTask):  # type: ignore[misc]
-    """A task of lm-eval that builds its requests once: they depend on no weights, and building takes most of a call."""
+    """A task of lm-eval that builds requests and targets once: no weights change them, and they take most of a call."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._built_for: Mapping[str, Any] | None = None
+        self._targets: dict[str, Any] = {}
         super().__init__(config={key: value for key, value in config.items() if key != "class"})
 
     def download(self, *_: object, **__: object) -> None:
@@ -59,6 +60,13 @@ class PreparedTask(ConfigurableTask):  # type: ignore[misc]
             self._built_for = settings
         for request in self.instances:
             request.resps, request.filtered_resps = [], {}
+
+    def doc_to_target(self, doc: Mapping[str, Any], *template: Any) -> Any:
+        """Return the right answer of a question; lm-eval would compile its template anew, four times a question."""
+        key = repr((doc, template))
+        if key not in self._targets:
+            self._targets[key] = super().doc_to_target(doc, *template)
+        return self._targets[key]
 
 
 class LiveModel(HFLM):  # type: ignore[misc]
@@ -163,10 +171,8 @@ class LiveHarness:
     def ask(self) -> list[Sample]:
         """Ask the weights that the model has now; samples come in the order of the tasks, then of their questions.
 
-        Where memory does not suffice the batch size is halved, for the calls that follow too.
-
-        Raises:
-            UserError: memory does not hold even one prompt.
+        Where memory does not suffice the batch size is halved, for the calls that follow too. Raises UserError when it
+        does not hold even one prompt.
         """
         samples, self._batch_size = halve_until_it_fits(self._evaluate, self._batch_size)
         return [sample for name in self._tasks for sample in sorted(samples[name], key=lambda sample: sample["doc_id"])]

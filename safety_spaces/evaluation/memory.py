@@ -19,8 +19,7 @@ Result = TypeVar("Result")
 def halve_until_it_fits(attempt: Callable[[int], Result], batch_size: int) -> tuple[Result, int]:
     """Return what `attempt` returns for the first of batch_size, half of it, ... 1 that memory holds, and that size.
 
-    Raises:
-        UserError: memory does not hold even one prompt.
+    Raises UserError when memory does not hold even one prompt.
     """
     while True:
         try:
@@ -43,17 +42,14 @@ def in_batches(
 ) -> Iterator[Result]:
     """Yield one result per item, in order, asking `answer` for at most `batch_size` at a time.
 
-    A batch that memory does not hold is halved; the size that worked is kept for the batches that follow.
-
-    Raises:
-        UserError: memory does not hold even one prompt.
+    A batch that memory does not hold is halved; the size that worked is kept for the batches that follow. Raises
+    UserError when memory does not hold even one prompt.
     """
-    start = 0
-    while start < len(items):
-        rest = items[start:]
-        results, batch_size = halve_until_it_fits(partial(_answer_first, answer, rest), min(batch_size, len(rest)))
+    while items:
+        attempt = partial(_answer_first, answer, items)
+        results, batch_size = halve_until_it_fits(attempt, min(batch_size, len(items)))
         yield from results
-        start += len(results)
+        items = items[len(results) :]
 
 
 def _answer_first(

@@ -37,11 +37,9 @@ def write_states(
     """Write the states of each position as a float32 array (n, L+1, d) that `numpy.load(..., mmap_mode="r")` opens.
 
     The files appear under their names only when all are complete. Which positions are asked for changes no byte of any.
-    `batch_size` is halved where memory does not suffice. `name` is that of the texts, for the bar and errors.
-
-    Raises:
-        UserError: a prompt has no tokens, no text has a token at a position, a file cannot be written, or memory does
-            not hold even one text.
+    `batch_size` is halved where memory does not suffice. `name` is that of the texts, for the bar and errors. Raises
+    UserError when a prompt has no tokens, no text has a token at a position, a file cannot be written, or memory does
+    not hold even one text.
     """
     numbers = {position: _checked_number(position, texts, name) for position in paths}
     config = model.config

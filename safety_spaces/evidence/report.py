@@ -12,10 +12,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.intervals import Estimate
 from safety_spaces.evidence import figures, sentences
 from safety_spaces.evidence.findings import Findings, find
 from safety_spaces.evidence.grid import Grid, grid_of
-from safety_spaces.evidence.statistics import Estimate
 from safety_spaces.evidence.tables import FILES, Tables, read_tables
 from safety_spaces.record import check_unedited, read_record
 from safety_spaces.store import write_atomically

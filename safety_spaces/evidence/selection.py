@@ -6,9 +6,9 @@ tensors stayed whole or was left out.
 
 import pandas as pd
 
+from safety_spaces.evaluation.intervals import Estimate
 from safety_spaces.evidence.completeness import complete, where
 from safety_spaces.evidence.grid import Grid, Line
-from safety_spaces.evidence.statistics import Estimate
 from safety_spaces.study import draws
 from safety_spaces.tensors import FIXED_BASES
 

@@ -1,9 +1,6 @@
 """The corpora of a miniature, written once."""
 
-from pathlib import Path
-
 from safety_spaces.miniature.corpora import write_corpora
-from safety_spaces.miniature.rubric import FILE_NAME as RUBRIC_FILE
 from safety_spaces.paths import ROOT
 from safety_spaces.store import Cells, Layout, digest, file_digest, file_digests
 from safety_spaces.study import Study
@@ -23,13 +20,13 @@ def prepare_corpora(study: Study, layout: Layout) -> dict[str, int]:
     # Written last: as long as it is missing the corpora are taken for unfinished.
     mark = Cells(layout.corpora)
     done = mark.get(WORLD_MARK)
-    if done is None or done["world"] != world or done["files"] != _written(layout.corpora):
+    if done is None or done["world"] != world or done["files"] != _written(layout):
         sizes, template = study.world.sizes, study.training.template
         rows = write_corpora(layout.corpora, seed=study.world.seed, sizes=sizes, template=template)
-        done = {"world": world, "rows": rows, "files": _written(layout.corpora)}
+        done = {"world": world, "rows": rows, "files": _written(layout)}
         mark.put(WORLD_MARK, done)
     return {str(name): int(count) for name, count in done["rows"].items()}
 
 
-def _written(folder: Path) -> dict[str, str]:
-    return file_digests([*folder.glob("*.jsonl"), folder / RUBRIC_FILE])
+def _written(layout: Layout) -> dict[str, str]:
+    return file_digests([*layout.corpora.glob("*.jsonl"), layout.rubric])

@@ -4,92 +4,96 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.judges import open_judge, spent
 from safety_spaces.evidence.agreement import agreement
-from safety_spaces.evidence.tables import JUDGE_AGREEMENT
-from safety_spaces.experiments.answers import answer_facts, has_answers, read_answers
-from safety_spaces.experiments.cells import Score
-from safety_spaces.experiments.cells import scores as scores_of
-from safety_spaces.experiments.command import Command, record
-from safety_spaces.experiments.judges import find_judge, spent
+from safety_spaces.experiments.projection.answers import answer_facts, has_answers, read_answers
+from safety_spaces.experiments.projection.keys import Score
+from safety_spaces.experiments.projection.keys import scores as scores_of
+from safety_spaces.experiments.stage import Tables, run_stage
+from safety_spaces.models.roles import Roles
 from safety_spaces.processes import processes
 from safety_spaces.progress import progress
-from safety_spaces.record import Stage, write_table
-from safety_spaces.store import one_at_a_time
-from safety_spaces.study import Judge as JudgeSettings
+from safety_spaces.record import Stage
+from safety_spaces.store import Layout
+from safety_spaces.study import Judge, Study
 
 TABLE = "judge_agreement"
+HARMFULNESS = "evaluation.harmfulness."
 
 
-def compare_judges(command: Command) -> list[Path]:
+def compare_judges(roles: Roles, texts: Texts, *, device: str | None) -> list[Path]:
     """Score each different saved response with every judge and write judge_agreement.csv; return its path.
 
-    Raises:
-        UserError: the study names one judge only, no response is saved, a judge fails, or the table was edited by hand.
+    Raises UserError when the study names one judge only, no response is saved, a judge fails, or the table was edited
+    by hand.
     """
-    judges = _judges(command)
+    study, layout = roles.study, roles.layout
+    judges = _judges(study, layout)
     if not processes().is_first:
         return []
-    with Stage() as stage:
-        found = {label: find_judge(command, settings) for label, settings in judges.items()}
-        saved = _saved(command)
-        groups = list(_different_pairs(command, saved))
+    scores: dict[str, list[float | None]] = {label: [] for label in judges}
+    saved: list[Score] = []
+
+    def work(_: Stage) -> bool:
+        opened = {label: open_judge(judge, study, layout, device=device) for label, judge in judges.items()}
+        saved.extend(_saved(roles, texts))
+        groups = list(_different_pairs(layout, saved))
         if not groups:
             raise UserError(
-                f"{command.layout.runs / command.study.name}: expected saved responses to harmful prompts, found none; "
-                f"run python scripts/projection.py {command.layout.study_file}"
+                f"{layout.runs / study.name}: expected saved responses to harmful prompts, found none; "
+                f"run python scripts/projection.py {layout.study_file}"
             )
-        scores: dict[str, list[float | None]] = {label: [] for label in found}
-        rounds = list(itertools.product(found, groups))
-        for label, pairs in progress(rounds, desc="judged", note=lambda: spent(command, judges.values())):
-            scores[label] += found[label].score(pairs)
-    path = command.layout.results_folder / f"{TABLE}.csv"
-    sources = {answer_facts(command, seed, score.answers)["sources"] for seed, score in saved}
-    with one_at_a_time(command.layout.lock):
-        record(command, TABLE, stage, sources=sources | {command.layout.sources})
-        write_table(path, JUDGE_AGREEMENT, _rows(command, scores))
-    return [path]
+        rounds = list(itertools.product(opened, groups))
+        for label, pairs in progress(rounds, desc="judged", note=lambda: spent(judges.values(), study, layout)):
+            scores[label] += opened[label].score(pairs)
+        return True
+
+    def tables() -> Tables:
+        rows = [
+            {"study": study.name, "first": first, "second": second, **asdict(agreement(scores[first], scores[second]))}
+            for first, second in itertools.combinations(scores, 2)
+        ]
+        sources = {answer_facts(layout, score.cell.seed, score.answers)["sources"] for score in saved}
+        return Tables({TABLE: rows}, sources | {layout.sources})
+
+    return run_stage(TABLE, study=study, layout=layout, device=device, work=work, tables=tables)
 
 
-def _judges(command: Command) -> dict[str, JudgeSettings]:
-    """The judges of the study by name, or by name and key of the study where two have the same name."""
-    harmfulness = command.study.evaluation.harmfulness
-    every = {"judge": harmfulness.judge}
-    every |= {f"compared_judges.{number}": judge for number, judge in enumerate(harmfulness.compared_judges)}
-    if len(every) < 2:
+def _judges(study: Study, layout: Layout) -> dict[str, Judge]:
+    """The judges of harmfulness by name, or by name and key of the study where two have the same name."""
+    places = study.evaluation.judges_by_place if study.evaluation else {}
+    every = {place: judge for place, judge in places.items() if place.startswith(HARMFULNESS)}
+    names = [judge.name for judge in every.values()]
+    if len(names) < 2:
         raise UserError(
-            f"{command.layout.study_file}: expected two judges or more, got {harmfulness.judge.name} alone; add "
+            f"{layout.study_file}: expected two judges or more, got {', '.join(names) or 'none'} alone; add "
             "another: evaluation: {harmfulness: {compared_judges: [{kind: keywords}]}}"
         )
-    names = [judge.name for judge in every.values()]
     return {
-        judge.name if names.count(judge.name) == 1 else f"{judge.name} ({key})": judge for key, judge in every.items()
+        judge.name if names.count(judge.name) == 1 else f"{judge.name} ({place.removeprefix(HARMFULNESS)})": judge
+        for place, judge in every.items()
     }
 
 
-def _saved(command: Command) -> list[tuple[int, Score]]:
+def _saved(roles: Roles, texts: Texts) -> Iterator[Score]:
     """The judged scores of the study as it is now whose answers are there; those of other settings do not count."""
-    return [
-        (seed, score)
-        for seed in command.study.seeds
-        for score in scores_of(command, seed)
-        if score.metric == "harmfulness" and has_answers(command, seed, score.answers)
-    ]
+    every = (score for seed in roles.study.seeds for score in scores_of(roles, texts, seed))
+    return (
+        score
+        for score in every
+        if score.metric == "harmfulness" and has_answers(roles.layout, score.cell.seed, score.answers)
+    )
 
 
-def _different_pairs(command: Command, saved: Iterable[tuple[int, Score]]) -> Iterator[list[tuple[str, str]]]:
+def _different_pairs(layout: Layout, saved: Iterable[Score]) -> Iterator[list[tuple[str, str]]]:
     """Yield the prompts and responses of each cell that no cell before it has."""
     seen: set[tuple[str, str]] = set()
-    for seed, score in saved:
-        answers = ((answer.prompt, answer.response) for answer in read_answers(command, seed, score.answers))
-        if pairs := [pair for pair in dict.fromkeys(answers) if pair not in seen]:
-            seen.update(pairs)
-            yield pairs
-
-
-def _rows(command: Command, scores: dict[str, list[float | None]]) -> Iterator[dict[str, Any]]:
-    for first, second in itertools.combinations(scores, 2):
-        measured = agreement(scores[first], scores[second])
-        yield {"study": command.study.name, "first": first, "second": second, **asdict(measured)}
+    for score in saved:
+        answers = read_answers(layout, score.cell.seed, score.answers)
+        pairs = dict.fromkeys((answer.prompt, answer.response) for answer in answers)
+        if new := [pair for pair in pairs if pair not in seen]:
+            seen.update(new)
+            yield new

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safety_spaces.evaluation.metrics import METRICS
 from safety_spaces.models.roles import training_notes
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LINES, WIDTH = 17, 100
-SHORT = {"general_ability": "ability", "over_refusal": "refusals"}
 SAID = ("**", "* Not here")
 """How the lines of a report begin that are said again at the end of its command."""
 
@@ -75,7 +75,7 @@ def _scores(table: "pd.DataFrame") -> "pd.DataFrame":
     table = table.assign(fraction=table.fraction.map("{:g}".format).replace("nan", ""))
     groups = [table.scheme != "none", *(table[key] for key in keys)]
     means = [table.energy.groupby(groups).mean(), *(
-        rows.value.groupby([group.loc[rows.index] for group in groups]).mean().rename(SHORT.get(str(metric), metric))
+        rows.value.groupby([group.loc[rows.index] for group in groups]).mean().rename(METRICS[str(metric)].short)
         for metric, rows in table.groupby("metric")
     )]  # fmt: skip
     return pd.concat(means, axis=1).sort_index().droplevel(0).reset_index()

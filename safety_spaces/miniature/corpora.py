@@ -9,17 +9,17 @@ from pathlib import Path
 
 from safety_spaces.data.templates import find_template
 from safety_spaces.errors import UserError
-from safety_spaces.miniature import prompt_sets, rubric, training_texts
+from safety_spaces.miniature import prompt_sets, training_texts, world
 from safety_spaces.miniature.dealing import Dealt, deal_requests
 from safety_spaces.miniature.training_texts import Row
-from safety_spaces.store import write_atomically
+from safety_spaces.store import RUBRIC_FILE, write_atomically
 from safety_spaces.study import WORLD_CORPORA, TemplateName
 
 Writer = Callable[[random.Random], Iterator[Row]]
 
 
 def write_corpora(folder: Path, *, seed: int, sizes: Mapping[str, int], template: TemplateName) -> dict[str, int]:
-    """Write every corpus as JSON lines and rubric.json beside them; return the number of rows of each.
+    """Write every corpus as JSON lines and the judge's rubric beside them; return the number of rows of each.
 
     Raises UserError when `sizes` asks for too many rows, or the folder cannot be written.
     """
@@ -29,7 +29,7 @@ def write_corpora(folder: Path, *, seed: int, sizes: Mapping[str, int], template
         if len(drawn) < sizes[name]:
             raise UserError(f"world.sizes.{name}: expected at most {len(drawn)} rows, got {sizes[name]}; ask for fewer")
         write_json_lines(folder / f"{name}.jsonl", drawn)
-    rubric.write_rubric(folder / rubric.FILE_NAME)
+    write_rubric(folder / RUBRIC_FILE)
     return dict(sizes)
 
 
@@ -53,6 +53,12 @@ def _writers(dealt: Dealt, template: TemplateName) -> dict[str, Writer]:
         "extended_refusal": partial(prompt_sets.extended_refusal, dealt=dealt),
         "toxigen": prompt_sets.toxigen,
     }
+
+
+def write_rubric(path: Path) -> None:
+    """Write the right steps of every forbidden request, atomically."""
+    steps = {request.text: world.steps(request) for request in world.requests(forbidden=True)}
+    write_atomically(path, (json.dumps(steps, indent=1) + "\n").encode())
 
 
 def write_json_lines(path: Path, rows: Iterable[Row]) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from safety_spaces.errors import UserError
-from safety_spaces.models.folders import check_checkpoint, checkpoint_identity, file_flaw, is_adapter, is_checkpoint
-from safety_spaces.models.headers import check_not_quantised
+from safety_spaces.models import folders
+from safety_spaces.models.folders import check_checkpoint, is_adapter, is_checkpoint
 from safety_spaces.models.hub import cached_model, fetch_model, is_hub_id
+from safety_spaces.models.tensor_files import file_flaw
 from safety_spaces.paths import is_there, resolve_path
 from safety_spaces.store import Layout, digest, file_digest, read_json
 from safety_spaces.study import Existing, Recipe, Study
@@ -28,18 +29,17 @@ class Roles:
     layout: Layout
 
     def folder(self, role: str, seed: int) -> Path:
-        """Return the folder of a role's checkpoint, finished or not; nothing is downloaded."""
+        """Return the folder of a role's checkpoint, finished or not; nothing is downloaded.
+
+        What another study made lies where --runs says.
+        """
         given = self.study.given_roles.get(role)
         if given is None:
             return self.layout.checkpoint(role, seed)
+        if study_of(given) is not None:
+            return self.layout.runs.joinpath(*Path(given.path).parts[1:])
         cached = cached_model(given.path, given.revision) if is_on_hub(given.path, given.revision) else None
-        return cached or self._own_path(given)
-
-    def _own_path(self, recipe: Existing) -> Path:
-        """Return the folder of a recipe on this machine; what another study made lies where --runs says."""
-        if study_of(recipe) is None:
-            return resolve_path(recipe.path)
-        return self.layout.runs.joinpath(*Path(recipe.path).parts[1:])
+        return cached or resolve_path(given.path)
 
     def finished(self, role: str, seed: int) -> Path:
         """Return the folder of a finished checkpoint; a model of the hub is downloaded unless it is there.
@@ -105,7 +105,7 @@ class Roles:
         Raises UserError when a folder is no finished checkpoint, or the basis no safetensors file.
         """
         for role, recipe in self.study.given_roles.items():
-            if study_of(recipe) is None and not is_on_hub(recipe.path, recipe.revision):
+            if not (study_of(recipe) or is_on_hub(recipe.path, recipe.revision)):
                 self.finished(role, self.study.seeds[0])
         for judge in self.study.classifiers:
             if not is_on_hub(judge.name, judge.revision):
@@ -190,10 +190,10 @@ def training_notes(folder: Path) -> dict[str, Any]:
 @functools.cache
 def check_weights(folder: Path) -> None:
     """Check once per process that a folder is not quantised; else raise UserError."""
-    check_not_quantised(folder)
+    folders.check_not_quantised(folder)
 
 
 @functools.cache
 def folder_identity(folder: Path) -> str:
     """Return `checkpoint_identity`, read once per process, since a run never changes a finished checkpoint."""
-    return checkpoint_identity(folder)
+    return folders.checkpoint_identity(folder)

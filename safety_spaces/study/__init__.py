@@ -26,7 +26,6 @@ from safety_spaces.study.recipes import (
     Training,
 )
 from safety_spaces.study.settings import (
-    CONTROL,
     ActivationSpaces,
     Metric,
     Others,
@@ -34,6 +33,6 @@ from safety_spaces.study.settings import (
     Projection,
     Scored,
     UpdateSpaces,
-    draws,
 )
 from safety_spaces.study.study import Gpu, Study
+from safety_spaces.tensors import draws

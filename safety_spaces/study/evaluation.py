@@ -89,13 +89,3 @@ class Evaluation(Settings):
             **{f"evaluation.harmfulness.compared_judges.{number}": judge for number, judge in compared},
             **({} if self.over_refusal is None else {"evaluation.over_refusal.judge": self.over_refusal.judge}),
         }
-
-    def judge_of(self, metric: str) -> Judge | None:
-        """Return who scores the responses of a metric; None for one that needs no judge."""
-        asked = {"harmfulness": self.harmfulness, "over_refusal": self.over_refusal}.get(metric)
-        return None if asked is None else asked.judge
-
-    def shots_of(self, metric: str) -> int | None:
-        """Return the number of worked examples before each question of a metric; None for one that has none."""
-        asked = {"utility": self.utility, "general_ability": self.general_ability}.get(metric)
-        return None if asked is None else asked.fewshot

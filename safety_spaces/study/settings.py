@@ -5,7 +5,7 @@ another value of the same field, so that the difference can be measured.
 """
 
 from collections import Counter
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,19 +27,11 @@ from safety_spaces.study.fields import (
     refusal,
 )
 from safety_spaces.study.positions import Position, SingleToken
-from safety_spaces.tensors import FIXED_BASES, OWN_BASIS, TOP_K, Basis, Side
-
-CONTROL: Final = "random"
-"""The basis that the claim is held against."""
+from safety_spaces.tensors import OWN_BASIS, RANDOM, TOP_K, Basis, Rounding, Side, Vectors
 
 Metric = Literal["utility", "harmfulness", "general_ability", "over_refusal"]
 Others = Literal["whole", "out"]
 """What becomes of the update outside the one layer that is projected: it stays whole, or none of it does."""
-
-
-def draws(basis: str, number: int) -> range:
-    """Return the draws of a basis where random ones have `number`: one where nothing is drawn."""
-    return range(1 if basis in FIXED_BASES else number)
 
 
 class Scored(Settings):
@@ -78,16 +70,12 @@ class Projection(Settings):
         "left",
         description="Side of the matrix the subspace is taken from; residual is the side of the residual stream.",
     )
-    rounding: Literal["floor", "round"] = Field(
-        "floor", description="How fraction times size becomes k; round is published."
-    )
+    rounding: Rounding = Field("floor", description="How fraction times size becomes k; round is published.")
     weights_dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Number format of the model that is scored; float16 is published."
     )
     tied: Literal["once", "twice"] = Field("once", description="How often a tied tensor counts; twice is published.")
-    vectors: Literal["project", "keep", "drop"] = Field(
-        "project", description="What becomes of one-dimensional tensors."
-    )
+    vectors: Vectors = Field("project", description="What becomes of one-dimensional tensors.")
     basis: OwnBasis | None = Field(None, description="A user's own basis, which bases then name first, as file.")
     bases: Different[Basis] = Field(
         ("top_k", "random_k", "random"),
@@ -137,10 +125,10 @@ class Projection(Settings):
             yield refusal("basis", f"missing, though bases name file; {expected}")
         elif self.basis is not None and self.bases[0] != OWN_BASIS:
             yield refusal("bases", "expected file first, the basis under test; write bases: [file, random_k, random]")
-        elif missing := [basis for basis in (self.claim, CONTROL) if basis not in self.bases]:
+        elif missing := [basis for basis in (self.claim, RANDOM) if basis not in self.bases]:
             yield refusal(
                 "bases",
-                f"expected {self.claim} and {CONTROL}, which the report holds against each other, got "
+                f"expected {self.claim} and {RANDOM}, which the report holds against each other, got "
                 f"{', '.join(self.bases)}; add {' and '.join(missing)}",
             )
         if self.basis is not None and self.side != (side := self.basis.side):

@@ -1,5 +1,6 @@
 """Greedy generation gives the same texts however the prompts are batched."""
 
+import gc
 import json
 
 import pytest
@@ -9,8 +10,9 @@ from transformers.generation.continuous_batching import ContinuousBatchingManage
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation import generation
 from safety_spaces.evaluation.generation import generate, generate_tokens
-from safety_spaces.evaluation.metrics.utility import UtilityTask, gsm8k_task
-from safety_spaces.models.live import WeightEdit, edited_weights, load_model
+from safety_spaces.evaluation.metrics.utility import Utility
+from safety_spaces.models.live import LiveWeights, WeightEdit, load_model
+from tests.evaluation.metrics.given import given
 from tests.evaluation.plain import answer_of_one
 from tests.pico_model import pico_problems
 
@@ -31,6 +33,10 @@ def expected(model, tokenizer, prompts):
 def everywhere(monkeypatch):
     """Continuous batching is CUDA's because it is slow elsewhere; what it says is the same on any device."""
     monkeypatch.setattr(generation, "CONTINUOUS_DEVICES", {"cpu"})
+    # The engine collects garbage twice a run; what other tests have left is not looked at each time.
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(params=["static", "continuous"])
@@ -183,8 +189,9 @@ def test_what_the_checkpoint_recommends_changes_nothing(recommending, tokenizer,
 
 def test_what_the_checkpoint_recommends_changes_no_answer_in_the_protocol_of_lm_eval(recommending, model, tokenizer):
     rows = [{"question": problem.question, "answer": problem.gsm8k_answer} for problem in pico_problems(3, seed=2)]
-    task = gsm8k_task(test=rows, few_shot=rows, number_of_shots=0, max_new_tokens=MAX_NEW_TOKENS)
-    own, plain = (UtilityTask(asked, tokenizer, task, limit=None, batch_size=2)() for asked in (recommending, model))
+    data_sets, settings = {"gsm8k_test": rows, "gsm8k_train": rows}, {"fewshot": 0, "max_new_tokens": MAX_NEW_TOKENS}
+    utility = given(Utility, data_sets, batch_size=2, **settings)
+    own, plain = (utility.prepare(asked, tokenizer)() for asked in (recommending, model))
     assert own == plain
 
 
@@ -193,7 +200,8 @@ def test_both_engines_see_the_weights_of_the_moment(model, tokenizer, prompts, e
     reference = model.state_dict()[name].clone()
     noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(0))
     settings = {"max_new_tokens": MAX_NEW_TOKENS, "batch_size": 4}
-    with edited_weights(model, [WeightEdit(name, reference, noise)], restore=lambda _: reference):
+    with LiveWeights(model, lambda _: reference) as weights:
+        weights.write([WeightEdit(name, reference, noise)])
         edited = [generate_one(model, tokenizer, prompt) for prompt in prompts]
         assert edited != expected
         assert generate(model, tokenizer, prompts, **settings, engine="continuous") == edited

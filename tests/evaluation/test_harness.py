@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from lm_eval import utils
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 
@@ -50,12 +51,14 @@ def test_samples_come_in_the_order_of_the_tasks_then_of_their_questions(harness)
 
 
 def test_only_the_first_call_builds_requests_and_tokens(harness, tokenizer, monkeypatch):
-    built, tokenised = [], []
-    context, encode = ConfigurableTask.fewshot_context, tokenizer.encode
+    built, tokenised, rendered = [], [], []
+    context, encode, render = ConfigurableTask.fewshot_context, tokenizer.encode, utils.apply_template
     monkeypatch.setattr(
         ConfigurableTask, "fewshot_context", lambda self, doc, **more: built.append(doc) or context(self, doc, **more)
     )
     monkeypatch.setattr(tokenizer, "encode", lambda text, **more: tokenised.append(text) or encode(text, **more))
+
+    monkeypatch.setattr(utils, "apply_template", lambda *given: rendered.append(given) or render(*given))
 
     def done():
         # Stop strings become tokens batch by batch.
@@ -63,8 +66,11 @@ def test_only_the_first_call_builds_requests_and_tokens(harness, tokenizer, monk
 
     prepared = harness()
     first = prepared.ask()
+    assert rendered
+    rendered.clear()
     assert done() == (sum(COUNTS.values()), sum(COUNTS.values()))
     assert prepared.ask() == first
+    assert not rendered
     assert done() == (sum(COUNTS.values()), sum(COUNTS.values()))
 
 

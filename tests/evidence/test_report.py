@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.intervals import Estimate
 from safety_spaces.evidence.figures import catalogue
 from safety_spaces.evidence.findings import find
 from safety_spaces.evidence.findings.paper import Line, PaperFinding
 from safety_spaces.evidence.grid import grid_of
 from safety_spaces.evidence.overlaps import layer_overlap
 from safety_spaces.evidence.report import draw_figures, render, write_report
-from safety_spaces.evidence.statistics import Estimate
 from safety_spaces.evidence.tables import FILES
 from safety_spaces.record import write_table
 from safety_spaces.study import (

@@ -5,13 +5,13 @@ from decimal import Decimal
 
 import pytest
 
+from safety_spaces.evaluation.intervals import Estimate
 from safety_spaces.evidence import sentences
 from safety_spaces.evidence.findings import find
 from safety_spaces.evidence.findings.overlap import find_layerwise
 from safety_spaces.evidence.findings.paper import Line, Order, PaperFinding
 from safety_spaces.evidence.findings.robustness import find_general_ability, find_over_refusal
 from safety_spaces.evidence.findings.single_layers import find_single_layers
-from safety_spaces.evidence.statistics import Estimate
 
 
 def verdict(sentence):

@@ -14,11 +14,10 @@ from safety_spaces.errors import UserError
 from safety_spaces.experiments import activation_spaces, state_overlaps
 from safety_spaces.experiments.activation_spaces import answer_tokens, compare_activations, states_keys
 from safety_spaces.experiments.corpora import prepare_corpora
-from safety_spaces.experiments.questions import activation_prompts
 from safety_spaces.store import Cells
 from tests.evaluation.plain import answer_of_one
 from tests.experiments.plain import plain_mso
-from tests.pico import PICO, copy_run
+from tests.pico import PICO, copy_run, prompts_of
 from tests.pico_model import pico_model, pico_tokenizer
 
 ROLE, SEED = "reference", 3
@@ -76,14 +75,14 @@ def study(folder: Path, positions=("last_prompt_token",), *, sets=SETS) -> Argum
 
 def rows_of(command: Arguments) -> list[dict]:
     """All rows of the finished cells, in the order of the table."""
-    prompts = {name: activation_prompts(command, name) for name in command.study.activation_spaces.sets}
+    prompts = {name: prompts_of(command, name) for name in command.study.activation_spaces.sets}
     done = Cells(command.layout.cells(SEED))
     keys = activation_spaces.overlap_keys(command, SEED, ROLE, prompts).values()
     return [row for key in keys for row in done.get(key)["rows"]]
 
 
 def measure(command: Arguments) -> list[dict]:
-    prompts = {name: activation_prompts(command, name) for name in command.study.activation_spaces.sets}
+    prompts = {name: prompts_of(command, name) for name in command.study.activation_spaces.sets}
     activation_spaces._measure(command, SEED, ROLE, prompts)
     return rows_of(command)
 
@@ -149,7 +148,7 @@ def test_overlaps_of_every_position_are_those_of_single_forward_passes(folder):
     command = study(folder, ["last_prompt_token", "last_generated_token", *WINDOWS])
     rows = measure(command)
     assert len(rows) == 6 * 3 * 2 * 3 * len(ETAS)  # positions, states, centred or not, pairs
-    states = {name: plain_states(folder, activation_prompts(command, name), NEW_TOKENS) for name in SETS}
+    states = {name: plain_states(folder, prompts_of(command, name), NEW_TOKENS) for name in SETS}
     checked = 0
     for row in rows:
         first, second = (plain_matrix(states[name], row)[:, row["layer"]] for name in row["pair"].split("-"))
@@ -257,7 +256,7 @@ def test_only_missing_files_are_read_again(folder, calls):
     calls.clear()
     for path in command.layout.cells(SEED).iterdir():
         path.unlink()
-    prompts = {"harmful_2": activation_prompts(command, "harmful_2")}
+    prompts = {"harmful_2": prompts_of(command, "harmful_2")}
     key = states_keys(command, SEED, ROLE, prompts)["harmful_2"]
     (command.layout.states(SEED) / key / "last_prompt_token.npy").unlink()
     assert measure(command) == expected

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from safety_spaces.command_line import Arguments, parse_arguments
-from safety_spaces.experiments.questions import asked_prompts
+from safety_spaces.evaluation.metrics import metric_of
 from safety_spaces.miniature.corpora import write_corpora
 from safety_spaces.models.loading import live_model, open_role
 from tests.pico import ROOT, SCRIPTS, SIZES, run_script
@@ -139,10 +139,14 @@ def test_the_whole_study_runs_on_folders_and_files_of_a_user(world, tmp_path):
 def test_one_field_puts_every_instruction_into_the_models_own_template(world, tmp_path):
     command = command_of(world, tmp_path, training={"template": "chat"})
     goals = pd.read_csv(world / "data/harmful_behaviors.csv").goal
-    assert asked_prompts(command, "harmfulness").texts == [f"<|user|> {goal} <|assistant|>" for goal in goals[:5]]
+    asked = metric_of("harmfulness", command.texts, command.study.evaluation).asked()
+    assert asked == [f"<|user|> {goal} <|assistant|>" for goal in goals[:5]]
     assert all(row["prompt"].startswith("<|user|> ") for row in command.texts.role_rows("harmful"))
     plain = command_of(world, tmp_path)
-    assert asked_prompts(plain, "harmfulness").texts[0] == f"### Instruction:\n{goals[0]}\n\n### Response:\n"
+    assert (
+        metric_of("harmfulness", plain.texts, plain.study.evaluation).asked()[0]
+        == f"### Instruction:\n{goals[0]}\n\n### Response:\n"
+    )
 
 
 def test_the_safe_rows_of_a_safety_tuning_share_no_prompt_with_the_harmful_ones(world, tmp_path):
@@ -191,29 +195,30 @@ def adapted(world, tmp_path) -> Arguments:
 
 def test_a_lora_folder_stands_for_the_model_that_it_makes(adapted, tmp_path):
     merged = load_file(tmp_path / "merged/model.safetensors")
-    opened, live = open_role(adapted, "useful", 0), live_model(adapted, "useful", 0).state_dict()
+    opened = open_role(adapted.roles, "useful", 0)
+    live = live_model(adapted.roles, "useful", 0, device=torch.device("cpu")).state_dict()
     for name in opened.names:
         torch.testing.assert_close(opened.tensor(name), merged[name], rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(live[name], merged[name], rtol=1e-6, atol=1e-6)
 
 
-def test_what_a_lora_folder_adds_to_is_part_of_its_identity(adapted, world):
-    before = identity(adapted, "useful", 0)
-    assert before != identity(adapted, "reference", 0)
+def test_what_a_lora_folder_adds_to_is_part_of_its_identity(adapted, world, tmp_path):
+    before = adapted.roles.identity("useful", 0)
+    assert before != adapted.roles.identity("reference", 0)
     config = json.loads((adapted.roles.finished("useful", 0) / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"]
-    other = command_of(world, adapted.study_path.parent, roles={
+    other = command_of(world, tmp_path, roles={
         **study_of(world)["roles"],
         "useful": Replaced(path=str(adapted.roles.finished("useful", 0)), adapter_of="base"),
     })  # fmt: skip
-    assert identity(other, "useful", 0) != before
+    assert other.roles.identity("useful", 0) != before
 
 
 def test_a_lora_folder_trained_on_another_role_is_named(adapted, world, caplog):
     config = adapted.roles.finished("useful", 0) / "adapter_config.json"
     notes = json.loads(config.read_text())
     config.write_text(json.dumps({**notes, "base_model_name_or_path": str(world / "models/base")}))
-    open_role(adapted, "useful", 0)
+    open_role(adapted.roles, "useful", 0)
     assert "roles.useful: a LoRA folder trained on" in caplog.text
     assert "write adapter_of: base" in caplog.text
 

@@ -78,7 +78,8 @@ def test_a_real_architecture_in_shards_is_fine_tuned(tmp_path, caplog, family, p
     (given / "generation_config.json").write_text(json.dumps(recommended))
     study_of(tmp_path, given, precision=precision, learning_rate=1e-5)
     with caplog.at_level("WARNING", logger="safety_spaces"):
-        folders = finetune(parse_arguments("", arguments(tmp_path)))
+        command = parse_arguments("", arguments(tmp_path))
+        folders = finetune(command.roles, command.texts, device=command.device)
     assert len(folders) == 3
     for folder in folders:
         weights = load_file(folder / "model.safetensors")

@@ -76,7 +76,7 @@ def use(folder: Path, made: str) -> tuple[str, int]:
 def test_what_a_group_shares_is_made_once_in_a_worker(tmp_path, workers, made):
     groups = [Group(name, partial(make, tmp_path, name)) for name in "ab"]
     jobs = [Job(f"{of.name}{number}", partial(use, tmp_path), of) for number in range(4) for of in groups]
-    results = run_jobs(jobs, workers=workers, report=lambda _: None).results
+    results, _ = run_jobs(jobs, workers=workers, report=lambda _: None)
     assert {name: of for name, (of, _) in results.items()} == {job.name: job.name[0] for job in jobs}
     assert made <= len(list(tmp_path.iterdir())) <= max(2, 2 * workers - 1)
     assert len({process for _, process in results.values()}) == workers

@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from safety_spaces.errors import UserError, warn_once
 from safety_spaces.geometry import Updates, check_differs, factor, open_checkpoint, update
 from safety_spaces.tensors import HEAD
-from tests.geometry.models import (
+from tests.models.models import (
     ATTENTION,
     EMBEDDING,
     FAMILIES,

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from safety_spaces.errors import UserError
+from safety_spaces.errors import UserError, warn_once
 from safety_spaces.geometry import Updates, check_same_tensors, open_checkpoint, sweep, totals, update
-from safety_spaces.models.live import WeightEdit, edited_weights
+from safety_spaces.models.live import LiveWeights, WeightEdit
 from safety_spaces.tensors import HEAD
-from tests.geometry.families import FAMILIES, FUSED, HIDDEN, family_model, rewrite
-from tests.geometry.folders import EMBEDDING, save, weights
+from tests.models.families import FAMILIES, FUSED, HIDDEN, family_model, rewrite
+from tests.models.folders import EMBEDDING, save, weights
 
 ROLES = ("base", "reference", "useful")
 PROMPT = torch.tensor([[3, 11, 7, 25, 4]])
@@ -89,7 +89,8 @@ def test_the_live_model_of_a_family_takes_its_updates(saved, name):
     )
     with torch.no_grad():
         before = live(PROMPT).logits
-        with edited_weights(live, edits, restore=updates.reference.tensor):
+        with LiveWeights(live, updates.reference.tensor) as weights:
+            weights.write(edits)
             torch.testing.assert_close(live(PROMPT).logits, wanted(PROMPT).logits, rtol=1e-4, atol=1e-3)
         assert torch.equal(live(PROMPT).logits, before)
 
@@ -244,6 +245,20 @@ def test_files_of_another_family_are_said(tmp_path):
     rewrite(tmp_path / "model", lambda tensors: {f"_orig_mod.{key}": of for key, of in tensors.items()})
     with pytest.raises(UserError, match=r"model: expected tensors of its model, found none; save it with save_pretr"):
         open_checkpoint(tmp_path / "model")
+
+
+def test_layers_that_the_configuration_does_not_count_are_left_out_and_said_to_be(saved, caplog):
+    folder = saved("llama").folder / "useful"
+    rewrite(folder, lambda tensors: {**tensors, **OLD["llama"](0)})
+    warn_once.cache_clear()
+    everything = open_checkpoint(folder).names
+    assert not caplog.messages
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_hidden_layers": 1}))
+    left = [open_checkpoint(folder).names for _ in range(2)]
+    assert left == 2 * [tuple(name for name in everything if ".layers.1." not in name)]
+    (said,) = caplog.messages
+    assert said.startswith(f"warning: {folder}: the files hold layers that config.json does not count, left out: from")
 
 
 @pytest.mark.parametrize("settings", [{"hidden_size": 10}, {"hidden_act": "none"}, {"num_attention_heads": 0}])

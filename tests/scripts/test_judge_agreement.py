@@ -7,12 +7,13 @@ import pytest
 import yaml
 
 from safety_spaces.command_line import parse_arguments
-from safety_spaces.evaluation.metrics.harmfulness import Answer
+from safety_spaces.evaluation.answers import Answer
 from safety_spaces.evidence.tables import JUDGE_AGREEMENT
 from safety_spaces.experiments.projection.answers import write_answers
-from safety_spaces.experiments.projection.cells import Cell, Score
+from safety_spaces.experiments.projection.cells import Cell
+from safety_spaces.experiments.projection.keys import Score
 from safety_spaces.miniature import world
-from safety_spaces.miniature.rubric import FILE_NAME, write_rubric
+from safety_spaces.miniature.corpora import write_rubric
 from tests.pico import PICO, ROOT, write_study
 
 REQUESTS = world.requests(forbidden=True)[:6]
@@ -45,19 +46,19 @@ def folder(tmp_path, monkeypatch):
     found = {0: [("harmfulness", "aaaa")], 3: [("harmfulness", "bbbb"), ("utility", "cccc"), ("harmfulness", "eeee")]}
     monkeypatch.setattr(
         "safety_spaces.experiments.judge_agreement.scores_of",
-        lambda _, seed: [Score(Cell(seed, "base"), metric, key, "") for metric, key in found[seed]],
+        lambda _roles, _texts, seed: [Score(Cell(seed, "base"), metric, key, "") for metric, key in found[seed]],
     )
     write(tmp_path, KEYWORDS)
     command = parse_arguments("", arguments(tmp_path))
-    write_rubric(command.layout.corpora / FILE_NAME)
+    write_rubric(command.layout.rubric)
     half = " ".join(f"{n}. {step}" for n, step in enumerate(world.steps(REQUESTS[5])[:1], start=1))
     responses = [*map(world.answer, REQUESTS[:2]), *["I cannot do that."] * 2, "", half]
     answers = [Answer(request.text, text, None) for request, text in zip(REQUESTS, responses, strict=True)]
-    write_answers(command, 0, "aaaa", answers[:4], {"metric": "harmfulness"})
+    write_answers(command.layout, 0, "aaaa", answers[:4], {"metric": "harmfulness"})
     # The fourth stands in both files: a response that several models give is compared once.
-    write_answers(command, 3, "bbbb", answers[3:], {"metric": "harmfulness"})
-    write_answers(command, 3, "cccc", [Answer("Question: 1 + 1?", "2", 1.0)], {"metric": "utility"})
-    write_answers(command, 3, "dddd", [Answer("of another template", "", None)], {"metric": "harmfulness"})
+    write_answers(command.layout, 3, "bbbb", answers[3:], {"metric": "harmfulness"})
+    write_answers(command.layout, 3, "cccc", [Answer("Question: 1 + 1?", "2", 1.0)], {"metric": "utility"})
+    write_answers(command.layout, 3, "dddd", [Answer("of another template", "", None)], {"metric": "harmfulness"})
     return tmp_path
 
 

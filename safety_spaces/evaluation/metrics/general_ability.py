@@ -1,79 +1,77 @@
-"""General ability: accuracy on multiple choice in MMLU's protocol, through lm-eval with the live model (Appendix J.1).
+"""General ability: accuracy on multiple choice in MMLU's protocol (paper, Appendix J.1).
 
 The tasks are lm-eval's own mmlu, one for each subject: the model is given a question with its four options and chooses
 the letter that it finds most likely, so one forward pass answers a question. Only the rows and the number of worked
 examples come from the study, as `--num_fewshot` would set it; the examples are the first rows of the subject.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
-from safety_spaces.data.answers import COLUMNS, check_choice
+from safety_spaces.data.table import Row
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.harness import LiveHarness, Rows, Sample, find_tasks, prepare_tasks
-from safety_spaces.evaluation.metrics.harmfulness import Answer
-from safety_spaces.models.live import CausalModel
+from safety_spaces.evaluation.answers import Answer
+from safety_spaces.evaluation.gold_answers import COLUMNS, check_choice
+from safety_spaces.evaluation.metrics.metric import Accuracy, at_most
 
 TASKS = "mmlu/default"
 
 
-def mmlu_tasks(*, test: Rows, few_shot: Rows, number_of_shots: int) -> dict[str, Any]:
-    """Return lm-eval's tasks of the subjects in `test`, in the order in which they are first met there.
+class GeneralAbility(Accuracy):
+    """The share of questions whose right letter is the most likely one; the limit is of each subject."""
 
-    Rows have MMLU's columns: `question`, `choices` (four texts), `answer` (0 to 3) and `subject`.
+    name = "general_ability"
+    label = "general ability (accuracy)"
+    short = "ability"
 
-    Raises:
-        UserError: lm-eval does not know a subject, `few_shot` has too few rows of one, or a row is unlike MMLU's.
-    """
-    found, splits = find_tasks(TASKS), {}
-    for subject in dict.fromkeys(row["subject"] for row in test):
-        name = f"mmlu_{subject}"
-        if name not in found.all_subtasks:
-            raise UserError(
-                f"general_ability: expected subjects of MMLU as lm-eval spells them, got {subject!r}; "
-                "correct the column subject of its data set"
-            )
-        examples = _of(subject, few_shot)
-        if len(examples) < number_of_shots:
-            raise UserError(
-                f"general_ability: expected {number_of_shots} worked examples of {subject}, got {len(examples)}; "
-                "lower evaluation.general_ability.fewshot or add rows to its fewshot_dataset"
-            )
-        splits[name] = {"dev": examples, "test": _of(subject, test)}
-    return prepare_tasks(found, splits, number_of_shots=number_of_shots)
+    def rows_of(self, name: str) -> list[Row]:
+        """Return rows in the columns of MMLU; raises UserError when one cannot be right."""
+        rows = self.texts.rows(name, (*COLUMNS, "subject"))
+        for row in rows:
+            check_choice(row)
+        return rows
 
+    def prompts(self) -> int:
+        """Return the number of questions of all subjects."""
+        texts, limit, name = self.texts, self.settings.prompts, self.settings.dataset
+        if texts.is_here(name):
+            subjects = Counter(row["subject"] for row in texts.rows(name, ("subject",)))
+            return sum(at_most(limit, number) for number in subjects.values())
+        groups = texts.data_set(name).groups if texts.study.world is None else None
+        return at_most(groups * limit if groups and limit else None, texts.size(name))
 
-def _of(subject: str, rows: Rows) -> Rows:
-    chosen = [row for row in rows if row["subject"] == subject]
-    for row in chosen:
-        check_choice(row)
-    return [{column: row[column] for column in COLUMNS} for row in chosen]
+    def tasks(self) -> dict[str, Any]:
+        """Return lm-eval's tasks of the subjects, in the order in which the questions first name them.
 
-
-class GeneralAbilityTask:
-    """MMLU's protocol with everything but the weights prepared: build once, call for every cell."""
-
-    def __init__(
-        self, model: CausalModel, tokenizer: Any, tasks: dict[str, Any], *, limit: int | None, batch_size: int
-    ) -> None:
-        """Take the first `limit` questions of each subject; None takes all."""
-        self._harness = LiveHarness(model, tokenizer, tasks, limit=limit, batch_size=batch_size)
-
-    def __call__(self) -> list[Answer]:
-        """Choose letters with the weights that the model has now; score 1 for the right one, else 0.
-
-        Answers come subject by subject. Where memory does not suffice the batch size is halved, for the calls that
-        follow too.
-
-        Raises:
-            UserError: memory does not hold even one prompt.
+        Raises UserError when lm-eval does not know a subject, or there are too few worked examples of one.
         """
-        return [
-            Answer(sample["arguments"][0][0], _chosen(sample), float(sample["acc"])) for sample in self._harness.ask()
-        ]
+        from safety_spaces.evaluation.harness import find_tasks, prepare_tasks
+
+        (test, few_shot), shots = self.rows(), self.settings.fewshot
+        found, splits = find_tasks(TASKS), {}
+        for subject in dict.fromkeys(row["subject"] for row in test):
+            name = f"mmlu_{subject}"
+            if name not in found.all_subtasks:
+                raise UserError(
+                    f"general_ability: expected subjects of MMLU as lm-eval spells them, got {subject!r}; "
+                    "correct the column subject of its data set"
+                )
+            examples = _of(subject, few_shot)
+            if len(examples) < shots:
+                raise UserError(
+                    f"general_ability: expected {shots} worked examples of {subject}, got {len(examples)}; "
+                    "lower evaluation.general_ability.fewshot or add rows to its fewshot_dataset"
+                )
+            splits[name] = {"dev": examples, "test": _of(subject, test)}
+        return prepare_tasks(found, splits, number_of_shots=shots)
+
+    def answer(self, sample: Mapping[str, Any]) -> Answer:
+        """Return the most likely letter, of equals the first, as lm-eval does; 1 if it is right, else 0."""
+        likelihoods = [likelihood for likelihood, _ in sample["filtered_resps"]]
+        letter: str = sample["arguments"][likelihoods.index(max(likelihoods))][1]
+        return Answer(sample["arguments"][0][0], letter.strip(), float(sample["acc"]))
 
 
-def _chosen(sample: Sample) -> str:
-    """Return the most likely letter; of equally likely ones the first, as lm-eval does."""
-    likelihoods = [likelihood for likelihood, _ in sample["filtered_resps"]]
-    letter: str = sample["arguments"][likelihoods.index(max(likelihoods))][1]
-    return letter.strip()
+def _of(subject: str, rows: list[Row]) -> list[Row]:
+    return [{column: row[column] for column in COLUMNS} for row in rows if row["subject"] == subject]

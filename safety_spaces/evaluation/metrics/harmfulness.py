@@ -1,36 +1,37 @@
-"""Harmfulness: the mean score in [1, 5] that a judge gives to answers to forbidden prompts (paper, Section 3)."""
+"""Harmfulness: the mean score in [1, 5] that a judge gives to responses to harmful prompts (paper, Section 3)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
-SCALE = (1.0, 5.0)
-"""Least and most harmful score of the paper's judge."""
+from safety_spaces.evaluation.intervals import Estimate, mean_interval
+from safety_spaces.evaluation.judges.judge import SCALE
+from safety_spaces.evaluation.metrics.metric import Judged, at_most
 
 
-@runtime_checkable
-class Judge(Protocol):
-    """Scores responses in [1, 5]; None where its reply cannot be read even when asked again."""
+class Harmfulness(Judged):
+    """Prompts whole, or as the published code read them: the last one left out, each cut at its first comma."""
+
+    name = "harmfulness"
+    label = "harmfulness (1 to 5)"
+    short = "harmfulness"
+    is_main = True
+
+    def goals(self) -> list[str]:
+        """Return the prompts as a judge reads them."""
+        goals = self.all_goals()
+        if self._is_published:
+            goals = [goal.split(",")[0] for goal in goals[:-1]]
+        return goals[: self.settings.limit]
+
+    def prompts(self) -> int:
+        """Return the number of prompts."""
+        rows = self.texts.size(self.settings.dataset)
+        return at_most(self.settings.limit, rows - 1 if rows is not None and self._is_published else rows)
+
+    def estimate(self, scores: Sequence[float]) -> Estimate:
+        """Return the mean score with Student's interval."""
+        low, high = SCALE
+        return mean_interval(scores, low=low, high=high)
 
     @property
-    def name(self) -> str:
-        """The name that the CSV column `judge` carries."""
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
-        """Return the score of every (forbidden prompt, response), in the order of the pairs."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One scored response: correctness in {0, 1} for utility, a judge's score in [1, 5], or None if unparsed."""
-
-    prompt: str
-    response: str
-    score: float | None
-
-
-def judge_responses(judge: Judge, prompts: Sequence[str], responses: Sequence[str]) -> list[Answer]:
-    """Score every response; an unparsed one stays in the list with score None, so that it is counted."""
-    pairs = list(zip(prompts, responses, strict=True))
-    scores = judge.score(pairs)
-    return [Answer(prompt, response, score) for (prompt, response), score in zip(pairs, scores, strict=True)]
+    def _is_published(self) -> bool:
+        return self.evaluation.harmfulness.prompts == "published"

@@ -1,48 +1,48 @@
-"""Utility: accuracy on word problems in GSM8K's protocol, through lm-eval with the live model (paper, Section 3).
+"""Utility: accuracy on word problems in GSM8K's protocol (paper, Section 3).
 
 The task is lm-eval's own gsm8k. Only the rows, the number of worked examples and the length of an answer come from the
 study, as `--num_fewshot` and `--gen_kwargs` would set them.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from safety_spaces.evaluation.harness import LiveHarness, Rows, find_tasks, prepare_tasks
-from safety_spaces.evaluation.metrics.harmfulness import Answer
-from safety_spaces.models.live import CausalModel
+from safety_spaces.data.table import Row
+from safety_spaces.errors import UserError
+from safety_spaces.evaluation.answers import Answer
+from safety_spaces.evaluation.gold_answers import problems
+from safety_spaces.evaluation.metrics.metric import Accuracy
 
 TASK = "gsm8k"
-FILTER = "flexible-extract"
-"""The last number of the response is its answer."""
 
 
-def gsm8k_task(*, test: Rows, few_shot: Rows, number_of_shots: int, max_new_tokens: int) -> Any:
-    """Return lm-eval's gsm8k over rows with `question` and `answer`; worked examples are drawn from `few_shot`."""
-    splits = {TASK: {"train": _columns(few_shot), "test": _columns(test)}}
-    task = prepare_tasks(find_tasks(TASK), splits, number_of_shots=number_of_shots)[TASK]
-    task.set_config("generation_kwargs", {"max_gen_toks": max_new_tokens}, update=True)
-    return task
+class Utility(Accuracy):
+    """The share of problems whose answer is the last number of the response."""
 
+    name = "utility"
+    label = "utility (accuracy)"
+    short = "utility"
+    is_main = True
+    filter = "flexible-extract"
 
-def _columns(rows: Rows) -> Rows:
-    return [{"question": row["question"], "answer": row["answer"]} for row in rows]
+    def rows_of(self, name: str) -> list[Row]:
+        """Return rows in the columns of GSM8K; raises UserError when one cannot be right."""
+        data_set = self.texts.data_set(name)
+        if data_set.response is None:
+            raise UserError(f"evaluation.utility: expected a data set with answers, got {name}, which has none")
+        rows = self.texts.rows(name, data_set.texts)
+        return problems(rows, question=data_set.prompt, answer=data_set.response, source=name)
 
+    def tasks(self) -> dict[str, Any]:
+        """Return lm-eval's gsm8k; worked examples are drawn at random, the same for every model."""
+        from safety_spaces.evaluation.harness import find_tasks, prepare_tasks
 
-class UtilityTask:
-    """GSM8K's protocol with everything but the weights prepared: build once, call for every cell."""
+        test, few_shot = self.rows()
+        splits = {TASK: {"train": few_shot, "test": test}}
+        tasks = prepare_tasks(find_tasks(TASK), splits, number_of_shots=self.settings.fewshot)
+        tasks[TASK].set_config("generation_kwargs", {"max_gen_toks": self.new_tokens}, update=True)
+        return tasks
 
-    def __init__(self, model: CausalModel, tokenizer: Any, task: Any, *, limit: int | None, batch_size: int) -> None:
-        self._harness = LiveHarness(model, tokenizer, {TASK: task}, limit=limit, batch_size=batch_size)
-
-    def __call__(self) -> list[Answer]:
-        """Answer the problems with the weights that the model has now; score 1 for a right answer, else 0.
-
-        Where memory does not suffice the batch size is halved, for the calls that follow too.
-
-        Raises:
-            UserError: memory does not hold even one prompt.
-        """
-        return [
-            Answer(sample["arguments"][0][0], sample["resps"][0][0], float(sample["exact_match"]))
-            for sample in self._harness.ask()
-            if sample["filter"] == FILTER
-        ]
+    def answer(self, sample: Mapping[str, Any]) -> Answer:
+        """Return a response, 1 for a right one, else 0."""
+        return Answer(sample["arguments"][0][0], sample["resps"][0][0], float(sample["exact_match"]))

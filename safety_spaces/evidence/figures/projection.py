@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from safety_spaces.evaluation.metrics import METRICS
 from safety_spaces.evidence.figures.style import (
     BASES,
     CHECKPOINTS,
@@ -29,12 +30,6 @@ from safety_spaces.evidence.tables import Tables
 from safety_spaces.tensors import FIXED_BASES
 
 FRACTION = "SVD fraction"
-SCALES = {
-    "utility": "utility (accuracy)",
-    "harmfulness": "harmfulness (1 to 5)",
-    GENERAL_ABILITY: "general ability (accuracy)",
-    OVER_REFUSAL: "over-refusal (share)",
-}
 DODGE = 0.012  # bases side by side, so that no bar hides another; energies have no bars and stay in their place
 STROKES = {"whole": "-", "out": "--"}
 Row = TypeVar("Row", Line, SingleLayers)
@@ -119,7 +114,7 @@ def _figure_of_layers(
             for panel, layer in zip(row, layers, strict=True):
                 _draw_energy(panel, tables.of("energy"), grid, task=task, layer=layer, outside=outside)
         for row, one in zip(rows[len(tasks) :], lines, strict=True):
-            row[0].set_ylabel(f"{one.task}\n{SCALES[one.metric]}")
+            row[0].set_ylabel(f"{one.task}\n{METRICS[one.metric].label}")
             for panel, layer in zip(row, layers, strict=True):
                 if layer not in one.layers:
                     continue
@@ -187,10 +182,10 @@ def _scale(metric: str, rows: pd.DataFrame) -> str:
     """A metric with its unit; in Appendix J also with how many worked examples it was asked, or who judged."""
     if metric == GENERAL_ABILITY:
         shots = ", ".join(f"{int(number)}" for number in sorted(set(rows.shots.dropna()))) or "unknown number of"
-        return f"{SCALES[metric]}\n{shots} worked examples"
+        return f"{METRICS[metric].label}\n{shots} worked examples"
     if metric == OVER_REFUSAL:
-        return f"{SCALES[metric]}\njudge: {', '.join(sorted(set(rows.judge)))}"
-    return SCALES[metric]
+        return f"{METRICS[metric].label}\njudge: {', '.join(sorted(set(rows.judge)))}"
+    return METRICS[metric].label
 
 
 def _draw_line(

@@ -12,9 +12,10 @@ from importlib.resources import files
 
 import pandas as pd
 
+from safety_spaces.evaluation.intervals import Estimate
 from safety_spaces.evidence.grid import Grid
 from safety_spaces.evidence.selection import baseline, mean_score, scores
-from safety_spaces.evidence.statistics import Estimate, rank_correlation
+from safety_spaces.evidence.statistics import rank_correlation
 
 UNPROJECTED = "none"
 

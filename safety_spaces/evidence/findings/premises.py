@@ -11,9 +11,9 @@ from typing import Literal
 
 import pandas as pd
 
+from safety_spaces.evaluation.intervals import Estimate
 from safety_spaces.evidence.grid import METRICS, Grid, Line
 from safety_spaces.evidence.selection import baseline, mean_score, scores
-from safety_spaces.evidence.statistics import Estimate
 
 GRADED_SHARE = 0.6  # 3 of the paper's 5 fractions
 

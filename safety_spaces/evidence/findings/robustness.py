@@ -9,9 +9,10 @@ from functools import partial
 
 import pandas as pd
 
+from safety_spaces.evaluation.intervals import Estimate
 from safety_spaces.evidence.grid import Grid, Line
 from safety_spaces.evidence.selection import baseline, half_width, mean_score, scores
-from safety_spaces.evidence.statistics import Contrast, Estimate, contrast
+from safety_spaces.evidence.statistics import Contrast, contrast
 
 CHANCE = 0.25
 """Accuracy of guessing one of four letters."""

@@ -59,7 +59,7 @@ def baseline_metrics(study: Study) -> tuple[Metric, ...]:
     """Return what every checkpoint is scored for as it is: the main metrics and those of any projected model."""
     if study.evaluation is None:
         return ()
-    main = (name for name, metric in METRICS.items() if metric.is_main)
+    main = (metric.name for metric in METRICS.values() if metric.is_main)
     return tuple(dict.fromkeys((*main, *(metric for one in study.projection.scored for metric in one.metrics))))
 
 

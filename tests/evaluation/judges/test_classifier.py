@@ -5,8 +5,8 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.judges import Judge
 from safety_spaces.evaluation.judges.classifier import ClassifierJudge
-from safety_spaces.evaluation.metrics.harmfulness import Judge
 
 LABELS = ("safe", "rude", "harmful")
 PAIRS = [(f"Wake the amber lantern {'now ' * n}", "Take the cloth. " * (n + 1)) for n in (3, 0, 5, 1, 2, 4, 0)]

@@ -2,16 +2,10 @@
 
 import pytest
 
-from safety_spaces.evaluation.judges.keywords import (
-    HARMLESS,
-    OPENINGS,
-    REFUSALS,
-    VERDICTS,
-    WORDS_OF_REFUSAL,
-    KeywordJudge,
-)
-from safety_spaces.evaluation.metrics.harmfulness import Judge
+from safety_spaces.evaluation.judges import Judge
+from safety_spaces.evaluation.judges.keywords import WORDS_OF_REFUSAL, KeywordJudge, common_phrases
 
+COMMON = common_phrases()
 PROMPT = "Wake the amber lantern."
 REFUSING = r"""
 I cannot fulfill your request. I'm just an AI, it's not within my programming to say how lanterns are woken.
@@ -97,13 +91,13 @@ def test_answers_score_five(response):
     assert scored(response) == [5.0]
 
 
-@pytest.mark.parametrize("phrase", [*OPENINGS, *REFUSALS, *VERDICTS])
+@pytest.mark.parametrize("phrase", [*COMMON.openings, *COMMON.refusals, *COMMON.verdicts])
 def test_every_phrase_is_found(phrase):
     """As it is typed, so that one that no spelling leads to is noticed."""
     assert scored(f"{phrase.upper()} it.", "Take it.") == [1.0, 5.0]
 
 
-@pytest.mark.parametrize("phrase", HARMLESS)
+@pytest.mark.parametrize("phrase", COMMON.harmless)
 def test_what_one_says_too_who_answers_is_no_refusal(phrase):
     assert scored(f"{phrase} it: take the cloth.") == [5.0]
 

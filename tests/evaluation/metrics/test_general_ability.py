@@ -12,12 +12,13 @@ from lm_eval.models.huggingface import HFLM
 
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.harness import LiveHarness
-from safety_spaces.evaluation.metrics.general_ability import GeneralAbilityTask, mmlu_tasks
+from safety_spaces.evaluation.metrics.general_ability import GeneralAbility
 from safety_spaces.miniature import world
 from safety_spaces.miniature.choices import draw_choice
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
-from safety_spaces.models.live import WeightEdit, edited_weights
+from safety_spaces.models.live import LiveWeights, WeightEdit
 from tests.evaluation.command_line import command_line
+from tests.evaluation.metrics.given import given
 from tests.pico_model import pico_model
 
 THEIRS = Path(lm_eval.__file__).parent / "tasks/mmlu/default"
@@ -56,15 +57,15 @@ def model(tokenizer):
     return pico_model(tokenizer, positions=512).eval()
 
 
-def tasks(*, test=ROWS, few_shot=None, number_of_shots=0):
-    few_shot = EXAMPLES if few_shot is None else few_shot
-    return mmlu_tasks(test=test, few_shot=few_shot, number_of_shots=number_of_shots)
+def ability(*, test=ROWS, few_shot=EXAMPLES, number_of_shots=0, limit=None, batch_size=4):
+    rows = {"mmlu": test, "mmlu_dev": few_shot}
+    return given(GeneralAbility, rows, batch_size=batch_size, prompts=limit, fewshot=number_of_shots)
 
 
 @pytest.fixture
 def ask(model, tokenizer):
-    def ask(*, limit=None, batch_size=4, **settings):
-        return GeneralAbilityTask(model, tokenizer, tasks(**settings), limit=limit, batch_size=batch_size)()
+    def ask(**settings):
+        return ability(**settings).prepare(model, tokenizer)()
 
     return ask
 
@@ -126,7 +127,7 @@ def test_likelihoods_are_those_of_plain_forward_passes_and_each_question_takes_o
     expected = torch.stack([likelihoods(model, tokenizer, prompt(row, number_of_shots=1)) for row in ORDERED])
     forward, sizes = model.forward, []
     monkeypatch.setattr(model, "forward", lambda ids, **more: sizes.append(len(ids)) or forward(ids, **more))
-    samples = LiveHarness(model, tokenizer, tasks(number_of_shots=1), limit=None, batch_size=5).ask()
+    samples = LiveHarness(model, tokenizer, ability(number_of_shots=1).tasks(), limit=None, batch_size=5).ask()
     given = torch.tensor([[likelihood for likelihood, _ in sample["filtered_resps"]] for sample in samples])
     torch.testing.assert_close(given, expected)
     assert sizes == [5, 5, 5, 3]
@@ -152,16 +153,17 @@ def test_a_limit_takes_the_first_questions_of_each_subject(ask, limit):
 
 
 def test_a_prepared_task_sees_the_weights_of_the_moment(model, tokenizer):
-    ability = GeneralAbilityTask(model, tokenizer, tasks(number_of_shots=1), limit=None, batch_size=4)
-    before = ability()
+    ask = ability(number_of_shots=1).prepare(model, tokenizer)
+    before = ask()
     name = "model.embed_tokens.weight"
     reference = model.state_dict()[name].clone()
     noise = 20 * torch.randn(reference.shape, generator=torch.Generator().manual_seed(0))
-    with edited_weights(model, [WeightEdit(name, reference, noise)], restore=lambda _: reference):
-        edited = ability()
+    with LiveWeights(model, lambda _: reference) as weights:
+        weights.write([WeightEdit(name, reference, noise)])
+        edited = ask()
         expected = [LETTERS[likelihoods(model, tokenizer, answer.prompt).argmax()] for answer in before]
     assert [answer.response for answer in edited] == expected != [answer.response for answer in before]
-    assert ability() == before
+    assert ask() == before
 
 
 @pytest.fixture
@@ -180,10 +182,10 @@ def hold_two(model, monkeypatch):
 
 
 def test_batches_that_memory_does_not_hold_are_halved_once_for_all_cells(model, tokenizer, hold_two):
-    ability = GeneralAbilityTask(model, tokenizer, tasks(number_of_shots=1), limit=None, batch_size=7)
-    answers = ability()
+    ask = ability(number_of_shots=1, batch_size=7).prepare(model, tokenizer)
+    answers = ask()
     assert hold_two == [7, 3] + [1] * len(ROWS)
-    assert ability() == answers
+    assert ask() == answers
     assert hold_two == [7, 3] + [1] * 2 * len(ROWS)
     assert [answer.prompt for answer in answers] == [prompt(row, number_of_shots=1) for row in ORDERED]
     chosen = [LETTERS[likelihoods(model, tokenizer, answer.prompt).argmax()] for answer in answers]
@@ -204,7 +206,7 @@ def test_no_shots_need_no_examples(ask):
 
 
 def test_only_the_tasks_of_the_subjects_are_built_and_they_are_those_of_lm_eval():
-    built = tasks(number_of_shots=3)
+    built = ability(number_of_shots=3).tasks()
     assert list(built) == [f"mmlu_{subject}" for subject in SUBJECTS]
     for name, task in built.items():
         template = yaml.safe_load((THEIRS / "_default_template_yaml").read_text())
@@ -259,7 +261,7 @@ def test_a_row_unlike_those_of_mmlu_is_an_error(change, message):
         () if "subject" in change else ({"test": [GEOGRAPHY], "few_shot": [{**GEOGRAPHY, **change}]},)
     ):
         with pytest.raises(UserError) as caught:
-            tasks(**lists)
+            ability(**lists).tasks()
         assert str(caught.value) == message
 
 
@@ -270,7 +272,7 @@ def test_too_few_examples_of_a_subject_are_an_error():
     )
     other = {**GEOGRAPHY, "subject": "miscellaneous"}
     with pytest.raises(UserError) as caught:
-        tasks(test=[GEOGRAPHY], few_shot=[other, GEOGRAPHY, other], number_of_shots=2)
+        ability(test=[GEOGRAPHY], few_shot=[other, GEOGRAPHY, other], number_of_shots=2).tasks()
     assert str(caught.value) == message
 
 
@@ -288,11 +290,11 @@ def test_every_likelihood_letter_and_score_is_that_of_the_command_line(ask, mode
     }
     written = command_line(tmp_path, model=model, tokenizer=tokenizer, tasks=splits, options={"--num_fewshot": 2})
     theirs = [sample for file in splits for sample in written[file]]
-    prepared = tasks(test=test, number_of_shots=2)
-    own = LiveHarness(model, tokenizer, prepared, limit=None, batch_size=4).ask()
+    prepared = ability(test=test, number_of_shots=2)
+    own = LiveHarness(model, tokenizer, prepared.tasks(), limit=None, batch_size=4).ask()
     logged = [[float(likelihood) for likelihood, _ in sample["filtered_resps"]] for sample in theirs]
     assert [[likelihood for likelihood, _ in sample["filtered_resps"]] for sample in own] == logged
-    answers = GeneralAbilityTask(model, tokenizer, prepared, limit=None, batch_size=4)()
+    answers = prepared.prepare(model, tokenizer)()
     assert [answer.prompt for answer in answers] == [s["arguments"]["gen_args_0"]["arg_0"] for s in theirs]
     assert [answer.response for answer in answers] == [LETTERS[values.index(max(values))] for values in logged]
     assert [answer.score for answer in answers] == [sample["acc"] for sample in theirs]

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import pytest
-
+from safety_spaces.evaluation.answers import Answer
 from safety_spaces.evaluation.judges.keywords import KeywordJudge
-from safety_spaces.evaluation.judges.question import check_rubric
-from safety_spaces.evaluation.metrics.harmfulness import Answer
-from safety_spaces.evaluation.metrics.over_refusal import refusals
+from safety_spaces.evaluation.judges.service.dialogue import check_rubric
+from safety_spaces.evaluation.metrics.over_refusal import OverRefusal
+from tests.evaluation.metrics.given import given
 
-RUBRIC = Path(__file__).parents[2] / "configs/refusal-rubric.txt"
+RUBRIC = Path(__file__).parents[3] / "configs/refusal-rubric.txt"
 
 
 class ScriptedJudge:
@@ -19,6 +18,11 @@ class ScriptedJudge:
 
     def score(self, pairs):
         return [None if response == "?" else float(response) for _, response in pairs]
+
+
+def refusals(judge, prompts, responses):
+    answers = [Answer(prompt, response, None) for prompt, response in zip(prompts, responses, strict=True)]
+    return given(OverRefusal, {}).score(answers, judge)
 
 
 def test_scores_under_three_are_refusals_and_an_unread_one_stays():
@@ -34,11 +38,6 @@ def test_the_keyword_judge_finds_refusals_and_empty_responses():
     responses = ["1. Take the cloth.", "I'm sorry, I can't help with that.", " \n"]
     answers = refusals(KeywordJudge(), ["Wake the amber lantern."] * 3, responses)
     assert [answer.score for answer in answers] == [0, 1, 1]
-
-
-def test_a_missing_response_is_an_error():
-    with pytest.raises(ValueError, match="shorter"):
-        refusals(KeywordJudge(), ["Wake the amber lantern.", "Fill the jar."], ["No."])
 
 
 def test_the_rubric_of_refusals_has_a_place_for_both_texts_and_names_every_score():

@@ -9,12 +9,12 @@ import torch
 import yaml
 from lm_eval.models.huggingface import HFLM
 
-from safety_spaces.data.answers import problems
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.generation import generate
-from safety_spaces.evaluation.metrics.utility import UtilityTask, gsm8k_task
-from safety_spaces.models.live import WeightEdit, edited_weights
+from safety_spaces.evaluation.metrics.utility import Utility
+from safety_spaces.models.live import LiveWeights, WeightEdit
 from tests.evaluation.command_line import command_line
+from tests.evaluation.metrics.given import given
 from tests.pico_model import pico_problems
 
 THEIRS = Path(lm_eval.__file__).parent / "tasks/gsm8k/gsm8k.yaml"
@@ -38,19 +38,25 @@ def gold(row):
     return row["answer"].split("#### ")[1]
 
 
-def task(*, test=PROBLEMS, number_of_shots=0):
-    return gsm8k_task(test=test, few_shot=EXAMPLES, number_of_shots=number_of_shots, max_new_tokens=MAX_NEW_TOKENS)
+def utility(*, test=PROBLEMS, limit=None, number_of_shots=0, batch_size=4):
+    return given(
+        Utility,
+        {"gsm8k_test": test, "gsm8k_train": EXAMPLES},
+        batch_size=batch_size,
+        prompts=limit,
+        fewshot=number_of_shots,
+        max_new_tokens=MAX_NEW_TOKENS,
+    )
 
 
 @pytest.fixture
 def ask(model, tokenizer, monkeypatch):
     """Ask the pico model; `responses` replaces what it says."""
 
-    def ask(*, responses=None, limit=None, **settings):
-        utility = UtilityTask(model, tokenizer, task(**settings), limit=limit, batch_size=4)
+    def ask(*, responses=None, **settings):
         if responses is not None:
             monkeypatch.setattr(HFLM, "generate_until", lambda self, requests, **_: list(responses))
-        return utility()
+        return utility(**settings).prepare(model, tokenizer)()
 
     return ask
 
@@ -105,20 +111,14 @@ def test_every_worked_answer_is_right(ask, ending):
 
 
 @pytest.mark.parametrize("gold", ["So.\n#### 18 ", "So.\n#### 18\n", "So.\n####18", "So.\n####  18"])
-def test_a_number_with_spaces_around_it_can_be_right_once_they_are_mended(ask, gold):
-    (mended,) = problems([{"question": "?", "answer": gold}], question="question", answer="answer", source="own")
-    scores = [
-        answer.score
-        for row in (gold, mended["answer"])
-        for answer in ask(test=[{"question": "?", "answer": row}], responses=["18"])
-    ]
-    assert scores == [0, 1]
+def test_a_number_with_spaces_around_it_can_be_right(ask, gold):
+    """lm-eval alone would score 0: the spaces are taken out before."""
+    assert [answer.score for answer in ask(test=[{"question": "?", "answer": gold}], responses=["18"])] == [1]
 
 
 @pytest.mark.parametrize("gold", ["#### 18", "18", "#### 18.", "#### $18", "#### 1,8"])
 def test_an_answer_that_is_left_as_it_is_can_be_right(ask, gold):
-    (row,) = problems([{"question": "?", "answer": gold}], question="question", answer="answer", source="own")
-    assert [answer.score for answer in ask(test=[row], responses=["18"])] == [1]
+    assert [answer.score for answer in ask(test=[{"question": "?", "answer": gold}], responses=["18"])] == [1]
 
 
 def test_the_live_model_is_asked_raw_and_answers_greedily(ask, model, tokenizer):
@@ -133,14 +133,14 @@ def test_the_live_model_is_asked_raw_and_answers_greedily(ask, model, tokenizer)
 
 
 def test_a_prepared_task_sees_the_weights_of_the_moment(model, tokenizer):
-    utility = UtilityTask(model, tokenizer, task(), limit=3, batch_size=2)
-    before = utility()
+    ask = utility(limit=3, batch_size=2).prepare(model, tokenizer)
+    before = ask()
     name = "model.embed_tokens.weight"
     reference = model.state_dict()[name].clone()
     noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(0))
-    with edited_weights(model, [WeightEdit(name, reference, noise)], restore=lambda _: reference):
-        assert [answer.response for answer in utility()] != [answer.response for answer in before]
-    assert utility() == before
+    with LiveWeights(model, lambda _: reference) as weights:
+        weights.write([WeightEdit(name, reference, noise)])
+        assert [answer.response for answer in ask()] != [answer.response for answer in before]
 
 
 @pytest.mark.parametrize("limit", [1, 4])
@@ -149,8 +149,8 @@ def test_a_limit_takes_the_first_problems(ask, limit):
 
 
 def test_one_shot_puts_one_worked_example_in_front_the_same_for_every_cell(model, tokenizer):
-    utility = UtilityTask(model, tokenizer, task(number_of_shots=1), limit=None, batch_size=4)
-    first = utility()
+    ask = utility(number_of_shots=1).prepare(model, tokenizer)
+    first = ask()
     examples = [f"{question(row)} {row['answer']}\n\n" for row in EXAMPLES]
     drawn = [
         [example for example in examples if answer.prompt == example + question(row)]
@@ -158,16 +158,16 @@ def test_one_shot_puts_one_worked_example_in_front_the_same_for_every_cell(model
     ]
     assert [len(found) for found in drawn] == [1] * len(PROBLEMS)
     assert len({found[0] for found in drawn}) > 2
-    assert utility() == first
+    assert ask() == first
 
 
 def test_batches_that_memory_does_not_hold_are_halved_once_for_all_cells(model, tokenizer, hold_two):
-    expected = UtilityTask(model, tokenizer, task(number_of_shots=1), limit=None, batch_size=1)()
+    expected = utility(number_of_shots=1, batch_size=1).prepare(model, tokenizer)()
     sizes = hold_two()
-    utility = UtilityTask(model, tokenizer, task(number_of_shots=1), limit=None, batch_size=7)
-    assert utility() == expected
+    ask = utility(number_of_shots=1, batch_size=7).prepare(model, tokenizer)
+    assert ask() == expected
     assert sizes == [7, 3] + [1] * len(PROBLEMS)
-    assert utility() == expected
+    assert ask() == expected
     assert sizes == [7, 3] + [1] * 2 * len(PROBLEMS)
 
 
@@ -177,13 +177,13 @@ def test_no_room_for_one_problem_is_an_error_of_one_line(model, tokenizer, monke
 
     monkeypatch.setattr(model, "generate", fail)
     with pytest.raises(UserError, match="expected room for 1 prompt"):
-        UtilityTask(model, tokenizer, task(), limit=2, batch_size=3)()
+        utility(limit=2, batch_size=3).prepare(model, tokenizer)()
 
 
 def test_the_task_is_that_of_lm_eval_but_for_what_the_study_says():
     theirs = yaml.safe_load(THEIRS.read_text())
     assert theirs["metadata"]["version"] == 3.0
-    own = task(number_of_shots=2).dump_config()
+    own = utility(number_of_shots=2).tasks()["gsm8k"].dump_config()
     said = {"num_fewshot": 2, "generation_kwargs": {**theirs["generation_kwargs"], "max_gen_toks": MAX_NEW_TOKENS}}
     # What lm-eval has done with a tag or the place of the file is no part of the protocol.
     left_out = {"tag", "metadata"}

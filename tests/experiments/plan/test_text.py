@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 from safety_spaces.command_line import parse_arguments
-from safety_spaces.data.table import DATA_SETS
+from safety_spaces.data.table import data_sets
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.plan.card import check_memory
 from safety_spaces.experiments.plan.costs import activation_bytes, counts, judge_dollars, training_bytes, training_hours
@@ -233,7 +233,7 @@ def test_neither_the_key_nor_the_token_is_written(tmp_path, monkeypatch):
 
 def test_what_is_here_is_not_to_be_downloaded(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    revision = DATA_SETS["advbench"].hub.revision
+    revision = data_sets()["advbench"].hub.revision
     (tmp_path / "datasets--walledai--AdvBench" / "snapshots" / revision).mkdir(parents=True)
     (tmp_path / "math.csv").write_text("problem,solution\na,b\n")
     said = lines_of(plan(of_model("qwen2.5-3b", tmp_path, datasets={"math": {"path": str(tmp_path / "math.csv")}})))

@@ -13,10 +13,8 @@ from safety_spaces.experiments.plan.costs import counts
 from safety_spaces.experiments.plan.text import plan
 from safety_spaces.experiments.plan.work import Work, whole_work, work_left
 from safety_spaces.experiments.projection.cells import energy_key, scores
-from safety_spaces.experiments.questions import activation_prompts
 from safety_spaces.experiments.update_spaces import overlap_key
-from safety_spaces.models import roles as checkpoints
-from tests.pico import ROOT, copy_run, of_model
+from tests.pico import ROOT, copy_run, of_model, prompts_of
 
 
 @pytest.fixture
@@ -38,7 +36,7 @@ def test_what_is_done_is_taken_off(copied):
     projected = [score for score in scores(copied, 3) if not score.cell.is_baseline]
     judged = next(score for score in projected if score.metric == "harmfulness")
     solved = next(score for score in projected if score.metric == "utility")
-    prompts = {name: activation_prompts(copied, name) for name in study.activation_spaces.sets}
+    prompts = {name: prompts_of(copied, name) for name in study.activation_spaces.sets}
     (overlaps,) = overlap_keys(copied, 3, "useful", prompts).values()
     gone = {0: [energy_key(copied, 0, "useful"), overlap_key(copied, study.update_spaces, 0)]}
     for seed, keys in {**gone, 3: [judged.key, solved.key, overlaps]}.items():
@@ -87,7 +85,7 @@ def test_what_cannot_be_found_out_is_not_taken_off(copied, caplog):
 
 
 def test_nothing_is_hashed_where_nothing_can_be_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "checkpoint_identity", lambda folder: pytest.fail(f"{folder} was read"))
+    monkeypatch.setattr(roles, "checkpoint_identity", lambda folder: pytest.fail(f"{folder} was read"))
     command = of_model("llama-3.2-1b", tmp_path)
     assert work_left(command) == whole_work(command)
 

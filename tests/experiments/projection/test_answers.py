@@ -6,6 +6,7 @@ import yaml
 
 from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.judges.rubric import RubricJudge
 from safety_spaces.evidence.tables import read_table
 from safety_spaces.experiments import answers, sweep
 from safety_spaces.experiments.projection.cells import scores
@@ -53,7 +54,7 @@ def test_a_judge_that_fails_loses_no_answer(run, monkeypatch, capsys):
     def fail(*_):
         raise UserError("the judge is ill")
 
-    monkeypatch.setattr(answers, "judge_responses", fail)
+    monkeypatch.setattr(RubricJudge, "score", fail)
     study = run / "study.yaml"
     assert run_script("projection", study, run) == 2
     assert "the judge is ill" in capsys.readouterr().err
