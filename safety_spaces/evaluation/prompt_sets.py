@@ -10,11 +10,10 @@ from safety_spaces.data.selection import draw_rows, unique_prompts
 from safety_spaces.data.table import Row
 from safety_spaces.data.templates import Template
 from safety_spaces.data.texts import Texts
-from safety_spaces.study import ActivationSpaces, Evaluation, Selection
+from safety_spaces.study import NO_TEMPLATE, ActivationSpaces, Evaluation, Selection
 
 logger = logging.getLogger(__name__)
 
-NO_TEMPLATE = "none"
 TOXIGEN = "toxigen"
 
 
@@ -27,7 +26,7 @@ class Use(NamedTuple):
 
 
 def evaluation_template(texts: Texts, evaluation: Evaluation) -> Template:
-    """Return the template of judged prompts and prompt sets; raises UserError when there is none of that name."""
+    """Return the template of judged prompts and prompt sets; raises UserError when the model has none."""
     return texts.template(texts.study.training.template if evaluation.template == "training" else NO_TEMPLATE)
 
 

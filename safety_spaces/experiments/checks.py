@@ -19,7 +19,7 @@ from safety_spaces.models.folders import is_checkpoint, special_tokens
 from safety_spaces.models.roles import Roles, check_weights
 from safety_spaces.models.sizes import base_architecture
 from safety_spaces.processes import processes
-from safety_spaces.study import KEY_VARIABLE, Existing, ServiceJudge, Study
+from safety_spaces.study import KEY_VARIABLE, ServiceJudge, Study
 from safety_spaces.study.fields import known_names
 
 logger = logging.getLogger(__name__)
@@ -34,9 +34,9 @@ def check_inputs(roles: Roles, texts: Texts) -> None:
     study, shape = roles.study, base_architecture(roles)
     if shape is not None:
         check_layers(study, range(shape.layers))
-    for role, recipe in study.roles.items():
+    for role in study.given_roles:
         folder = roles.folder(role, study.seeds[0])
-        if isinstance(recipe, Existing) and is_checkpoint(folder):
+        if is_checkpoint(folder):
             special_tokens(folder)
             check_weights(folder.resolve())
     _check_data_sets(texts)

@@ -22,11 +22,9 @@ from safety_spaces.study.fields import (
 from safety_spaces.study.judges import ClassifierJudge, Judge, RubricJudge, ServiceJudge
 from safety_spaces.study.recipes import (
     CHAT,
-    NO_TEMPLATE,
     Architecture,
     Existing,
     Recipe,
-    TemplateName,
     Trained,
     Training,
 )
@@ -94,11 +92,6 @@ class Study(Settings):
     def classifiers(self) -> tuple[ClassifierJudge, ...]:
         """The judges that are classifiers."""
         return tuple(judge for judge in self.judges if isinstance(judge, ClassifierJudge))
-
-    @property
-    def prompt_template(self) -> TemplateName:
-        """The template that harmful and harmless prompts and prompt sets are put in."""
-        return NO_TEMPLATE if self.evaluation and self.evaluation.template == "none" else self.training.template
 
     @property
     def single_corpora(self) -> dict[str, SingleCorpus]:

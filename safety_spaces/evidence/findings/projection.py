@@ -14,8 +14,7 @@ from safety_spaces.evidence.findings.shares import gap_of, gaps_of, removed_shar
 from safety_spaces.evidence.grid import METRICS, Grid, Line
 from safety_spaces.evidence.selection import energies, half_width, scores
 from safety_spaces.evidence.statistics import Contrast, contrast
-from safety_spaces.study import RANDOM
-from safety_spaces.tensors import FIXED_BASES
+from safety_spaces.tensors import FIXED_BASES, RANDOM
 
 UNIFORM_TOLERANCE = 0.05  # what passes for "consistent across all three" in the paper's figures
 

@@ -9,7 +9,7 @@ import pandas as pd
 from safety_spaces.evidence.grid import METRICS, Grid
 from safety_spaces.evidence.selection import baseline, half_width
 from safety_spaces.evidence.statistics import Contrast, contrast
-from safety_spaces.study import RANDOM
+from safety_spaces.tensors import RANDOM
 
 Gaps = Mapping[str, "pd.Series[float]"]
 

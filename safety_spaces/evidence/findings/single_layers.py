@@ -15,7 +15,7 @@ from safety_spaces.evidence.findings.shares import gap_of, gaps_of, removed_shar
 from safety_spaces.evidence.grid import ORTHOGONAL, PARALLEL, Grid, Line, SingleLayers
 from safety_spaces.evidence.selection import baseline, half_width, scores
 from safety_spaces.evidence.statistics import Contrast, contrast
-from safety_spaces.study import RANDOM
+from safety_spaces.tensors import RANDOM
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from safety_spaces.evidence.findings.overlap import SAFETY_PAIR, UpdateFinding
 from safety_spaces.evidence.findings.premises import Premises
 from safety_spaces.evidence.findings.projection import EnergyFinding, OrthogonalFinding, ParallelFinding
 from safety_spaces.evidence.sentences.wording import AGREES, DIFFERS, DIRECTIONS, UNDECIDED, every_seed, signed, spread
-from safety_spaces.study import RANDOM
+from safety_spaces.tensors import RANDOM
 
 
 def seeds(numbers: Sequence[int]) -> str:

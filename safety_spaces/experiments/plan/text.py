@@ -106,13 +106,13 @@ def _finetune(planned: Planned) -> Iterator[str]:
     lines: dict[str, list[str]] = {}
     for role, longest in hours.items():
         each = "" if longest is None else f"; at most {longest:.1f} h a seed{on_card} (estimated)"
-        memory = planned.training_arithmetic(study.roles[role].method, study.training_of(role))
+        memory = planned.training_arithmetic(study.trained_roles[role].method, study.training_of(role))
         lines.setdefault(f"memory {memory}{each}", []).append(role)
     yield from (f"  {', '.join(alike)}: {line}" for line, alike in lines.items())
 
 
 def _training_hours(planned: Planned, role: str) -> float | None:
-    gpu, recipe = planned.gpu, planned.study.roles[role]
+    gpu, recipe = planned.gpu, planned.study.trained_roles[role]
     rows = corpus_rows(planned.texts, recipe.corpus)
     if gpu is None or rows is None:
         return None
