@@ -80,7 +80,7 @@ def of_model(name: str, folder: Path, **changes: object) -> Arguments:
 
 def prompts_of(command: Arguments, name: str) -> list[str]:
     """Return the prompts of a prompt set of a study."""
-    return prompt_set(command.texts, command.study.activation_spaces, command.study.evaluation, name)
+    return prompt_set(command.texts, command.study.activation_spaces, name)
 
 
 def load_script(name: str) -> ModuleType:

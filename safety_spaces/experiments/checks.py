@@ -2,24 +2,20 @@
 
 import difflib
 import logging
-import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 from safety_spaces.data.table import data_sets
 from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.gold_answers import COLUMNS
-from safety_spaces.evaluation.judges import judge_key
 from safety_spaces.evaluation.judges.service import read_rubric
 from safety_spaces.evaluation.metrics import every_metric
 from safety_spaces.evaluation.prompt_sets import Use, reads_of_sets
-from safety_spaces.experiments.projection.cells import baseline_metrics
+from safety_spaces.experiments.projection.cells import check_layers
 from safety_spaces.models.folders import is_checkpoint, special_tokens
 from safety_spaces.models.roles import Roles, check_weights
 from safety_spaces.models.sizes import base_architecture
-from safety_spaces.processes import processes
-from safety_spaces.study import KEY_VARIABLE, ServiceJudge, Study
 from safety_spaces.study.fields import known_names
 
 logger = logging.getLogger(__name__)
@@ -35,8 +31,7 @@ def check_inputs(roles: Roles, texts: Texts) -> None:
     if shape is not None:
         check_layers(study, range(shape.layers))
     for role in study.given_roles:
-        folder = roles.folder(role, study.seeds[0])
-        if is_checkpoint(folder):
+        if is_checkpoint(folder := roles.folder(role, study.seeds[0])):
             special_tokens(folder)
             check_weights(folder.resolve())
     _check_data_sets(texts)
@@ -75,33 +70,3 @@ def _check_data_sets(texts: Texts) -> None:
     for use in uses:
         if use.dataset in own:
             use.read()
-
-
-def check_layers(study: Study, known: Collection[int]) -> None:
-    """Check that every layer that is projected alone is one of the model: of another one no tensor would be found.
-
-    Raises UserError when one is not.
-    """
-    for scored in study.projection.scored:
-        if unknown := sorted(set(scored.layers or ()) - set(known)):
-            raise UserError(
-                f"projection.scored: expected layers from 0 to {max(known)}, got {unknown[0]}; correct layers"
-            )
-
-
-def check_asked(texts: Texts) -> None:
-    """Read what models will be asked, and find the files of the judges; warn where a key is missing.
-
-    Raises UserError when a data set or a judge is not there.
-    """
-    assert texts.study.evaluation is not None
-    metrics = every_metric(texts, texts.study.evaluation)
-    for name in baseline_metrics(texts.study):
-        metrics[name].key()
-        judge = metrics[name].judge
-        if judge is None:
-            continue
-        judge_key(judge, texts.layout)
-        keyless = isinstance(judge, ServiceJudge) and judge.base_url is None and not os.environ.get(KEY_VARIABLE)
-        if keyless and processes().is_first:
-            logger.warning("warning: no %s: answers will be generated, and not judged", KEY_VARIABLE)

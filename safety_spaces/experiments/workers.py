@@ -50,13 +50,15 @@ class Group:
 class Job:
     """A call that can be sent to another process; what its group shares is its first argument.
 
-    `after` names jobs that have to be done before, `steps` is its length in a progress bar. Up to `processes` workers
-    can make the call together, in the environment of a launcher; the first one's result counts.
+    `after` names jobs that have to be done before, `steps` is its length in a progress bar. Jobs that are `near` each
+    other are best done by one worker, one after the other. Up to `processes` workers can make the call together, in the
+    environment of a launcher; the first one's result counts.
     """
 
     name: str
     call: partial[Any]
     group: Group | None = None
+    near: str = ""
     after: frozenset[str] = frozenset()
     steps: int = 1
     processes: int = 1
@@ -126,7 +128,7 @@ def _in_order(jobs: Sequence[Job]) -> list[Job]:
     while left := [job for job in jobs if job not in ordered]:
         if not (ready := _ready(left, [job.name for job in ordered])):
             raise ValueError(f"expected jobs that can be done one after the other, got {left[0].name} after another")
-        ordered.append(_next_job(ready, group=ordered[-1].group if ordered else None))
+        ordered.append(_next_job(ready, last=ordered[-1] if ordered else None))
     return ordered
 
 
@@ -134,16 +136,23 @@ def _ready(waiting: Sequence[Job], done: Collection[str]) -> list[Job]:
     return [job for job in waiting if job.after.issubset(done)]
 
 
-def _next_job(ready: Sequence[Job], *, group: Group | None, taken: Collection[Group | None] = ()) -> Job:
-    """Choose a job of the worker's group, else of a group that no other worker has made ready, else any."""
-    return min(ready, key=lambda job: (job.group != group, job.group in taken))
+def _next_job(ready: Sequence[Job], *, last: Job | None, others: Collection[Job | None] = ()) -> Job:
+    """Choose a job like the worker's last one, else one that no other worker has made ready for, else any."""
+    groups, places = [job.group for job in others if job], [job.near for job in others if job]
+
+    def distance(job: Job) -> tuple[bool, ...]:
+        is_ready = last is not None and job.group == last.group
+        follows = last is not None and is_ready and job.near == last.near
+        return not is_ready, job.group in groups, not follows, job.near in places
+
+    return min(ready, key=distance)
 
 
 class _Worker:
     """One process at a time, and what it has made ready."""
 
     def __init__(self) -> None:
-        self.group: Group | None = None
+        self.last: Job | None = None
         self.peak_memory_bytes = 0
         self.start()
 
@@ -187,7 +196,7 @@ class _Team:
             port = found.getsockname()[1]
         self.futures: list[Future[tuple[Any, int]]] = []
         for number, worker in enumerate(members):
-            worker.group = job.group
+            worker.last = job
             self.futures.append(worker.pool.submit(_measured_call, job, number, len(members), port))
 
     def errors(self, kind: type[BaseException]) -> list[BaseException]:
@@ -213,7 +222,7 @@ def _deal(waiting: list[Job], crew: Sequence[_Worker], report: Callable[[int], o
     killed, free, teams = set[str](), list(crew), list[_Team]()
     while waiting or teams:
         while free and (ready := _ready(waiting, results)):
-            job = _next_job(ready, group=free[0].group, taken=[worker.group for worker in crew])
+            job = _next_job(ready, last=free[0].last, others=[worker.last for worker in crew if worker is not free[0]])
             members = min(job.processes, 1 + max(0, len(free) - len(ready)))
             waiting.remove(job)
             teams.append(_Team(job, free[:members]))

@@ -16,7 +16,6 @@ from safety_spaces.study.loading import load_study, study_files
 from safety_spaces.study.positions import Position, SingleToken, TokenWindow
 from safety_spaces.study.recipes import (
     CHAT,
-    NO_TEMPLATE,
     Architecture,
     Existing,
     FineTuned,

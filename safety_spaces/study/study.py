@@ -25,6 +25,7 @@ from safety_spaces.study.recipes import (
     Architecture,
     Existing,
     Recipe,
+    TemplateName,
     Trained,
     Training,
 )
@@ -92,6 +93,11 @@ class Study(Settings):
     def classifiers(self) -> tuple[ClassifierJudge, ...]:
         """The judges that are classifiers."""
         return tuple(judge for judge in self.judges if isinstance(judge, ClassifierJudge))
+
+    @property
+    def prompt_template(self) -> TemplateName:
+        """The template that harmful and harmless prompts and prompt sets are put in."""
+        return "none" if self.evaluation and self.evaluation.template == "none" else self.training.template
 
     @property
     def single_corpora(self) -> dict[str, SingleCorpus]:

@@ -123,6 +123,11 @@ def test_roles_and_corpora_by_how_they_come_to_be(write_study: Callable[[str], P
     assert set(study.single_corpora) == {"pretraining", "alignment", "useful", "harmful"}
 
 
+def test_prompts_are_put_in_the_template_of_training_or_in_none(write_study: Callable[[str], Path]) -> None:
+    assert load_study(write_study("training: {template: plain}")).prompt_template == "plain"
+    assert load_study(write_study("evaluation: {template: none}")).prompt_template == "none"
+
+
 def test_training_settings_may_all_be_left_out(write_study: Callable[[str], Path]) -> None:
     content = load_study(write_study("")).model_dump()
     del content["training"]

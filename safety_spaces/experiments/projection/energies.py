@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from safety_spaces.experiments.checks import check_layers
 from safety_spaces.experiments.passes import measure_tensors, open_updates
+from safety_spaces.experiments.projection.cells import check_layers
 from safety_spaces.geometry.bases import Bases, open_basis
 from safety_spaces.geometry.energies import TensorEnergy, tensor_energies, totals
 from safety_spaces.geometry.factor_cache import cached_factor

@@ -20,7 +20,7 @@ from safety_spaces.geometry.bases import Bases
 from safety_spaces.geometry.energies import vector_share
 from safety_spaces.models.checkpoints import fitted
 from safety_spaces.models.device import ready_device
-from safety_spaces.models.live import CausalModel, WeightEdit, edited_weights
+from safety_spaces.models.live import LiveWeights, WeightEdit
 from safety_spaces.models.loading import live_model, open_role, role_tokenizer
 from safety_spaces.models.roles import Roles
 from safety_spaces.study import Metric
@@ -53,7 +53,7 @@ class KeptParts:
         self._forget(None)
 
     def of(self, cell: Cell) -> Iterator[tuple[str, Float[Tensor, "..."]]]:
-        """Yield each tensor that keeps anything, and the part of its update that it keeps, valid until the next cell."""
+        """Yield each tensor that keeps anything, and the part of its update kept, valid until the next cell."""
         if (group := (cell.task, cell.basis, cell.draw)) != self._group:
             self._forget(group)
         names = [name for name in self.updates.names if cell.others != "out" or cell.projects(layer(name))]
@@ -96,9 +96,9 @@ class KeptParts:
 
 @dataclass(frozen=True)
 class Session:
-    """All that serves every cell of a seed: the live model, what it is asked, and what its weights are made from."""
+    """All that serves every cell of a seed: the live weights, what the model is asked, what its weights are made of."""
 
-    model: CausalModel
+    weights: LiveWeights
     metrics: Mapping[Metric, Ask]
     parts: KeptParts
 
@@ -108,15 +108,18 @@ def open_session(
 ) -> Session:
     """Load the model of a seed and prepare what it will be asked.
 
-    Raises UserError when a checkpoint is missing or unlike the others, or a data set is missing.
+    Raises UserError when a checkpoint is missing or unlike the others, cannot be given weights tensor by tensor, or a
+    data set is missing.
     """
     ready = ready_device(device, threads=roles.study.threads)
     parts = KeptParts(Subspaces(roles, seed, tasks, device=ready, keep_factors=True))
+    reference = parts.updates.reference
+    reference.check_is_live()
     model, tokenizer = live_model(roles, "reference", seed, device=ready), role_tokenizer(roles, "reference", seed)
     evaluation = roles.study.evaluation
     assert evaluation is not None
     asks = {name: metric_of(name, texts, evaluation).prepare(model, tokenizer) for name in metrics}
-    return Session(model, asks, parts)
+    return Session(LiveWeights(model, reference.tensor), asks, parts)
 
 
 def answer_cell(roles: Roles, scores: Sequence[Score], session: Session) -> None:
@@ -124,11 +127,11 @@ def answer_cell(roles: Roles, scores: Sequence[Score], session: Session) -> None
 
     Raises UserError when memory does not suffice for one prompt, or the disk is full.
     """
-    cell, restore = scores[0].cell, session.parts.updates.reference.tensor
-    with edited_weights(session.model, cell_edits(roles, session.parts, cell), restore=restore) as delivered:
-        for score in scores:
-            facts = {"metric": score.metric, **asdict(cell), **asdict(delivered)}
-            write_answers(roles.layout, cell.seed, score.answers, session.metrics[score.metric](), facts)
+    cell = scores[0].cell
+    delivered = session.weights.write(cell_edits(roles, session.parts, cell))
+    for score in scores:
+        facts = {"metric": score.metric, **asdict(cell), **asdict(delivered)}
+        write_answers(roles.layout, cell.seed, score.answers, session.metrics[score.metric](), facts)
 
 
 def cell_edits(roles: Roles, parts: KeptParts, cell: Cell) -> Iterator[WeightEdit]:
