@@ -106,9 +106,8 @@ class Texts:
 
     def trained_corpora(self) -> dict[str, SingleCorpus]:
         """Return the corpora of one data set that a role is trained on, alone or in a mixture."""
-        trained = {recipe.corpus for recipe in self.study.trained_roles.values()}
-        names = trained.union(*(self.study.corpora[name].parts for name in trained))
-        return {name: corpus for name, corpus in sorted(self.study.single_corpora.items()) if name in names}
+        trained = self.study.trained_corpora
+        return {name: corpus for name, corpus in sorted(self.study.single_corpora.items()) if name in trained}
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """Return what run.json says of every corpus that a role is trained on: source, rows, prompts and digest."""

@@ -17,23 +17,12 @@ class Tokens(NamedTuple):
         """The tokens of one forward pass."""
         return [*self.prompt, *self.answer]
 
-
-def position_name(position: Position) -> str:
-    """Return a name that files and messages call a position by, such as last_prompt_token or prompt-0-5-stacked."""
-    return position.name
-
-
-def is_averaged(position: Position) -> bool:
-    """Say whether all tokens that a position names in a text give one state, their mean."""
-    return position.is_averaged
-
-
-def tokens_read(position: Position, text: Tokens, *, width: int) -> range:
-    """Return the columns of a text, padded on the right to `width`, that a position names; none where it has none."""
-    return position.span(len(text.prompt), len(text.all), width)
+    def columns(self, position: Position, *, width: int) -> range:
+        """Return the columns of the text, padded on the right to `width`, that a position names."""
+        return position.span(len(self.prompt), len(self.all), width)
 
 
 def number_of_states(position: Position, texts: Iterable[Tokens]) -> int:
     """Return how many states a position has in texts: one for each token, or one for each text that has any."""
-    counts = (len(tokens_read(position, text, width=len(text.all))) for text in texts)
+    counts = (len(text.columns(position, width=len(text.all))) for text in texts)
     return sum(min(count, 1) if position.is_averaged else count for count in counts)

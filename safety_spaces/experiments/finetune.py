@@ -94,7 +94,7 @@ def _prepared(roles: Roles, texts: Texts, trainings: Sequence[TrainedRole]) -> t
     missing = {one.role for one in trainings if not is_checkpoint(roles.folder(one.role, one.seed))}
     lengths = {role: len(texts.role_rows(role)) * study.training_of(role).epochs for role in missing}
     # Nothing may be trained from a base, and a mistake in its path would come to light after all trainings.
-    for role in (role for role, recipe in study.roles.items() if missing and isinstance(recipe, Existing)):
+    for role in study.given_roles if missing else ():
         roles.finished(role, study.seeds[0])
     return rows, lengths
 

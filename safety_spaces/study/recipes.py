@@ -21,7 +21,6 @@ BETA = 0.1
 """Default of preference optimisation, that of TRL."""
 
 CHAT: Final = "chat"
-NO_TEMPLATE: Final = "none"
 TemplateName = Literal["plain", "question", "none", "chat"]
 """What instructions are put in: a template of ours, none, or, as chat, that of the model's tokenizer."""
 

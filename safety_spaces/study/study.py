@@ -22,7 +22,6 @@ from safety_spaces.study.fields import (
 from safety_spaces.study.judges import ClassifierJudge, Judge, RubricJudge, ServiceJudge
 from safety_spaces.study.recipes import (
     CHAT,
-    NO_TEMPLATE,
     Architecture,
     Existing,
     Recipe,
@@ -77,9 +76,8 @@ class Study(Settings):
     @property
     def update_pairs(self) -> tuple[Pair, ...]:
         """The updates that are compared, two by two; none where the study leaves them to another one."""
-        if self.update_spaces is None:
-            return ()
-        return self.update_spaces.pairs or tuple(combinations((*self.tasks, "reference"), 2))
+        every = tuple(combinations((*self.tasks, "reference"), 2))
+        return self.update_spaces.pairs or every if self.update_spaces else ()
 
     @property
     def judges(self) -> tuple[Judge, ...]:
@@ -99,8 +97,7 @@ class Study(Settings):
     @property
     def prompt_template(self) -> TemplateName:
         """The template that harmful and harmless prompts and prompt sets are put in."""
-        is_none = self.evaluation is not None and self.evaluation.template == NO_TEMPLATE
-        return NO_TEMPLATE if is_none else self.training.template
+        return "none" if self.evaluation and self.evaluation.template == "none" else self.training.template
 
     @property
     def single_corpora(self) -> dict[str, SingleCorpus]:
@@ -121,6 +118,12 @@ class Study(Settings):
     def trained_roles(self) -> dict[str, Trained]:
         """The roles that are trained here."""
         return {role: recipe for role, recipe in self.roles.items() if not isinstance(recipe, Existing)}
+
+    @property
+    def trained_corpora(self) -> frozenset[str]:
+        """The corpora that a role is trained on, alone or in a mixture."""
+        known = [recipe.corpus for recipe in self.trained_roles.values() if recipe.corpus in self.corpora]
+        return frozenset(known).union(*(self.corpora[name].parts for name in known))
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -183,16 +186,20 @@ class Study(Settings):
                 yield from unknown_name(f"corpora.{name}.{part}", other, single, "corpus of one data set")
             useful, harmful = (single[part].rows if part in single else None for part in mixed.parts)
             wanted = round(mixed.harmful_share * useful) if useful and mixed.mixing == "replace" else 0
-            yield from _too_few(name, wanted, harmful)
+            yield from self._too_few(name, wanted, harmful)
         for name, corpus in single.items():
-            yield from _too_few(
-                name, corpus.rows or 0, None if corpus.dataset in self.datasets else written.get(corpus.dataset)
-            )
+            there = None if corpus.dataset in self.datasets else written.get(corpus.dataset)
+            yield from self._too_few(name, corpus.rows or 0, there)
             if (first := corpus.disjoint_from) is not None:
                 key = f"corpora.{name}.disjoint_from"
                 yield from unknown_name(key, first, single, "corpus of one data set")
                 if first in single and single[first].disjoint_from is not None:
                     yield refusal(key, "expected a corpus that is drawn from all rows itself")
+
+    def _too_few(self, name: str, wanted: int, there: int | None) -> Problems:
+        if there is not None and wanted > there and name in self.trained_corpora:
+            expected = f"expected at least {wanted:,} rows"
+            yield refusal(f"corpora.{name}", f"{expected}, got {there:,}; ask for fewer in the study")
 
     def _problems_of_roles(self) -> Problems:
         for role in (role for role in ("base", "reference") if role not in self.roles):
@@ -235,8 +242,8 @@ class Study(Settings):
         states, evaluation = self.activation_spaces, self.evaluation
         if evaluation is None:
             if states is not None:
-                advice = "or write activation_spaces: null"
-                yield refusal("evaluation", f"missing, though activation_spaces asks models; {advice}")
+                said = "missing, though activation_spaces asks models; or write activation_spaces: null"
+                yield refusal("evaluation", said)
             return
         for place, judge in evaluation.judges_by_place.items():
             if self.world is None and isinstance(judge, RubricJudge):
@@ -246,11 +253,9 @@ class Study(Settings):
         ends = [one.answer_tokens for one in (states.positions if states else ()) if one.reads_answer]
         stop = max((end for end in ends if end is not None), default=0)
         if None in ends and stop > limit:
-            yield refusal(
-                "activation_spaces.positions",
-                f"expected windows that stop by evaluation.harmfulness.max_new_tokens ({limit}), where answers end, "
-                f"got stop: {stop}; lower it or ask for more tokens",
-            )
+            end = f"evaluation.harmfulness.max_new_tokens ({limit}), where answers end"
+            advice = f"got stop: {stop}; lower it or ask for more tokens"
+            yield refusal("activation_spaces.positions", f"expected windows that stop by {end}, {advice}")
 
     def _problems_of_tasks(self) -> Problems:
         for number, scored in enumerate(self.projection.scored):
@@ -281,12 +286,6 @@ class Study(Settings):
             came = " to ".join(f"{depth:g}" for depth in states.window)
             expected = f"expected depths that hold one of the {layers + 1} states"
             yield refusal("activation_spaces.window", f"{expected}, got {came}; widen it")
-
-
-def _too_few(name: str, wanted: int, there: int | None) -> Problems:
-    if there is not None and wanted > there:
-        expected = f"expected at least {wanted:,} rows"
-        yield refusal(f"corpora.{name}", f"{expected}, got {there:,}; ask for fewer in the study")
 
 
 def _with_training(recipe: Any, shared: Any) -> Any:

@@ -6,7 +6,7 @@ import torch
 
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.generation import generate_tokens
-from safety_spaces.evaluation.positions import Tokens, position_name
+from safety_spaces.evaluation.positions import Tokens
 from safety_spaces.evaluation.states import write_states
 from safety_spaces.study import SingleToken, TokenWindow
 from tests.evaluation.plain import answer_of_one
@@ -65,7 +65,7 @@ def plain(model, text, position):
 @pytest.fixture
 def write(tmp_path, tokenizer):
     def write(model, texts, positions=POSITIONS, *, batch_size=3, name="useful"):
-        paths = {position: tmp_path / "states" / f"{position_name(position)}.npy" for position in positions}
+        paths = {position: tmp_path / "states" / f"{position.name}.npy" for position in positions}
         write_states(paths, model, tokenizer, texts, batch_size=batch_size, name=name)
         return {position: np.array(np.load(path)) for position, path in paths.items()}
 
@@ -116,7 +116,7 @@ def test_states_of_every_position_equal_single_unpadded_passes(
 
 def test_stacked_windows_count_tokens_and_averaged_ones_texts(write, ending):
     model, texts = ending
-    states = {position_name(position): len(found) for position, found in write(model, texts).items()}
+    states = {position.name: len(found) for position, found in write(model, texts).items()}
     lengths = [len(text.answer) for text in texts]
     assert states["generated-0-4-stacked"] == sum(min(length, 4) for length in lengths)
     assert states["generated-0-4-averaged"] == sum(length > 0 for length in lengths) < len(texts)
@@ -175,7 +175,7 @@ def test_files_appear_only_when_all_are_complete(write, ending, tmp_path, monkey
     monkeypatch.undo()
     states = write(model, texts)
     names = {path.name for path in (tmp_path / "states").iterdir()}
-    assert names == {f"{position_name(position)}.npy" for position in POSITIONS}
+    assert names == {f"{position.name}.npy" for position in POSITIONS}
     for position, found in write(model, texts).items():
         np.testing.assert_array_equal(found, states[position])
 

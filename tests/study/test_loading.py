@@ -276,6 +276,13 @@ def test_a_mistake_is_named_in_one_line(write_study: Callable[[str], Path], line
     assert "\n" not in str(caught.value)
 
 
+def test_corpora_that_nobody_is_trained_on_may_be_of_any_size(write_study: Callable[[str], Path]) -> None:
+    roles = "".join(f"  {role}: !replace {{path: a}}\n" for role in ("useful", "contaminated"))
+    assert load_study(write_study(f"corpora: {{useful: {{rows: 9999}}}}\nroles:\n{roles}")).trained_corpora == {
+        "pretraining", "alignment", "harmful"
+    }  # fmt: skip
+
+
 def test_all_mistakes_are_named_each_in_a_line(write_study: Callable[[str], Path]) -> None:
     """Settings that all trainings share are named once, and so is a list of which an entry is wrong."""
     path = write_study("""
