@@ -213,7 +213,7 @@ def test_processes_that_cannot_share_a_step_stop_in_one_line(tmp_path):
     done = launched(tmp_path, *TWO)
     assert done.returncode != 0
     assert done.stderr.count("error: ") == 1
-    assert "base: expected training.accumulation to be a multiple of the 2 processes, got 3" in done.stderr
+    assert "reference: expected training.accumulation to be a multiple of the 2 processes, got 3" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
