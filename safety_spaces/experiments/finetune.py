@@ -17,11 +17,11 @@ from safety_spaces.experiments.corpora import prepare_corpora
 from safety_spaces.experiments.stage import is_recorded, record
 from safety_spaces.experiments.workers import Job, do_jobs
 from safety_spaces.models.folders import is_checkpoint
-from safety_spaces.models.roles import Roles, check_recipe, training_notes
+from safety_spaces.models.roles import Roles, check_recipe, state_folder, training_notes
 from safety_spaces.processes import processes
 from safety_spaces.record import Stage
 from safety_spaces.store import digest
-from safety_spaces.study import Existing, Study
+from safety_spaces.study import Study
 
 Result = TypeVar("Result")
 
@@ -77,7 +77,7 @@ def finetune(roles: Roles, texts: Texts, *, device: str | None) -> list[Path]:
 
 
 def _trainings(study: Study) -> list[TrainedRole]:
-    trained = [role for role in study.order_of_roles() if not isinstance(study.roles[role], Existing)]
+    trained = [role for role in study.order_of_roles() if role in study.trained_roles]
     shared = [TrainedRole(role, study.seeds[0]) for role in trained if not study.is_per_seed(role)]
     return shared + [TrainedRole(role, seed) for seed in study.seeds for role in trained if study.is_per_seed(role)]
 
@@ -165,11 +165,6 @@ def _left_to_train(roles: Roles, texts: Texts, one: TrainedRole) -> tuple[list[d
     # A kill between the renaming and the end of the training leaves it.
     shutil.rmtree(state_folder(folder), ignore_errors=True)
     return None
-
-
-def state_folder(final: Path) -> Path:
-    """Return where the states of a checkpoint's training lie: beside it, as long as it is not finished."""
-    return final.with_name(f"{final.name}.state")
 
 
 def _from_first(device: str | None, action: Callable[[], Result]) -> Result:

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 
 from safety_spaces.data.texts import Texts
-from safety_spaces.experiments.finetune import state_folder
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
 from safety_spaces.models.device import ready_device
 from safety_spaces.models.folders import GENERATION, special_tokens
 from safety_spaces.models.live import greedy_model
 from safety_spaces.models.loading import open_role, role_model, role_tokenizer
 from safety_spaces.models.opening import open_checkpoint
-from safety_spaces.models.roles import RECIPE_FILE, Roles
+from safety_spaces.models.roles import RECIPE_FILE, Roles, state_folder
 from safety_spaces.processes import processes
 from safety_spaces.record import Stage
 from safety_spaces.store import digest, partial_folder, read_json, write_atomically, write_json, writing

@@ -68,7 +68,7 @@ def tensor_energies(
     share, frame = vector_share(bases.shape, vectors), None
     held: dict[str, Float64[Tensor, "n"]] = {}
     rows: dict[str, list[TensorEnergy]] = {task: [] for task in updates}
-    for basis, draw in ((basis, draw) for basis in names for draw in draws(basis, number_of_draws)):
+    for basis, draw in [(one, draw) for one in names for draw in draws(one, number_of_draws)]:
         subspace = bases.subspace(basis, k=max(ks.values()), draw=draw, device=device)
         if subspace.frame is not frame:
             # top_k and every draw of random_k share one product U'D.

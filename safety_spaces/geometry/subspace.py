@@ -70,7 +70,7 @@ class Subspace:
         return squared_norm(self.directions().to(D).T @ D)
 
     def running_energies(self, held: Float64[Tensor, "n"]) -> list[float]:
-        """|P_k D|^2 of the first 0, 1 ... k directions, from the energy |u'D|^2 that each column u of the frame holds."""
+        """|P_k D|^2 of the first 0, 1 ... k directions, from the energy |u'D|^2 that each column u of the frame has."""
         ordered = held if self.order is None else held[self.order.to(held.device)]
         return [0.0, *ordered.cumsum(0).tolist()]
 
@@ -95,8 +95,8 @@ def prefix_overlaps(U: Float[Tensor, "d m"], W: Float[Tensor, "d n"], ks: Sequen
     """MSO of the first k columns of U and the first l of W for each (k, l), all from one product U'W."""
     d, table = len(U), _summed_squares(U, W.to(U), *zip(*ks, strict=True))
     return [
-        Overlap(k, l, d, table[k, l] / min(k, l), max(k, l) / d) if min(k, l) else Overlap(k, l, d, None, None)
-        for k, l in ks
+        Overlap(k, m, d, table[k, m] / min(k, m), max(k, m) / d) if min(k, m) else Overlap(k, m, d, None, None)
+        for k, m in ks
     ]
 
 

@@ -182,6 +182,11 @@ def check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
         )
 
 
+def state_folder(final: Path) -> Path:
+    """Return where the states of a checkpoint's training lie: beside it, as long as it is not finished."""
+    return final.with_name(f"{final.name}.state")
+
+
 def training_notes(folder: Path) -> dict[str, Any]:
     """Return recipe.json of a trained checkpoint, empty where there is none or no whole one."""
     return read_json(folder / RECIPE_FILE) or {}
