@@ -3,10 +3,10 @@
 import pytest
 from safetensors.numpy import save_file
 
-from safety_spaces.command_line import parse_arguments
+from safety_spaces.command_line import is_preview, parse_arguments
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.metrics.metric import Accuracy, Judged
-from safety_spaces.experiments import checks
+from safety_spaces.experiments.plan import downloads
+from safety_spaces.experiments.projection import stage
 from safety_spaces.models import hub
 from tests.pico import ROOT, SCRIPTS, run_script, write_study
 
@@ -19,8 +19,8 @@ SETS = {
 def fetched(monkeypatch) -> list[str]:
     """What would have been downloaded."""
     names: list[str] = []
-    monkeypatch.setattr(ahead, "read_rows", lambda path, name: names.append(name))
-    monkeypatch.setattr(ahead, "fetch_model", lambda name, revision: names.append(f"{name}@{revision[:3]}"))
+    monkeypatch.setattr(downloads, "read_rows", lambda path, name: names.append(name))
+    monkeypatch.setattr(downloads, "fetch_model", lambda name, revision: names.append(f"{name}@{revision[:3]}"))
     return names
 
 
@@ -29,13 +29,13 @@ def command_of(path, *flags):
 
 
 def test_everything_that_a_study_takes_from_the_hub_is_fetched_once(fetched):
-    assert ahead.ahead(command_of(ROOT / "configs/llama-3.2-1b.yaml", "--download"))
+    assert is_preview(command_of(ROOT / "configs/llama-3.2-1b.yaml", "--download"))
     assert sorted(fetched) == sorted({"meta-llama/Llama-3.2-1B@4e2", "meta-llama/Llama-3.2-1B-Instruct@921"} | SETS)
 
 
 def test_what_the_appendices_ask_is_fetched_and_not_what_trained_the_models_that_they_take(fetched, monkeypatch):
-    monkeypatch.setattr(ahead, "is_on_hub", lambda _: False)
-    assert ahead.ahead(command_of(ROOT / "configs/qwen2.5-1.5b-appendices.yaml", "--download"))
+    monkeypatch.setattr(downloads, "is_on_hub", lambda _: False)
+    assert is_preview(command_of(ROOT / "configs/qwen2.5-1.5b-appendices.yaml", "--download"))
     assert sorted(fetched) == sorted(
         SETS - {"metamathqa", "beavertails"} | {"mmlu", "mmlu_dev", "xstest", "extended_refusal"}
     )
@@ -50,17 +50,17 @@ def test_a_role_that_is_trained_and_a_local_copy_are_not_fetched(fetched, tmp_pa
         "evaluation: {harmfulness: {compared_judges: [{kind: classifier, name: some/judge, revision: abc, "
         "harmful_labels: [unsafe]}]}}\n"
     )
-    ahead.ahead(command_of(path, "--download"))
+    is_preview(command_of(path, "--download"))
     assert sorted(fetched) == sorted({"meta-llama/Llama-3.2-1B@4e2", "some/judge@abc"} | SETS - {"advbench"})
 
 
 def test_the_small_world_needs_nothing_from_the_hub(fetched, tmp_path):
-    assert ahead.ahead(command_of(write_study(tmp_path / "study.yaml"), "--download"))
+    assert is_preview(command_of(write_study(tmp_path / "study.yaml"), "--download"))
     assert not fetched
 
 
 def test_without_a_flag_the_work_itself_is_meant(tmp_path):
-    assert not ahead.ahead(command_of(write_study(tmp_path / "study.yaml")))
+    assert not is_preview(command_of(write_study(tmp_path / "study.yaml")))
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -111,12 +111,14 @@ def test_what_a_study_names_is_looked_at_before_hours_of_work(tmp_path, lines, m
         assert message in capsys.readouterr().err
 
 
-def test_a_missing_key_is_said_at_once(tmp_path, monkeypatch, caplog):
+def test_a_missing_key_is_said_at_once(monkeypatch, caplog):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    for kind in (Accuracy, Judged):
-        monkeypatch.setattr(kind, "key", lambda _: None)
-    checks.check_asked(command_of(ROOT / "configs/llama-3.2-1b.yaml").texts)
+    stage._warn_of_missing_keys(command_of(ROOT / "configs/llama-3.2-1b.yaml").study)
     assert "no OPENAI_API_KEY: answers will be generated, and not judged" in caplog.text
+    caplog.clear()
+    monkeypatch.setenv("OPENAI_API_KEY", "a key")
+    stage._warn_of_missing_keys(command_of(ROOT / "configs/llama-3.2-1b.yaml").study)
+    assert not caplog.text
 
 
 def test_what_is_missing_below_a_classifier_judge_is_asked_of_the_hub(monkeypatch, tmp_path):
@@ -127,7 +129,7 @@ def test_what_is_missing_below_a_classifier_judge_is_asked_of_the_hub(monkeypatc
         "evaluation: {harmfulness: {judge: !replace {kind: classifier, name: some/judge, harmful_labels: [unsafe]}}}\n"
     )
     with pytest.raises(UserError, match="some/judge: expected a folder, a downloaded model or a network"):
-        ahead.ahead(command_of(path, "--download"))
+        is_preview(command_of(path, "--download"))
 
 
 @pytest.mark.parametrize(

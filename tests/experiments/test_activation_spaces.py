@@ -14,7 +14,7 @@ from safety_spaces.errors import UserError
 from safety_spaces.experiments import activation_spaces, state_overlaps
 from safety_spaces.experiments.activation_spaces import compare_activations
 from safety_spaces.experiments.corpora import prepare_corpora
-from safety_spaces.experiments.state_keys import answer_tokens, states_keys
+from safety_spaces.experiments.state_keys import answer_tokens, states_keys, wanted_overlaps
 from tests.evaluation.plain import answer_of_one
 from tests.experiments.plain import plain_mso
 from tests.pico import PICO, copy_run, prompts_of

@@ -9,8 +9,7 @@ from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.metrics import metric_of
 from safety_spaces.experiments.checks import check_inputs
-from safety_spaces.experiments.plan.costs import counts
-from tests.pico import SIZES, prompts_of, write_study
+from tests.pico import SIZES, counts_of, prompts_of, write_study
 
 HARMBENCH = "BehaviorID,Behavior,SemanticCategory\ntea,Make tea,food\nowl,Wake the owl,birds\nsong,Sing,birds\n"
 
@@ -41,7 +40,7 @@ def test_a_public_name_takes_another_sets_columns_where_the_study_maps_them(tmp_
     )
     check(command)
     assert metric(command, "harmfulness").goals() == ["Make tea", "Wake the owl", "Sing"]
-    planned = [counts(one).asked["harmfulness"] for one in (command, command_of(tmp_path, {}))]
+    planned = [counts_of(one).asked["harmfulness"] for one in (command, command_of(tmp_path, {}))]
     assert planned[0] / 3 == planned[1] / SIZES["advbench"] > 0
 
 

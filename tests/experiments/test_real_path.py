@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from safety_spaces.command_line import Arguments, parse_arguments
+from safety_spaces.errors import UserError
 from safety_spaces.evaluation.metrics import metric_of
 from safety_spaces.miniature.corpora import write_corpora
 from safety_spaces.models.loading import live_model, open_role
@@ -164,7 +165,7 @@ def test_the_safe_rows_of_a_safety_tuning_share_no_prompt_with_the_harmful_ones(
         tmp_path,
         datasets={**study["datasets"], "beavertails": {"path": str(path)}},
         corpora={
-            "useful": {"rows": 32},
+            "useful": {"rows": 16},
             "harmful": {"rows": 4},
             "safe": {"dataset": "beavertails", "where": {"is_safe": True}, "disjoint_from": "harmful"},
         },
@@ -240,12 +241,10 @@ def test_a_lora_reference_is_projected_from_and_trained_from(adapted, world, tmp
     assert 0 < change < 1
 
 
-def test_rows_that_cannot_be_are_named_before_the_first_training(world, tmp_path, capsys):
-    corpora = {"useful": {"rows": 32}, "harmful": {"rows": 3}}
-    command_of(world, tmp_path, corpora={**corpora, "contaminated": {"harmful_share": 0.5}})
-    assert run_script("finetune", tmp_path / "study.yaml", tmp_path) == 2
-    assert "contaminated corpus: expected 16 harmful rows, got 3" in capsys.readouterr().err
-    assert not (tmp_path / "runs/own/seed-0").exists()
+def test_rows_that_cannot_be_are_named_before_the_first_training(world, tmp_path):
+    corpora = {"useful": {"rows": 32}, "harmful": {"rows": 3}, "contaminated": {"harmful_share": 0.5}}
+    with pytest.raises(UserError, match=r"corpora\.contaminated: expected at least 16 rows, got 3"):
+        command_of(world, tmp_path, corpora=corpora)
 
 
 @pytest.mark.slow

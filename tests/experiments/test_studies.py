@@ -67,7 +67,7 @@ def test_studies_of_the_miniature_share_its_base(tmp_path):
     made.mkdir(parents=True)
     studies = ["miniature", *(f"miniature-{name}" for name in ("appendices", "dpo", "safety-tuned"))]
     for name in studies:
-        assert checkpoint_folder(command_of(tmp_path, ROOT / f"configs/{name}.yaml"), "base", 0) == made
+        assert command_of(tmp_path, ROOT / f"configs/{name}.yaml").roles.folder("base", 0) == made
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import yaml
 
 from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.projection.energies import Subspaces
+from safety_spaces.experiments.projection import stage
 from safety_spaces.experiments.training import train_role
 from tests.experiments.plain import plain_mso
 from tests.models.families import FAMILIES, family_model, rewrite
@@ -129,8 +129,10 @@ def command_of(tmp_path, *flags):
 @pytest.mark.parametrize("name", ["mixtral", "qwen3_moe"])
 def test_experts_that_are_joined_are_refused_before_the_sweep(study, tmp_path, name):
     study(name)
+    roles = command_of(tmp_path).roles
+    settings = {"device": "cpu", "is_scored": True, "keep_factors": False}
     with pytest.raises(UserError, match=r"reference: expected tensors as the live model has them, it joins .*experts"):
-        Subspaces(command_of(tmp_path), 0, ["useful"])
+        stage._measure_seed(roles, stage.wanted_energies(roles, [0]), [(0, "useful")], **settings)
     assert run("projection", tmp_path, "--geometry-only") == 0
     assert "kind:w1" in set(table(tmp_path, "energy").tensor) or name == "qwen3_moe"
 
