@@ -102,7 +102,7 @@ def test_a_base_that_nothing_is_trained_from_is_looked_for_before_the_trainings(
     monkeypatch.setattr(finetune, "_train_if_missing", lambda *_: pytest.fail("trained"))
     command = parse_arguments("", [str(study_of("chekpoints/base")), "--runs", str(here / "runs")])
     with pytest.raises(UserError, match=f"chekpoints/base: expected a folder, .*no {here}/chekpoints/base"):
-        finetune.finetune(command)
+        finetune.finetune(command.roles, command.texts, device=None)
 
 
 @pytest.mark.parametrize(("name", "flags"), [("finetune", []), ("projection", ["--plan"])])
