@@ -21,7 +21,7 @@ def prompts_of(part: str) -> int:
 def floor_flops(part: str, shapes: Shapes, layers: int) -> float:
     """Return the operations of the products that cannot be avoided.
 
-    Sweep: for every tensor 15 products of 2 M N min(M, N): C of three tasks in two frames, and the merged weights of
+    Sweep: for every tensor 15 products of 2 M N min(M, N): C of three tasks in two frames, and the kept parts of
     three tasks in three bases. MSO: three factorisations of one such product, one more where the tensor is tall, and
     three overlaps. Activations: the second moment of three sets, and three overlaps, for every state.
     """

@@ -3,7 +3,7 @@
     python benchmarks/geometry.py --shapes qwen2.5-1.5b --layers 1 --device cpu
     python benchmarks/geometry.py --shapes qwen2.5-1.5b --layers 1 --device cpu --again    measure it once more
 
-Parts: the projection sweep (energies and merged weights of every basis, scheme, fraction and task), the MSO curves of
+Parts: the projection sweep (energies, and kept parts, of every basis, scheme, fraction and task), the MSO curves of
 three pairs of updates, and the overlap of hidden states for 1,000, 5,000 and 20,000 prompts; tensors are those of
 decoder layers, without embeddings. Our way runs in a process of its own, for its peak of anonymous memory (RssAnon:
 mapped files are not memory used). The plain way, float32 and a full SVD in each cell, is timed for one cell of each
@@ -31,7 +31,7 @@ from cases import PARTS, floor_flops, prompts_of
 from material import SHAPES, write_checkpoints, write_states
 from stamp import STAMP, environment_stamp
 
-from safety_spaces.command_line import ROOT
+from safety_spaces.paths import ROOT
 from safety_spaces.record import write_table
 
 HERE = Path(__file__).parent

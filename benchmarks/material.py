@@ -59,6 +59,8 @@ def write_checkpoints(folder: Path, shapes: Shapes, layers: int) -> None:
     """Write five checkpoints in float32: random weights, and updates of a few spikes and dense noise."""
     for role in ROLES:
         (folder / role).mkdir(parents=True)
+        # Of no family: names alone say what a tensor is.
+        (folder / role / "config.json").write_text("{}")
         save_file(
             {name: _weights(role, name, shape) for name, shape in shapes.tensors(layers).items()},
             folder / role / "model.safetensors",

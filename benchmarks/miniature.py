@@ -33,7 +33,7 @@ from safety_spaces.miniature.tokenizer import wrap_tokenizer
 from safety_spaces.record import write_table
 from safety_spaces.study import load_study
 from safety_spaces.training.architecture import new_model
-from safety_spaces.training.sft import train
+from safety_spaces.training.train import train
 
 COLUMNS = ("part", "stage", "seconds", "peak_rss_bytes", "tokens_per_second", *STAMP)
 STAGES = {
@@ -112,8 +112,9 @@ def bare_loop(model: Any, tokenizer: Any, texts: list[str], settings: Any) -> No
     """Train without a trainer: the least that the same steps can cost."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.0, fused=True)
     model.train()
-    for start in range(0, len(texts), settings.batch_size):
-        batch = [text + tokenizer.eos_token for text in texts[start : start + settings.batch_size]]
+    a_step = settings.batch_size * settings.accumulation
+    for start in range(0, len(texts), a_step):
+        batch = [text + tokenizer.eos_token for text in texts[start : start + a_step]]
         encoded = tokenizer(batch, return_tensors="pt", padding=True)
         labels = encoded["input_ids"].masked_fill(encoded["attention_mask"] == 0, -100)
         loss = model(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"], labels=labels).loss

@@ -1,5 +1,8 @@
 """One part our way, in a process of its own: its seconds, its peak of anonymous memory, and the numbers it found.
 
+The weights go through the functions that the commands call: the pass that measures energies, the parts that cells keep,
+and the pass that measures overlaps, on a study of five folders.
+
 python benchmarks/our_way.py PART FOLDER DEVICE        one JSON object on stdout
 """
 
@@ -10,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 # The code of this clone, whichever one is installed.
@@ -18,52 +21,65 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from cases import BASES, ETAS, FRACTIONS, SEED, STATE_ETAS
-from material import PAIRS, STATE_SETS, TASKS
+from cases import BASES, ETAS, FRACTIONS, SCHEMES, SEED, STATE_ETAS
+from material import PAIRS, ROLES, STATE_SETS, TASKS
 
-from safety_spaces.geometry import (
-    Updates,
-    moment_factors,
-    mso_curve,
-    open_checkpoint,
-    precision_on,
-    state_moments,
-    sweep,
-    update_overlaps,
-)
+from safety_spaces.experiments.projection.cells import Cell
+from safety_spaces.experiments.projection.energies import Subspaces, measure_energies
+from safety_spaces.experiments.projection.weights import KeptParts
+from safety_spaces.experiments.weight_overlaps import weight_overlaps
+from safety_spaces.geometry import moment_factors, mso_curve, open_checkpoint, state_moments
+from safety_spaces.models.roles import Roles
+from safety_spaces.store import Layout, write_json
+from safety_spaces.study import UpdateSpaces, load_study
 
 SAMPLED_EVERY = 0.01
 FIRST_LAYER = ".layers.0."
 
 
-def open_updates(folder: Path, device: str) -> Updates:
-    """Open the five checkpoints of a folder."""
-    opened = {role: open_checkpoint(folder / role) for role in ("base", "reference", *TASKS)}
-    tasks = {task: opened[task] for task in TASKS}
-    return Updates(opened["base"], opened["reference"], tasks, device=torch.device(device))
+def study_of(folder: Path) -> Roles:
+    """Write a study of the five checkpoints of a folder; return its roles."""
+    projection = {"bases": BASES, "fractions": FRACTIONS, "energy_draws": 1, "score_draws": 1, "scored": []}
+    settings = {
+        "name": "benchmark",
+        "model": "benchmark",
+        "seeds": [SEED],
+        "threads": torch.get_num_threads(),
+        "roles": {role: {"path": str(folder / role)} for role in ROLES},
+        "projection": projection,
+        "update_spaces": {"etas": ETAS, "pairs": PAIRS},
+        "activation_spaces": None,
+        "evaluation": None,
+    }
+    # JSON is YAML.
+    write_json(folder / "study.yaml", settings)
+    study = load_study(folder / "study.yaml")
+    return Roles(study, Layout(folder / "results", folder / "runs", study.name))
 
 
 def run_sweep(folder: Path, device: str) -> dict[str, float]:
-    """Every cell of every tensor; return the energies kept."""
-    updates, precision = open_updates(folder, device), precision_on(torch.device(device))[0]
-    cells = sweep(updates, bases=BASES, fractions=FRACTIONS, draws=1, seed=SEED, precision=precision)
+    """Measure the energies of every cell, and make the part that each keeps; return the energies kept."""
+    roles, on = study_of(folder), torch.device(device)
+    energies = measure_energies(roles, SEED, TASKS, keys=TASKS, device=on, keep_factors=True)
+    assert energies is not None
+    parts = KeptParts(Subspaces(roles, SEED, TASKS, device=on, keep_factors=True))
+    for task, basis, fraction, scheme in product(TASKS, BASES, FRACTIONS, SCHEMES):
+        for _ in parts.of(Cell(SEED, task, scheme, basis, fraction, 0)):
+            pass
     return {
-        json.dumps([cell.energy.name, cell.task, cell.energy.basis, cell.energy.fraction]): cell.energy.energy_kept
-        for cell in cells
-        if cell.energy.energy_kept is not None
+        json.dumps([row["tensor"], task, row["basis"], row["fraction"]]): row["energy_kept"]
+        for task, measured in energies.items()
+        for row in measured["rows"]
+        if row["energy_kept"] is not None
     }
 
 
 def run_mso(folder: Path, device: str) -> dict[str, float]:
     """Every pair of updates at every energy level; return the overlaps."""
-    updates, precision = open_updates(folder, device), precision_on(torch.device(device))[0]
-    names = [name for name in updates.names if len(updates.reference.shape(name)) > 1]
-    return {
-        json.dumps([name, first, second, overlap.eta]): overlap.mso
-        for name, D in updates.each(names, ("reference", "useful", "harmful"))
-        for first, second, _, curve in update_overlaps(D, PAIRS, ETAS, precision=precision)
-        for overlap in curve
-    }
+    roles, settings = study_of(folder), UpdateSpaces(etas=ETAS, pairs=PAIRS)
+    rows = weight_overlaps(roles, settings, SEED, device=torch.device(device), key="benchmark")
+    assert rows is not None
+    return {json.dumps([row["tensor"], *row["pair"].split("-"), row["eta"]]): row["mso"] for row in rows}
 
 
 def run_activations(folder: Path, device: str) -> dict[str, float]:
@@ -75,8 +91,8 @@ def run_activations(folder: Path, device: str) -> dict[str, float]:
         }
         factors = {name: moment_factors(moment, centred=False) for name, moment in moments.items()}
         for first, second in combinations(STATE_SETS, 2):
-            for overlap in mso_curve(factors[first], factors[second], STATE_ETAS):
-                overlaps[json.dumps([index, first, second, overlap.eta])] = overlap.mso
+            for eta, overlap in mso_curve(factors[first], factors[second], STATE_ETAS).items():
+                overlaps[json.dumps([index, first, second, eta])] = overlap.mso
     return overlaps
 
 

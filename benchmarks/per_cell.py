@@ -20,17 +20,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 from cases import BASES, ETAS, FRACTIONS, SCHEMES, SEED, STATE_ETAS
-from material import PAIRS, STATE_SETS, TASKS
-from our_way import open_updates, seconds_of
+from material import PAIRS, ROLES, STATE_SETS, TASKS
+from our_way import seconds_of
 from torch import Tensor
 
-from safety_spaces.geometry import Updates
+from safety_spaces.geometry import Updates, open_checkpoint
 from safety_spaces.geometry.bases import gaussian, stream
 
 TIMED_FRACTION = 0.5
 TIMED_ETA = 0.5
 COMPARED_LAYER = ".layers.0."
 """The layer whose numbers are computed once more in float64."""
+
+
+def open_updates(folder: Path, device: str) -> Updates:
+    """Open the five checkpoints of a folder."""
+    base, reference, *tasks = (open_checkpoint(folder / role) for role in ROLES)
+    return Updates(base, reference, dict(zip(TASKS, tasks, strict=True)), device=torch.device(device))
 
 
 def left_vectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,11 +86,11 @@ def plain_sweep(folder: Path, device: str) -> tuple[float, dict[str, float]]:
 
 
 def sweep_cell(updates: Updates, name: str, noise: Tensor | None) -> object:
-    """One tensor of one cell: read, factored (the reference update, or noise), projected, merged."""
+    """One tensor of one cell: read, factored (the reference update, or noise), projected."""
     reference, D = updates.of("reference", name), updates.of(TASKS[0], name)
     U, _ = left_vectors(reference if noise is None else noise)
     parallel = parallel_part(D, U, TIMED_FRACTION)
-    return float(parallel.norm() ** 2 / D.norm() ** 2), updates.weights(name) + parallel
+    return float(parallel.norm() ** 2 / D.norm() ** 2), parallel
 
 
 def exact_energies(name: str, reference: Tensor, noise: Tensor, D: dict[str, Tensor]) -> Iterator[tuple[str, float]]:

@@ -175,7 +175,7 @@ def is_preview(arguments: Arguments, *, needs_data: bool = True, needs_models: b
 
 
 def report_errors(main: Callable[..., int]) -> Callable[..., int]:
-    """Turn a UserError, and a file that the system refuses, into one line on stderr and exit code 2, ctrl-C into 130.
+    """Turn a UserError, and a file that the system refuses, into lines on stderr and exit code 2, ctrl-C into 130.
 
     Anything else keeps its traceback.
     """
@@ -185,16 +185,17 @@ def report_errors(main: Callable[..., int]) -> Callable[..., int]:
         try:
             return main(argv)
         except UserError as error:
-            message = str(error)
+            problems: Sequence[str] = error.args
         except OSError as error:
             if error.filename is None:
                 raise
-            message = f"{error.filename}: cannot be read or written ({error.strerror}); allow it, or name another path"
+            # A path may hold line breaks.
+            named = " ".join(str(error.filename).splitlines())
+            problems = [f"{named}: cannot be read or written ({error.strerror}); allow it, or name another path"]
         except KeyboardInterrupt:
             sys.stderr.write("\nstopped; the same command goes on where it was\n")
             return EXIT_INTERRUPTED
-        # A path or a server's answer may hold line breaks.
-        sys.stderr.write(f"error: {' '.join(message.splitlines())}\n")
+        sys.stderr.writelines(f"error: {problem}\n" for problem in problems)
         return EXIT_USER_ERROR
 
     return wrapped

@@ -9,11 +9,17 @@ QUOTED_LENGTH = 120
 
 
 class UserError(Exception):
-    """A mistake in a study, a file or a command: one line that says what was expected, what came and what to do."""
+    """A mistake in a study, a file or a command: a line that says what was expected, what came and what to do.
 
-    def __init__(self, message: str) -> None:
+    A study that is wrong in several places has a line for each.
+    """
+
+    def __init__(self, *problems: str) -> None:
         # What is quoted may hold any separator of lines.
-        super().__init__(" ".join(message.splitlines()))
+        super().__init__(*(" ".join(problem.splitlines()) for problem in problems))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 def quote(value: object, length: int = QUOTED_LENGTH) -> str:

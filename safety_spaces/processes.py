@@ -30,6 +30,19 @@ class Processes:
         """Return the items of this process: every count-th."""
         return list(items[self.index :: self.count])
 
+    def passes_of_each(self, accumulation: int, *, name: str) -> int:
+        """Return the forward passes that each process does for one step of a training.
+
+        Raises UserError when the passes of a step cannot be shared out equally.
+        """
+        passes, rest = divmod(accumulation, self.count)
+        if rest:
+            raise UserError(
+                f"{name}: expected training.accumulation to be a multiple of the {self.count} processes, got "
+                f"{accumulation}; change it or the number of processes"
+            )
+        return passes
+
     @property
     def is_first(self) -> bool:
         """Whether this process does what is to be done once."""
@@ -39,8 +52,7 @@ class Processes:
 def processes() -> Processes:
     """Return what the launcher says in RANK and WORLD_SIZE; one process without a launcher.
 
-    Raises:
-        UserError: they are not both numbers with 0 <= RANK < WORLD_SIZE.
+    Raises UserError when they are not both numbers with 0 <= RANK < WORLD_SIZE.
     """
     if not {"RANK", "WORLD_SIZE"} & os.environ.keys():
         return Processes()

@@ -1,7 +1,10 @@
-"""What a tensor is by its name: its kind, and the side that its subspace is taken from. No tensor is read for that."""
+"""What a tensor is by its name: its kind, and the side that its subspace is taken from; and what bases are called.
+
+No tensor is read for that.
+"""
 
 import re
-from typing import Literal
+from typing import Final, Literal
 
 HEAD = "lm_head.weight"
 VECTOR_KINDS = frozenset({"norm", "bias"})
@@ -30,6 +33,19 @@ READS_FROM_RESIDUAL = EMBEDDINGS | {
 
 Side = Literal["left", "right", "residual"]
 Projected = Literal["left", "right"]
+Basis = Literal["file", "top_k", "random_k", "random"]
+Rounding = Literal["floor", "round"]
+"""How fraction times size becomes a number of directions."""
+Vectors = Literal["project", "keep", "drop"]
+"""What becomes of one-dimensional tensors."""
+
+OWN_BASIS: Final = "file"
+TOP_K: Final = "top_k"
+RANDOM_K: Final = "random_k"
+RANDOM: Final = "random"
+"""The basis that the claim is held against."""
+FIXED_BASES = frozenset({OWN_BASIS, TOP_K})
+"""Bases that nothing is drawn for: one draw, and no closed form of their energy."""
 
 
 def kind(name: str) -> str:
@@ -68,3 +84,8 @@ def project_from(side: Side, kind: str, *, is_transposed: bool = False) -> Proje
     if side == "residual":
         return "left" if (kind in WRITES_TO_RESIDUAL) != is_transposed else "right"
     return side
+
+
+def draws(basis: str, number: int) -> range:
+    """Return the draws of a basis where random ones have `number`: one where nothing is drawn."""
+    return range(1 if basis in FIXED_BASES else number)

@@ -50,7 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_place("--csv", given.csv, given.csv.parent)
     prepare_libraries(logging.INFO)
     from safety_spaces.experiments.weight_overlaps import folder_overlaps
-
     from safety_spaces.models.device import choose_device
 
     device, _ = choose_device(given.device)

@@ -1,6 +1,8 @@
 """Shapes are checked while the tests run; nothing reaches the network."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -14,7 +16,28 @@ install_import_hook("safety_spaces", "beartype.beartype")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a finished pico study is slow: the study alone takes half a minute."""
+    """What needs a pico study is slow: its trainings alone take longer than 5 seconds."""
     for item in items:
-        if "finished" in getattr(item, "fixturenames", ()):
+        if {"trained", "finished"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """A tokenizer of the small world, with a token that pads and one that ends a text."""
+    from tests.pico_model import pico_tokenizer
+
+    return pico_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def make_model(tokenizer: Any) -> Callable[..., Any]:
+    """A function from (tied, dtype) to a live model, always with the same weights."""
+    import torch
+
+    from tests.pico_model import pico_model
+
+    def make(*, tied: bool = True, dtype: torch.dtype = torch.float32) -> Any:
+        return pico_model(tokenizer, tied=tied).to(dtype).eval()
+
+    return make

@@ -11,6 +11,10 @@ import yaml
 
 from safety_spaces.command_line import Arguments, parse_arguments
 from safety_spaces.evaluation.prompt_sets import prompt_set
+from safety_spaces.experiments.plan.card import Planned
+from safety_spaces.experiments.plan.costs import Counts, counts
+from safety_spaces.experiments.plan.text import plan
+from safety_spaces.experiments.plan.work import whole_work
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = {
@@ -46,10 +50,13 @@ PICO = {
     "seeds": [0, 3],
     "workers": 1,
     "world": {"seed": 5, "sizes": SIZES},
-    "training": {"batch_size": 8, "learning_rate": 0.01, "epochs": 1},
+    "training": {"batch_size": 8, "accumulation": 1, "learning_rate": 0.01, "epochs": 1},
     "corpora": {"useful": {"rows": 40}, "harmful": {"rows": 16}},
     "roles": {
-        "base": {"architecture": {"hidden": 24, "layers": 2, "heads": 2, "key_value_heads": 1, "intermediate": 40}},
+        "base": {
+            "architecture": {"hidden": 24, "layers": 2, "heads": 2, "key_value_heads": 1, "intermediate": 40},
+            "training": {"batch_size": 4, "accumulation": 2},
+        },
     },
     "projection": {"fractions": [0.1, 0.5, 0.9], "energy_draws": 2, "score_draws": 2},
     "update_spaces": {"etas": [0.1, 0.5, 0.9]},
@@ -77,7 +84,7 @@ def of_model(name: str, folder: Path, **changes: object) -> Arguments:
 
 def prompts_of(command: Arguments, name: str) -> list[str]:
     """Return the prompts of a prompt set of a study."""
-    return prompt_set(command.texts, command.study.activation_spaces, command.study.evaluation, name)
+    return prompt_set(command.texts, command.study.activation_spaces, name)
 
 
 def load_script(name: str) -> ModuleType:
@@ -98,3 +105,19 @@ def run_script(name: str, study: Path, folder: Path, *extra: str) -> int:
 def copy_run(source: Path, target: Path) -> Path:
     """Copy a finished run, so that a test may break it."""
     return Path(shutil.copytree(source, target))
+
+
+def planned_of(arguments: Arguments) -> Planned:
+    """What a command plans."""
+    options = arguments.device, arguments.geometry_only, arguments.keep_factors
+    return Planned(arguments.roles, arguments.texts, *options)
+
+
+def plan_of(arguments: Arguments) -> str:
+    """The plan that a command prints."""
+    return "\n".join(plan(planned_of(arguments)))
+
+
+def counts_of(arguments: Arguments) -> Counts:
+    """What the whole work of a command counts."""
+    return counts(arguments.texts, whole_work(arguments.study, geometry_only=arguments.geometry_only))

@@ -87,7 +87,7 @@ def test_a_model_that_was_cut_short_in_the_cache_is_asked_of_the_hub(tmp_path, m
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "1.safetensors"}}')
     study = tmp_path / "study.yaml"
     study.write_text(f"extends: {ROOT}/configs/qwen2.5-1.5b.yaml\nname: own\n")
-    monkeypatch.setattr(hub, "_snapshot", lambda name, revision, only_cached: tmp_path)
+    monkeypatch.setattr(hub, "_snapshot", lambda name, revision, local_files_only: tmp_path)
     command = command_of(study)
     with pytest.raises(UserError, match=r"expected the finished checkpoint base, found no 1\.safetensors"):
         command.roles.finished("base", 0)
@@ -100,20 +100,7 @@ def test_a_model_that_was_cut_short_in_the_cache_is_asked_of_the_hub(tmp_path, m
     [
         ("datasets: {advbnch: {path: a.csv}}", "advbnch"),
         ("datasets: {advbench: {path: /nowhere.csv}}", "/nowhere.csv: expected a data set, found no file or folder"),
-        ("training: {template: chatt}", "template chatt: expected one of"),
         ("evaluation: {harmfulness: {judge: {rubric: nowhere.txt}}}", "expected its rubric at"),
-        (
-            "evaluation: {harmfulness: {judge: {base_url: 'localhost:8000'}}}",
-            "expected a base_url with http:// or https://",
-        ),
-        (
-            "evaluation: {harmfulness: {judge: {base_url: 'http://a:99999/v1'}}}",
-            "a port up to 65535, got http://a:99999",
-        ),
-        (
-            "evaluation: {harmfulness: {judge: {base_url: 'https:///v1'}}}",
-            "a host and a port up to 65535, got https:///",
-        ),
     ],
 )
 def test_what_a_study_names_is_looked_at_before_hours_of_work(tmp_path, lines, message, capsys):

@@ -36,6 +36,13 @@ def test_a_number_that_cannot_be_is_refused(monkeypatch, rank, size):
         processes()
 
 
+def test_passes_are_shared_out_equally():
+    assert Processes(1, 3).passes_of_each(6, name="useful") == 2
+    message = "useful: expected training.accumulation to be a multiple of the 4 processes, got 6"
+    with pytest.raises(UserError, match=message):
+        Processes(0, 4).passes_of_each(6, name="useful")
+
+
 def test_results_are_whole_or_left_to_others(caplog):
     caplog.set_level("INFO")
     assert all_found({"a": 1, "b": 0}) == {"a": 1, "b": 0}

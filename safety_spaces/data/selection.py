@@ -4,7 +4,7 @@ import random
 from collections.abc import Collection, Sequence
 from typing import Literal, TypeVar
 
-from safety_spaces.data.table import DataSet, Pair, Row
+from safety_spaces.data.table import DataSet, Row
 from safety_spaces.data.templates import Template
 from safety_spaces.errors import UserError
 
@@ -12,10 +12,9 @@ T = TypeVar("T")
 
 
 def draw_rows(rows: Sequence[T], count: int | None, *, seed: int, name: str) -> list[T]:
-    """Return `count` rows without replacement, or all for None, in an order that (seed, name) fixes.
+    """Return `count` rows drawn without replacement, or all for None, in an order that (seed, name) fixes.
 
-    Raises:
-        UserError: fewer rows are there than are asked for.
+    Raises UserError when there are fewer rows.
     """
     wanted = len(rows) if count is None else count
     if wanted > len(rows):
@@ -29,10 +28,7 @@ def mix(
     """Contaminate useful rows with harmful ones (paper, Section 4); the trainer shuffles them.
 
     `replace` keeps the number of useful rows N: (1 - share) N useful and share N harmful rows. `add` takes all of both,
-    as the published code does.
-
-    Raises:
-        UserError: `replace` needs more harmful rows than there are.
+    as the published code does. Raises UserError when `replace` needs more harmful rows than there are.
     """
     if mixing == "add":
         return [*useful, *harmful]
@@ -45,8 +41,7 @@ def mix(
 def training_rows(rows: Sequence[Row], data_set: DataSet, *, template: Template) -> list[dict[str, str]]:
     """Return rows for the trainer: {prompt, completion} with the template applied, or {text} of whole texts.
 
-    Raises:
-        UserError: the data set holds prompts without a response, or with two.
+    Raises UserError when the data set holds prompts without a response, or with two.
     """
     if data_set.is_text:
         return [{"text": row[data_set.prompt]} for row in rows]
@@ -69,33 +64,22 @@ def training_rows(rows: Sequence[Row], data_set: DataSet, *, template: Template)
 def preference_rows(rows: Sequence[Row], data_set: DataSet, *, template: Template) -> list[dict[str, str]]:
     """Return rows {prompt, chosen, rejected} for preference optimisation, the template applied.
 
-    Raises:
-        UserError: the data set holds no pairs, or does not say of a pair which response is to be preferred.
+    Raises UserError when the data set holds no pairs, or does not say which response of a pair is preferred.
     """
     if data_set.pair is None:
         raise UserError(
             f"training: expected a data set of pairs of responses, got one with {', '.join(data_set.texts)}; choose "
             "another for the corpus, or method: sft for the role"
         )
-    return [
-        {
-            "prompt": template.apply(row[data_set.prompt]),
-            "chosen": template.separator + chosen,
-            "rejected": template.separator + rejected,
-        }
-        for row in rows
-        for chosen, rejected in [_chosen_first(row, data_set.pair)]
-    ]
-
-
-def _chosen_first(row: Row, pair: Pair) -> tuple[str, str]:
-    first, second = (row[column] for column in pair.responses)
-    preferred = row[pair.preferred]
-    if preferred not in (0, 1):
-        raise UserError(
-            f"training: expected 0 or 1 in the column {pair.preferred}, got {preferred!r}; mend the data set"
-        )
-    return (second, first) if preferred else (first, second)
+    (first, second), index = data_set.pair.responses, data_set.pair.preferred
+    found = []
+    for row in rows:
+        if row[index] not in (0, 1):
+            raise UserError(f"training: expected 0 or 1 in the column {index}, got {row[index]!r}; mend the data set")
+        chosen, rejected = (row[second], row[first]) if row[index] else (row[first], row[second])
+        prompt, separator = template.apply(row[data_set.prompt]), template.separator
+        found.append({"prompt": prompt, "chosen": separator + chosen, "rejected": separator + rejected})
+    return found
 
 
 def unique_prompts(rows: Sequence[Row], data_set: DataSet) -> list[str]:

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from safety_spaces.errors import UserError
+from safety_spaces.study import CHAT, TemplateName
 
 INSTRUCTION = "{instruction}"
-CHAT = "chat"
 TODAY = datetime(2024, 7, 26)
 """The day that every chat template is told: the one that Llama 3.2 falls back on. The same study is the same texts."""
 CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
@@ -46,27 +46,16 @@ TEMPLATES: Mapping[str, Template] = {
 """Name in a study -> template. `question` is the form of raw GSM8K prompts."""
 
 
-def find_template(name: str, tokenizer: Any = None) -> Template:
-    """Return a template of the table, or for `chat` that of the tokenizer.
-
-    Raises:
-        UserError: no template has this name, or the tokenizer has no chat template.
-    """
-    if name == CHAT:
-        return chat_template(tokenizer)
-    if name not in TEMPLATES:
-        known = ", ".join((*TEMPLATES, CHAT))
-        raise UserError(f"template {name}: expected one of {known}; correct the name in the study")
-    return TEMPLATES[name]
+def find_template(name: TemplateName, tokenizer: Any = None) -> Template:
+    """Return a template of the table, or for `chat` that of the tokenizer; raises UserError when it has none."""
+    return chat_template(tokenizer) if name == CHAT else TEMPLATES[name]
 
 
 def chat_template(tokenizer: Any) -> Template:
     """Return the chat template of a tokenizer, with one message of the user, up to where the assistant speaks.
 
-    A beginning-of-text token that the tokenizer adds to every text itself is left out.
-
-    Raises:
-        UserError: the tokenizer has no chat template, or one that does not repeat an instruction as it is.
+    A beginning-of-text token that the tokenizer adds to every text itself is left out. Raises UserError when the
+    tokenizer has no chat template, or one that does not repeat an instruction as it is.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise UserError("template chat: expected a tokenizer with a chat template, got none; use template: plain")
@@ -77,27 +66,18 @@ def chat_template(tokenizer: Any) -> Template:
             "template chat: expected a chat template that repeats the instruction once and as it is, got one that "
             "changes it; use template: plain"
         )
-    return Template(prompt.removeprefix(_added_start(tokenizer)), strips=template.strips)
+    # Only what the tokenizer adds: the chat templates of other models begin with a token that they alone write.
+    added = tokenizer.bos_token if tokenizer("").input_ids[:1] == [tokenizer.bos_token_id] else None
+    return Template(prompt.removeprefix(added or ""), strips=template.strips)
 
 
 def _render(tokenizer: Any, instruction: str) -> str:
     from jinja2 import TemplateError
 
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": instruction}],
-                tokenize=False,
-                add_generation_prompt=True,
-                chat_template=CLOCK.sub(lambda call: repr(TODAY.strftime(call[2])), tokenizer.get_chat_template()),
-            )
-        )
+        dated = CLOCK.sub(lambda call: repr(TODAY.strftime(call[2])), tokenizer.get_chat_template())
+        options = {"tokenize": False, "add_generation_prompt": True, "chat_template": dated}
+        return str(tokenizer.apply_chat_template([{"role": "user", "content": instruction}], **options))
     except (ValueError, TemplateError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"template chat: the chat template cannot be used ({reason}); use template: plain") from error
-
-
-def _added_start(tokenizer: Any) -> str:
-    # Only what the tokenizer adds: the chat templates of other models begin with a token that they alone write.
-    start = tokenizer.bos_token
-    return start if start and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id] else ""

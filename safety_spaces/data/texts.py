@@ -6,18 +6,20 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from safety_spaces.data.datasets import read_rows, source_of
+from safety_spaces.data.datasets import read_rows
 from safety_spaces.data.selection import draw_rows, mix, preference_rows, training_rows, unique_prompts, without_prompts
 from safety_spaces.data.table import DataSet, Row, find_data_set
-from safety_spaces.data.templates import CHAT, Template, find_template
+from safety_spaces.data.templates import Template, find_template
 from safety_spaces.errors import UserError
 from safety_spaces.paths import resolve_path
 from safety_spaces.store import Layout, digest
-from safety_spaces.study import Existing, MixedCorpus, SingleCorpus, Study
+from safety_spaces.study import CHAT, SingleCorpus, Study, TemplateName
 
 SETS_IN_MEMORY = 4
 
 AsRows = Callable[[list[Row], DataSet], list[dict[str, str]]]
+Items = tuple[tuple[str, Any], ...]
+"""A mapping that can be hashed."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +63,16 @@ class Texts:
         return path is not None and path.exists()
 
     def size(self, name: str, where: Mapping[str, Any] | None = None) -> int | None:
-        """Return the number of rows of a data set that meet a condition; at most, where the set is not here.
-
-        None where nothing is known of it.
-        """
+        """Return the number of rows of a data set that meet a condition: at most, where it is not here, if known."""
         world, data_set = self.study.world, self.data_set(name)
         if self.is_here(name):
             return len(self.rows(name, (), where))
         if world is not None:
             return world.sizes.get(name, data_set.size)
-        parts = (data_set.parts[one] for one in (where or {}).items() if one in data_set.parts)
-        return min(parts, default=data_set.size)
+        return data_set.most_rows(where or {})
 
-    def template(self, name: str) -> Template:
-        """Return a template; raises UserError when none has this name, or the model has no chat template."""
+    def template(self, name: TemplateName) -> Template:
+        """Return a template; raises UserError when it is that of the model, which has none."""
         return find_template(name, self.tokenizer() if name == CHAT else None)
 
     def drawn(self, name: str) -> list[Row]:
@@ -82,12 +80,11 @@ class Texts:
 
         Raises UserError when the data set is missing, unlike its table entry, or has too few rows.
         """
-        corpus = self.study.corpora[name]
-        assert isinstance(corpus, SingleCorpus)
-        data_set = self.data_set(corpus.dataset)
+        single = self.study.single_corpora
+        corpus, data_set = single[name], self.data_set(single[name].dataset)
         rows = self.rows(corpus.dataset, data_set.trained, corpus.where)
         if corpus.disjoint_from is not None:
-            other = self.data_set(self.study.corpora[corpus.disjoint_from].dataset)  # type: ignore[union-attr]
+            other = self.data_set(single[corpus.disjoint_from].dataset)
             rows = without_prompts(rows, data_set, unique_prompts(self.drawn(corpus.disjoint_from), other))
         return draw_rows(rows, corpus.rows, seed=corpus.seed, name=name)
 
@@ -96,35 +93,31 @@ class Texts:
 
         Raises UserError when a data set is missing, unlike its table entry, or has too few rows.
         """
-        recipe = self.study.roles[role]
-        assert not isinstance(recipe, Existing)
+        recipe = self.study.trained_roles[role]
         as_rows = preference_rows if recipe.method == "dpo" else training_rows
         return self._corpus_rows(recipe.corpus, partial(as_rows, template=self.template(recipe.training.template)))
 
     def _corpus_rows(self, name: str, as_rows: AsRows) -> list[dict[str, str]]:
-        corpus = self.study.corpora[name]
-        if isinstance(corpus, MixedCorpus):
-            useful, harmful = (self._corpus_rows(part, as_rows) for part in (corpus.useful, corpus.harmful))
-            return mix(useful, harmful, mixing=corpus.mixing, harmful_share=corpus.harmful_share)
-        return as_rows(self.drawn(name), self.data_set(corpus.dataset))
+        mixed = self.study.mixed_corpora.get(name)
+        if mixed is None:
+            return as_rows(self.drawn(name), self.data_set(self.study.single_corpora[name].dataset))
+        useful, harmful = (self._corpus_rows(part, as_rows) for part in mixed.parts)
+        return mix(useful, harmful, mixing=mixed.mixing, harmful_share=mixed.harmful_share)
 
     def trained_corpora(self) -> dict[str, SingleCorpus]:
         """Return the corpora of one data set that a role is trained on, alone or in a mixture."""
-        corpora = self.study.corpora
-        trained = {recipe.corpus for recipe in self.study.roles.values() if not isinstance(recipe, Existing)}
-        mixed = [corpus for name in trained if isinstance(corpus := corpora[name], MixedCorpus)]
-        names = sorted(trained.union(*((corpus.useful, corpus.harmful) for corpus in mixed)))
-        return {name: corpus for name in names if isinstance(corpus := corpora[name], SingleCorpus)}
+        trained = self.study.trained_corpora
+        return {name: corpus for name, corpus in sorted(self.study.single_corpora.items()) if name in trained}
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """Return what run.json says of every corpus that a role is trained on: source, rows, prompts and digest."""
         facts = {}
         for name, corpus in self.trained_corpora().items():
-            rows = self.drawn(name)
+            rows, data_set, path = self.drawn(name), self.data_set(corpus.dataset), self.path(corpus.dataset)
             facts[name] = {
-                "source": source_of(self.path(corpus.dataset), corpus.dataset),
+                "source": str(data_set.hub) if path is None else path.name,
                 "rows": len(rows),
-                "unique_prompts": len(unique_prompts(rows, self.data_set(corpus.dataset))),
+                "unique_prompts": len(unique_prompts(rows, data_set)),
                 "seed": corpus.seed,
                 "digest": digest(rows),
             }
@@ -133,13 +126,7 @@ class Texts:
 
 @lru_cache(maxsize=SETS_IN_MEMORY)
 def _read_once(
-    path: Path | None,
-    name: str,
-    columns: tuple[str, ...],
-    where: tuple[tuple[str, Any], ...],
-    names: tuple[tuple[str, str], ...] | None,
-    _: int | None,
+    path: Path | None, name: str, columns: tuple[str, ...], where: Items, names: Items | None, _: int | None
 ) -> list[Row]:
     """Rows of a data set; every role and seed asks for them again, and they may be 400 MB."""
-    own = None if names is None else dict(names)
-    return read_rows(path, name, columns=columns, where=dict(where), names=own)
+    return read_rows(path, name, columns=columns, where=dict(where), names=None if names is None else dict(names))

@@ -1,4 +1,4 @@
-"""The prompt sets of the activation experiment, and the template that prompts of a study are put in."""
+"""The prompt sets of the activation experiment."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 from safety_spaces.data.datasets import toxic_rows
 from safety_spaces.data.selection import draw_rows, unique_prompts
 from safety_spaces.data.table import Row
-from safety_spaces.data.templates import Template
 from safety_spaces.data.texts import Texts
-from safety_spaces.study import ActivationSpaces, Evaluation, Selection
+from safety_spaces.study import ActivationSpaces, Selection
 
 logger = logging.getLogger(__name__)
 
-NO_TEMPLATE = "none"
 TOXIGEN = "toxigen"
 
 
@@ -26,12 +24,7 @@ class Use(NamedTuple):
     read: Callable[[], Any]
 
 
-def evaluation_template(texts: Texts, evaluation: Evaluation) -> Template:
-    """Return the template of judged prompts and prompt sets; raises UserError when there is none of that name."""
-    return texts.template(texts.study.training.template if evaluation.template == "training" else NO_TEMPLATE)
-
-
-def prompt_set(texts: Texts, settings: ActivationSpaces, evaluation: Evaluation, name: str) -> list[str]:
+def prompt_set(texts: Texts, settings: ActivationSpaces, name: str) -> list[str]:
     """Return the prompts of a set, each once, the template applied.
 
     Public sets repeat prompts: where fewer are there than the study asks for, all are taken, and the log says so.
@@ -41,7 +34,7 @@ def prompt_set(texts: Texts, settings: ActivationSpaces, evaluation: Evaluation,
     wanted = min(settings.prompts, len(prompts))
     if wanted < settings.prompts:
         logger.warning("warning: %s: %d prompts were asked for, all %d are taken", name, settings.prompts, wanted)
-    template = evaluation_template(texts, evaluation)
+    template = texts.template(texts.study.prompt_template)
     return [template.apply(prompt) for prompt in draw_rows(prompts, wanted, seed=settings.sets[name].seed, name=name)]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.memory import in_batches
-from safety_spaces.evaluation.positions import Tokens, is_averaged, number_of_states, position_name, tokens_read
+from safety_spaces.evaluation.positions import Tokens, number_of_states
 from safety_spaces.models.live import CausalModel
 from safety_spaces.progress import progress
 from safety_spaces.store import writing
@@ -65,7 +65,7 @@ def _checked_number(position: Position, texts: Sequence[Tokens], name: str) -> i
     number = number_of_states(position, texts)
     if texts and number == 0:
         raise UserError(
-            f"activation_spaces.positions: expected a token of {position_name(position)} in some text of {name}, found "
+            f"activation_spaces.positions: expected a token of {position.name} in some text of {name}, found "
             "none; start the window earlier"
         )
     return number
@@ -113,13 +113,13 @@ def _read(
     states: Sequence[Float[Tensor, "p tokens d"]], position: Position, texts: Sequence[Tokens]
 ) -> list[Float[np.ndarray, "_ L d"]]:
     """Take one position's tokens from all states, and only these from the device; one array for each text."""
-    spans = [tokens_read(position, text, width=states[0].shape[1]) for text in texts]
+    spans = [text.columns(position, width=states[0].shape[1]) for text in texts]
     device = states[0].device
     rows = torch.tensor([row for row, span in enumerate(spans) for _ in span], dtype=torch.long, device=device)
     columns = torch.tensor([column for span in spans for column in span], dtype=torch.long, device=device)
     taken = torch.stack([state[rows, columns] for state in states], dim=1).float()
     parts = torch.split(taken, [len(span) for span in spans])
-    if is_averaged(position):
+    if position.is_averaged:
         # A text without tokens has no mean: of its row nothing is kept.
         parts = tuple(part.mean(0, keepdim=True)[: len(part)] for part in parts)
     lengths = [len(part) for part in parts]

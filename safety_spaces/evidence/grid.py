@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from safety_spaces.study import Others, Position, ServiceJudge, Study, TokenWindow
+from safety_spaces.study import Others, Position, Study
 
 TASKS = ("useful", "harmful", "contaminated")
 """What the paper compares, in its order; a study may have others."""
-CONTROL = "random"
-"""The basis that the claim is held against."""
 METRICS = ("utility", "harmfulness")
 """What every checkpoint is scored for."""
 Line = tuple[str, str, str]
@@ -17,8 +15,6 @@ Line = tuple[str, str, str]
 PARALLEL: tuple[Line, ...] = (("useful", "parallel", "utility"), ("harmful", "parallel", "harmfulness"))
 CONTAMINATED: tuple[Line, ...] = tuple(("contaminated", "parallel", metric) for metric in METRICS)
 ORTHOGONAL: tuple[Line, ...] = tuple(("contaminated", "orthogonal", metric) for metric in METRICS)
-EARLY_WINDOW = "early_window"
-"""What a window of tokens is called in the column position."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +62,14 @@ class Grid:
     window: tuple[float, float]
 
     @property
-    def windows(self) -> tuple[TokenWindow, ...]:
+    def windows(self) -> tuple[Position, ...]:
         """The early windows among the positions."""
-        return tuple(position for position in self.positions if isinstance(position, TokenWindow))
+        return tuple(position for position in self.positions if position.is_window)
 
     @property
     def further_tokens(self) -> tuple[Position, ...]:
         """The single tokens among the positions that are not the position of the main figures."""
-        return tuple(position for position in self.positions[1:] if not isinstance(position, TokenWindow))
+        return tuple(position for position in self.positions[1:] if not position.is_window)
 
     def single(self, scheme: str) -> tuple[SingleLayers, ...]:
         """The lines of one scheme in which one layer alone is projected."""
@@ -93,25 +89,16 @@ def kinds_of(pair: str) -> tuple[str, ...]:
     return tuple(sorted(part.split("_")[0] for part in pair.split("-")))
 
 
-def name_of(position: Position) -> str:
-    """A position in words."""
-    if isinstance(position, TokenWindow):
-        tokens = "prompt" if position.of == "prompt" else "generated"
-        return f"{tokens} tokens {position.start} to {position.stop - 1}, {position.combine}"
-    return position.replace("_", " ")
-
-
 def grid_of(study: Study) -> Grid:
     """What a study promises that its tables hold."""
     projection, updates, activations = study.projection, study.update_spaces, study.activation_spaces
-    judge = study.evaluation and study.evaluation.harmfulness.judge
     lines = [(cell, metric) for cell in projection.scored for metric in cell.metrics]
     return Grid(
         model=study.model,
         tasks=tuple(sorted(study.tasks, key=lambda task: TASKS.index(task) if task in TASKS else len(TASKS))),
         reference_kind=study.reference_kind,
         is_scored=study.evaluation is not None,
-        published_rubric=isinstance(judge, ServiceJudge) and judge.published_rubric,
+        published_rubric=study.evaluation is not None and study.evaluation.harmfulness.judge.published_rubric,
         seeds=tuple(study.seeds),
         claim=projection.claim,
         bases=tuple(projection.bases),

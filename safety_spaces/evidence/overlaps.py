@@ -4,14 +4,13 @@ Layers and states count from 0. A model of L layers has L+1 states: 0 is the emb
 """
 
 from collections.abc import Iterable
-from decimal import Decimal
 
 import pandas as pd
 
 from safety_spaces.errors import UserError
 from safety_spaces.evidence.completeness import complete, where
-from safety_spaces.evidence.grid import EARLY_WINDOW, Grid, name_of
-from safety_spaces.study import Position, TokenWindow
+from safety_spaces.evidence.grid import Grid
+from safety_spaces.study import Position, part_of
 from safety_spaces.tensors import VECTOR_KINDS
 
 ACTIVATIONS = "activation_spaces.csv"
@@ -58,7 +57,7 @@ def state_overlap(
     All states unless some are named. A state that is the same for all prompts of a set, as an embedding of the
     template's last token is, spans nothing once centred: its cells are empty.
     """
-    name = f"{ACTIVATIONS}: {checkpoint}, {'centred' if centred else 'uncentred'}, {name_of(position)}"
+    name = f"{ACTIVATIONS}: {checkpoint}, {'centred' if centred else 'uncentred'}, {position.words}"
     rows = at_position(activations, position)
     rows = rows[(rows.checkpoint == checkpoint) & (rows.centred == centred)]
     wanted = range(depth_of(activations, name)) if states is None else tuple(states)
@@ -79,7 +78,10 @@ def window_overlap(
 
     Of the L+1 states the window holds int(low (L+1)) <= l < int(high (L+1)).
     """
-    low, high = (part_of(edge, depth_of(activations, ACTIVATIONS)) for edge in grid.window)
+    number = depth_of(activations, ACTIVATIONS)
+    low, high = (part_of(edge, number) for edge in grid.window)
+    if low == high:
+        raise UserError(f"activation_spaces.window: expected depths that hold one of the {number} states; widen it")
     rows = state_overlap(
         activations,
         grid,
@@ -97,16 +99,7 @@ def window_overlap(
 
 def at_position(activations: pd.DataFrame, position: Position) -> pd.DataFrame:
     """The rows of one token, or of one early window."""
-    if not isinstance(position, TokenWindow):
-        return where(activations, position=position)
-    return where(
-        activations,
-        position=EARLY_WINDOW,
-        window_of=position.of,
-        window_start=position.start,
-        window_stop=position.stop,
-        window_combine=position.combine,
-    )
+    return where(activations, **{name: value for name, value in position.table_columns.items() if value is not None})
 
 
 def depth_of(table: pd.DataFrame, name: str) -> int:
@@ -118,8 +111,3 @@ def depth_of(table: pd.DataFrame, name: str) -> int:
     if table.layer.isna().all():
         raise UserError(f"{name}: no row belongs to a layer; write the table again")
     return int(table.layer.max()) + 1
-
-
-def part_of(fraction: float, count: int) -> int:
-    """floor(fraction * count), exact in decimals: 0.29 of 100 is 29."""
-    return int(Decimal(str(fraction)) * count)

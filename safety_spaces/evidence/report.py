@@ -15,7 +15,7 @@ from safety_spaces.errors import UserError
 from safety_spaces.evaluation.intervals import Estimate
 from safety_spaces.evidence import figures, sentences
 from safety_spaces.evidence.findings import Findings, find
-from safety_spaces.evidence.grid import Grid, grid_of, name_of
+from safety_spaces.evidence.grid import Grid, grid_of
 from safety_spaces.evidence.tables import FILES, Tables, read_tables
 from safety_spaces.record import check_unedited, read_record
 from safety_spaces.store import write_atomically
@@ -96,7 +96,7 @@ def render(
         autoescape=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"interval": _interval, "yes": _yes, "position": name_of}
+    environment.filters |= {"interval": _interval, "yes": _yes}
     return environment.get_template("report.md.j2").render(
         found=found,
         grid=grid,

@@ -6,13 +6,12 @@ tensors stayed whole or was left out.
 
 import pandas as pd
 
-from safety_spaces.errors import UserError
 from safety_spaces.evaluation.intervals import Estimate
 from safety_spaces.evidence.completeness import complete, where
 from safety_spaces.evidence.grid import Grid, Line
-from safety_spaces.study import FIXED_BASES, draws
+from safety_spaces.study import draws
+from safety_spaces.tensors import FIXED_BASES
 
-EQUAL_FRACTION = ("", "fraction")  # rows that match bases otherwise (equal energy) answer another question
 VALUES = ("value", "ci_low", "ci_high", "n")
 
 
@@ -31,11 +30,10 @@ def scores(
     Without a layer those of the models that are projected in all layers. With `gaps` a model that no judge could score
     has empty values; else it is an error.
     """
-    _check_basis(grid, basis)
     task, scheme, metric = line
     layers = "all" if layer is None else str(layer)
     rows = where(projection, task=task, scheme=scheme, basis=basis, metric=metric, layers=layers, others=others)
-    rows = _first_replicate(rows[rows.matching.isin(EQUAL_FRACTION)])
+    rows = _first_replicate(rows)
     alone = "" if layer is None else f", layer {layer}, others {others}"
     return complete(
         rows,
@@ -73,7 +71,6 @@ def energies(
 
     No energy_expected where nothing is drawn. With `gaps` what no training touched is empty, else an error.
     """
-    _check_basis(grid, basis)
     values = ("energy_kept",) if basis in FIXED_BASES else ("energy_kept", "energy_expected")
     rows = _first_replicate(where(energy, task=task, basis=basis, tensor="all" if layer is None else f"layer:{layer}"))
     return complete(
@@ -82,11 +79,6 @@ def energies(
         {"seed": grid.seeds, "draw": draws(basis, grid.energy_draws), "fraction": grid.fractions},
         values=() if gaps else values,
     )
-
-
-def _check_basis(grid: Grid, basis: str) -> None:
-    if basis not in grid.bases:
-        raise UserError(f"the study has no basis {basis}, which this is about; add it to projection.bases")
 
 
 def _first_replicate(rows: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from safety_spaces.errors import UserError
 
 PROJECTION = (
     "study", "model", "reference_kind", "precision", "task", "scheme", "basis", "fraction", "layers", "seed",
-    "replicate", "draw", "matching", "energy_kept", "realised_energy", "realised_cosine", "cosine_task_reference",
+    "replicate", "draw", "energy_kept", "realised_energy", "realised_cosine", "cosine_task_reference",
     "metric", "judge", "value", "ci_low", "ci_high", "n", "n_unparsed", "others", "shots",
 )  # fmt: skip
 ENERGY = (
@@ -33,7 +33,7 @@ ACTIVATION_SPACES = (
 )  # fmt: skip
 
 TEXTS = (
-    "study", "model", "reference_kind", "precision", "task", "scheme", "basis", "layers", "matching", "metric", "judge",
+    "study", "model", "reference_kind", "precision", "task", "scheme", "basis", "layers", "metric", "judge",
     "tensor", "kind", "pair", "checkpoint", "position", "others", "window_of", "window_combine",
 )  # fmt: skip
 COUNTS = (

@@ -31,7 +31,7 @@ def compare_activations(roles: Roles, texts: Texts, *, device: str | None) -> li
     if settings is None or evaluation is None:
         logger.info("study %s compares no activations: its activation_spaces is null", study.name)
         return []
-    prompts = {name: prompt_set(texts, settings, evaluation, name) for name in settings.sets}
+    prompts = {name: prompt_set(texts, settings, name) for name in settings.sets}
     overlaps = wanted_overlaps(roles, settings, evaluation, prompts)
 
     def work(stage: Stage) -> bool:
@@ -65,7 +65,8 @@ def _measure(
     from safety_spaces.models.device import ready_device
 
     settings, evaluation = roles.study.activation_spaces, roles.study.evaluation
-    assert settings is not None and evaluation is not None
+    assert settings is not None
+    assert evaluation is not None
     ready = ready_device(device, threads=roles.study.threads)
     keys = states_keys(roles, evaluation, seed, role, prompts)
     folders = {name: roles.layout.states(seed) / key for name, key in keys.items()}

@@ -4,6 +4,7 @@ The states stay in files, one for each prompt set and position, so another posit
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import combinations, takewhile
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from safety_spaces.evaluation.generation import generate_tokens, prompt_tokens
 from safety_spaces.evaluation.positions import Tokens
 from safety_spaces.evaluation.states import write_states
 from safety_spaces.experiments.state_keys import ANSWERS, Prompts, answer_tokens, state_file
-from safety_spaces.experiments.weight_overlaps import overlap_columns
 from safety_spaces.geometry.moments import moment_factors, state_moments
 from safety_spaces.geometry.overlap import mso_curve
 from safety_spaces.models.loading import live_model, role_tokenizer
@@ -122,5 +122,5 @@ def state_overlaps(
                     "n_second": moments[second].n,
                 }
                 curve = mso_curve(factors[first], factors[second], settings.etas)
-                rows += [{**place, **overlap_columns(overlap)} for overlap in curve]
+                rows += [{**place, "eta": eta, **asdict(overlap)} for eta, overlap in curve.items()]
     return rows

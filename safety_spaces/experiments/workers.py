@@ -1,4 +1,4 @@
-"""Independent jobs side by side, each in a process of its own.
+"""Independent jobs side by side, each in a process of its own, and jobs that two of them do together.
 
 Two threads of one small model wait for each other, and spin while another program has the core; two processes never do.
 A job leaves its result on disk before it ends, so what a killed worker costs is its job, and the bytes of a result
@@ -10,8 +10,9 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -22,8 +23,9 @@ from typing import Any
 from tqdm import tqdm
 
 from safety_spaces.errors import UserError
-from safety_spaces.experiments.command import Command, prepare_libraries
+from safety_spaces.libraries import prepare_libraries
 from safety_spaces.models.folders import weight_files
+from safety_spaces.models.roles import Roles
 from safety_spaces.processes import processes
 from safety_spaces.progress import progress
 from safety_spaces.record import Stage, peak_memory_bytes
@@ -48,36 +50,39 @@ class Group:
 class Job:
     """A call that can be sent to another process; what its group shares is its first argument.
 
-    `after` names jobs that have to be done before, `steps` is its length in a progress bar.
+    `after` names jobs that have to be done before, `steps` is its length in a progress bar. Jobs that are `near` each
+    other are best done by one worker, one after the other. Up to `processes` workers can make the call together, in the
+    environment of a launcher; the first one's result counts.
     """
 
     name: str
     call: partial[Any]
     group: Group | None = None
+    near: str = ""
     after: frozenset[str] = frozenset()
     steps: int = 1
+    processes: int = 1
 
 
-def do_jobs(command: Command, jobs: Sequence[Job], *, desc: str, stage: Stage) -> dict[str, Any]:
+def do_jobs(roles: Roles, jobs: Sequence[Job], *, device: str | None, desc: str, stage: Stage) -> dict[str, Any]:
     """Do jobs with the workers of a study, under one progress bar; return what each returned, by its name.
 
-    Raises:
-        UserError: a job raised it, or a worker was killed in one job twice.
+    Raises UserError when a job raised it, or a worker was killed in one job twice.
     """
-    workers = number_of_workers(command) if len(jobs) > 1 else 1
-    # A single job says itself how far it is.
-    with progress(desc=desc, total=sum(job.steps for job in jobs), shown=len(jobs) > 1) as bar:
-        done = run_jobs(jobs, workers=workers, report=bar.update)
-    stage.workers_memory_bytes = max(stage.workers_memory_bytes, done.peak_memory_bytes)
-    return done.results
+    workers = number_of_workers(roles, device) if sum(job.processes for job in jobs) > 1 else 1
+    # A single job of this process says itself how far it is.
+    with progress(desc=desc, total=sum(job.steps for job in jobs), shown=len(jobs) > 1 or workers > 1) as bar:
+        results, peak = run_jobs(jobs, workers=workers, report=bar.update)
+    stage.workers_memory_bytes = max(stage.workers_memory_bytes, peak)
+    return results
 
 
-def number_of_workers(command: Command) -> int:
+def number_of_workers(roles: Roles, device: str | None) -> int:
     """Return how many jobs run side by side: what the study says, else on a CPU as many as cores and memory allow.
 
     On another device one job at a time has it to itself.
     """
-    study = command.study
+    study = roles.study
     if processes().count > 1:
         # A launcher has divided the machine already.
         return 1
@@ -85,37 +90,27 @@ def number_of_workers(command: Command) -> int:
         return study.workers
     from safety_spaces.models.device import ready_device
 
-    if ready_device(command.device, threads=command.study.threads).type != "cpu":
+    if ready_device(device, threads=study.threads).type != "cpu":
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    base = command.roles.folder("base", study.seeds[0])
+    base = roles.folder("base", study.seeds[0])
     weights = sum(path.stat().st_size for path in weight_files(base) if path.is_file())
     fit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (WORKER_BYTES + MODEL_COPIES * weights)
     return max(1, min(cores // study.threads, fit))
 
 
-@dataclass(frozen=True)
-class Done:
-    """What each job returned, by its name, and the largest memory of each worker, summed."""
+def run_jobs(jobs: Sequence[Job], *, workers: int, report: Callable[[int], object]) -> tuple[dict[str, Any], int]:
+    """Do every job with at most `workers` processes; `report` is told the steps of each job that has ended.
 
-    results: dict[str, Any]
-    peak_memory_bytes: int = 0
-
-
-def run_jobs(jobs: Sequence[Job], *, workers: int, report: Callable[[int], object]) -> Done:
-    """Do every job, at most `workers` at a time; `report` is told the steps of each job that has ended.
-
-    One worker is this process itself. A worker stays with its group while that has jobs. One that is killed is started
-    again, once for each job.
-
-    Raises:
-        UserError: a job raised it, or a worker was killed in one job twice.
-        ValueError: jobs wait for one another in a circle, or for a job that is not there.
+    Returns what each job returned, by its name, and the largest memory of each worker, summed. One worker is this
+    process itself. A worker stays with its group while that has jobs. One that is killed is started again, once for
+    each job. Raises UserError when a job raised it, or a worker was killed in one job twice; ValueError when jobs wait
+    for one another in a circle, or for a job that is not there.
     """
-    waiting, number = _in_order(jobs), min(workers, len(jobs))
+    waiting, number = _in_order(jobs), min(workers, sum(job.processes for job in jobs))
     if number > 1:
-        with _team(number) as team:
-            return _deal(waiting, team, report)
+        with _crew(number) as crew:
+            return _deal(waiting, crew, report), sum(worker.peak_memory_bytes for worker in crew)
     results = {}
     try:
         for job in waiting:
@@ -124,51 +119,52 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, report: Callable[[int], objec
     finally:
         # The next command of this process may have another group of the same name.
         _made.cache_clear()
-    return Done(results)
+    return results, 0
 
 
-def _in_order(jobs: Iterable[Job]) -> list[Job]:
+def _in_order(jobs: Sequence[Job]) -> list[Job]:
     """Order jobs as one worker does them."""
-    left, ordered = list(jobs), list[Job]()
-    while left:
-        job = _next_job(left, {job.name for job in ordered}, group=ordered[-1].group if ordered else None)
-        if job is None:
+    ordered = list[Job]()
+    while left := [job for job in jobs if job not in ordered]:
+        if not (ready := _ready(left, [job.name for job in ordered])):
             raise ValueError(f"expected jobs that can be done one after the other, got {left[0].name} after another")
-        left.remove(job)
-        ordered.append(job)
+        ordered.append(_next_job(ready, last=ordered[-1] if ordered else None))
     return ordered
 
 
-def _next_job(
-    waiting: Iterable[Job], done: Iterable[str], *, group: Group | None, taken: Sequence[Group | None] = ()
-) -> Job | None:
-    """Choose a job of the worker's group, else of a group that no other worker has made ready, else any."""
-    ready = [job for job in waiting if job.after.issubset(done)]
-    return min(ready, key=lambda job: (job.group != group, job.group in taken), default=None)
+def _ready(waiting: Sequence[Job], done: Collection[str]) -> list[Job]:
+    return [job for job in waiting if job.after.issubset(done)]
+
+
+def _next_job(ready: Sequence[Job], *, last: Job | None, others: Collection[Job | None] = ()) -> Job:
+    """Choose a job like the worker's last one, else one that no other worker has made ready for, else any."""
+    groups, places = [job.group for job in others if job], [job.near for job in others if job]
+
+    def distance(job: Job) -> tuple[bool, ...]:
+        is_ready = last is not None and job.group == last.group
+        follows = last is not None and is_ready and job.near == last.near
+        return not is_ready, job.group in groups, not follows, job.near in places
+
+    return min(ready, key=distance)
 
 
 class _Worker:
-    """One process at a time, and the job that it does."""
+    """One process at a time, and what it has made ready."""
 
     def __init__(self) -> None:
-        self.job: Job | None = None
-        self.group: Group | None = None
-        self.future: Future[tuple[Any, int]]
+        self.last: Job | None = None
         self.peak_memory_bytes = 0
-        self.pool = _pool()
+        self.start()
 
-    def begin(self, job: Job) -> None:
-        self.job, self.group = job, job.group
-        self.future = self.pool.submit(_measured_call, job)
+    def start(self) -> None:
+        # A pool for each worker: a pool of several is lost with any one of its processes.
+        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_prepare)
 
-    def restart(self) -> None:
+    def kill(self) -> None:
+        # From Python 3.14 on kill_workers().
+        for process in (self.pool._processes or {}).values():
+            process.kill()
         self.pool.shutdown()
-        self.pool = _pool()
-
-
-def _pool() -> ProcessPoolExecutor:
-    # A pool for each worker: a pool of several is lost with any one of its processes.
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_prepare)
 
 
 def _prepare() -> None:
@@ -181,46 +177,71 @@ def _prepare() -> None:
 
 
 @contextmanager
-def _team(number: int) -> Iterator[list[_Worker]]:
+def _crew(number: int) -> Iterator[list[_Worker]]:
     """Start workers; at the end, whatever it is, none is left."""
-    team: list[_Worker] = []
+    crew = [_Worker() for _ in range(number)]
     try:
-        team += [_Worker() for _ in range(number)]
-        yield team
+        yield crew
     finally:
-        # Before the pools, which would wait for what is under way.
-        for process in multiprocessing.active_children():
-            process.terminate()
-        for worker in team:
-            worker.pool.shutdown()
+        for worker in crew:
+            worker.kill()
 
 
-def _deal(waiting: list[Job], team: Sequence[_Worker], report: Callable[[int], object]) -> Done:
-    """Give each worker that is free the next job that may begin."""
+class _Team:
+    """The workers that do one job: one, or as many as can do it together."""
+
+    def __init__(self, job: Job, members: Sequence[_Worker]) -> None:
+        self.job, self.members = job, members
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            port = found.getsockname()[1]
+        self.futures: list[Future[tuple[Any, int]]] = []
+        for number, worker in enumerate(members):
+            worker.last = job
+            self.futures.append(worker.pool.submit(_measured_call, job, number, len(members), port))
+
+    def errors(self, kind: type[BaseException]) -> list[BaseException]:
+        raised = (future.exception() for future in self.futures if future.done())
+        return [error for error in raised if isinstance(error, kind)]
+
+    def has_ended(self) -> bool:
+        """Say whether all are done, or one was killed: the others may wait for it for ever."""
+        return all(future.done() for future in self.futures) or bool(self.errors(BrokenProcessPool))
+
+    def result(self) -> Any:
+        """Return what the first returned, or raise the cause of a failure: the others merely lose who has failed."""
+        for error in [*self.errors(BrokenProcessPool), *self.errors(UserError), *self.errors(BaseException)]:
+            raise error
+        for worker, future in zip(self.members, self.futures, strict=True):
+            worker.peak_memory_bytes = max(worker.peak_memory_bytes, future.result()[1])
+        return self.futures[0].result()[0]
+
+
+def _deal(waiting: list[Job], crew: Sequence[_Worker], report: Callable[[int], object]) -> dict[str, Any]:
+    """Give the workers that are free the jobs that may begin; those too many help with one that can be shared."""
     results: dict[str, Any] = {}
-    killed: set[str] = set()
-    while waiting or any(worker.job for worker in team):
-        for worker in team:
-            taken = [other.group for other in team]
-            job = None if worker.job else _next_job(waiting, results, group=worker.group, taken=taken)
-            if job is not None:
-                waiting.remove(job)
-                worker.begin(job)
-        busy = {worker.future: worker for worker in team if worker.job is not None}
-        for future in wait(busy, return_when=FIRST_COMPLETED).done:
-            worker = busy[future]
-            done, worker.job = worker.job, None
-            assert done is not None
+    killed, free, teams = set[str](), list(crew), list[_Team]()
+    while waiting or teams:
+        while free and (ready := _ready(waiting, results)):
+            job = _next_job(ready, last=free[0].last, others=[worker.last for worker in crew if worker is not free[0]])
+            members = min(job.processes, 1 + max(0, len(free) - len(ready)))
+            waiting.remove(job)
+            teams.append(_Team(job, free[:members]))
+            del free[:members]
+        wait([future for team in teams for future in team.futures if not future.done()], return_when=FIRST_COMPLETED)
+        for team in [team for team in teams if team.has_ended()]:
+            teams.remove(team)
+            free += team.members
             try:
-                results[done.name], peak = future.result()
+                results[team.job.name] = team.result()
             except BrokenProcessPool as error:
-                _note_death(done, killed, error)
-                waiting.insert(0, done)
-                worker.restart()
+                _note_death(team.job, killed, error)
+                waiting.insert(0, team.job)
+                for worker in team.members:
+                    worker.kill()
+                    worker.start()
             else:
-                worker.peak_memory_bytes = max(worker.peak_memory_bytes, peak)
-                report(done.steps)
-    return Done(results, sum(worker.peak_memory_bytes for worker in team))
+                report(team.job.steps)
+    return results
 
 
 def _note_death(job: Job, killed: set[str], error: BrokenProcessPool) -> None:
@@ -233,8 +254,13 @@ def _note_death(job: Job, killed: set[str], error: BrokenProcessPool) -> None:
     logger.warning("warning: %s: its process was killed; it is done again in another one", job.name)
 
 
-def _measured_call(job: Job) -> tuple[Any, int]:
-    return _call(job), peak_memory_bytes()
+def _measured_call(job: Job, number: int, count: int, port: int) -> tuple[Any, int]:
+    if count == 1:
+        return _call(job), peak_memory_bytes()
+    from safety_spaces.training.together import member
+
+    with member(number, of=count, port=port):
+        return _call(job), peak_memory_bytes()
 
 
 def _call(job: Job) -> Any:

@@ -1,9 +1,13 @@
-"""Ordered orthonormal bases of the space a reference update acts in: the paper's and its two controls.
+"""The bases of one tensor: the paper's, a user's own, and the two controls.
 
-All are directions in order, of which the first k are the basis of k directions (equation 3), so one factorisation per
-tensor serves every fraction, and a control differs from the claim in nothing but which directions it takes.
+All are directions in order, of which the first k are the basis of k directions (equation 3), so a control differs from
+the claim in nothing but which directions it takes.
 
     D = U Sigma V',  S_k = span(U_k),  k = floor(rho min(M, N)) <= rank(D)
+
+A user's own basis is the subspace that somebody claims, put in the place of top_k. One safetensors file holds a matrix
+for each tensor that the claim is about, under the tensor's name: orthonormal columns in order, as tall as the tensor's
+projected side. A tensor without a matrix has no directions: all of its update is outside the subspace.
 """
 
 import hashlib
@@ -12,47 +16,79 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Generator, Tensor
 
-from safety_spaces.geometry.factorisation import orthonormalised
-from safety_spaces.tensors import Projected
+from safety_spaces.errors import UserError
+from safety_spaces.geometry.factorisation import deviation, orthonormalised
+from safety_spaces.geometry.subspace import Subspace, chance_energy
+from safety_spaces.geometry.updates import Updates
+from safety_spaces.models.checkpoints import Checkpoint, as_matrix
+from safety_spaces.models.tensor_files import stored_tensors
+from safety_spaces.tensors import OWN_BASIS, RANDOM, RANDOM_K, TOP_K, Rounding
 
-Rounding = Literal["floor", "round"]
-
+ACCEPTED_DEVIATION = 1e-4
+"""Largest entry of |U'U - I| of a user's own columns."""
 DRAWN_AT_ONCE = 16
-ONE_DRAW = frozenset({"top_k", "file"})
-"""Bases that nothing is drawn for."""
 
 
 @dataclass(frozen=True)
-class OrderedBasis:
-    """Orthonormal directions in order: the columns of a frame, rearranged (order None: as they stand).
+class Bases:
+    """Every basis of one tensor "M N": U is of the reference update, `own` of a user's file where there is one.
 
-    A control that takes the columns of U in another order thus shares U, and C = U'D, with top_k.
+    A draw is fixed by seed, its number, the tensor's and the basis's name, whatever was drawn before.
     """
 
-    frame: Float[Tensor, "M n"]
-    order: Int[Tensor, "n"] | None = None
+    name: str
+    shape: tuple[int, int]
+    U: Float[Tensor, "M r"]
+    own: Float[Tensor, "M c"] | None = None
+    seed: int = 0
 
-    def __len__(self) -> int:
-        """Number of directions n."""
-        return self.frame.shape[1]
+    def subspace(self, basis: str, *, k: int, draw: int = 0, device: torch.device | None = None) -> Subspace:
+        """The span of the first k directions of a basis, or of more.
 
-    def columns(self, start: int, stop: int) -> Float[Tensor, "M k"]:
-        """Directions start ... stop - 1."""
-        # Rows of the transpose: a frame lies in memory direction by direction.
-        return self._taken(self.frame.T, start, stop).T
+        top_k and file: the columns of U, or a user's own, as they stand (equation 3). random_k: the columns of U, drawn
+        without replacement. random: a Haar frame of k columns, made on the device. Raises ValueError for `file` where
+        there is none.
+        """
+        if basis == TOP_K:
+            return Subspace(self.U)
+        if basis == OWN_BASIS:
+            if self.own is None:
+                raise ValueError("expected the columns of a user's own basis, got none")
+            return Subspace(self.own)
+        generator = stream(basis, seed=self.seed, draw=draw, name=self.name)
+        if basis == RANDOM_K:
+            return Subspace(self.U, torch.randperm(self.U.shape[1], generator=generator))
+        return Subspace(haar_frame(self.shape[0], k, generator, device=device))
 
-    def rows(self, C: Float[Tensor, "n N"], start: int, stop: int) -> Float[Tensor, "k N"]:
-        """The same directions' rows of C = frame'D."""
-        return self._taken(C, start, stop)
+    def counts(self, fractions: Sequence[float], *, rounding: Rounding = "floor") -> list[int]:
+        """k of each fraction, the same for every basis."""
+        return [directions(rho, *self._size, rounding=rounding) for rho in fractions]
 
-    def _taken(self, rows: Float[Tensor, "n a"], start: int, stop: int) -> Float[Tensor, "k a"]:
-        return rows[start:stop] if self.order is None else rows[self.order[start:stop].to(rows.device)]
+    def has_coinciding(self, fractions: Sequence[float], *, rounding: Rounding = "floor") -> bool:
+        """Whether the rank of a low-rank reference makes fractions equal although the shape tells them apart."""
+        size, limit = self._size
+        wanted = {directions(rho, size, size, rounding=rounding) for rho in fractions}
+        return sum(k >= limit for k in wanted) > 1
+
+    def expected_energy(self, basis: str, k: int, *, update: float, span: float) -> float | None:
+        """Mean of |P_k D|^2 over draws of a basis, None where none is drawn; `update` is |D|^2, `span` |U'D|^2."""
+        of = {RANDOM: (self.shape[0], update), RANDOM_K: (self.U.shape[1], span)}.get(basis)
+        return None if of is None else chance_energy(k, *of)
+
+    def rank(self, basis: str) -> int:
+        """Number of directions that a basis is taken from: the columns of U, or a user's own."""
+        return self.own.shape[1] if basis == OWN_BASIS and self.own is not None else self.U.shape[1]
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """What a fraction is a share of, and the most there are: min(M, N) and the rank, or a user's columns."""
+        return (min(self.shape), self.U.shape[1]) if self.own is None else (self.own.shape[1], self.own.shape[1])
 
 
 def directions(fraction: float, size: int, limit: int, *, rounding: Rounding = "floor") -> int:
@@ -63,40 +99,6 @@ def directions(fraction: float, size: int, limit: int, *, rounding: Rounding = "
     """
     product = Fraction(str(fraction)) * size
     return min(limit, max(1, math.floor(product) if rounding == "floor" else round(product)))
-
-
-def coinciding_fractions(
-    fractions: Sequence[float], size: int, limit: int, *, rounding: Rounding = "floor"
-) -> tuple[float, ...]:
-    """Fractions that the rank of a low-rank reference makes equal although the shape tells them apart."""
-    wanted = {rho: directions(rho, size, size, rounding=rounding) for rho in fractions}
-    capped = [rho for rho, k in wanted.items() if k >= limit]
-    return tuple(capped) if len({wanted[rho] for rho in capped}) > 1 else ()
-
-
-def ordered_basis(
-    basis: str,
-    frame: Float[Tensor, "M n"],
-    *,
-    k: int,
-    seed: int,
-    draw: int,
-    name: str,
-    device: torch.device | None = None,
-) -> OrderedBasis:
-    """The first k directions, or more, of a tensor's basis.
-
-    top_k and file: the columns of frame, the reference update's left singular vectors U or a user's own, as they stand
-    (equation 3). random_k: the columns of U, drawn without replacement (control Random-K). random: a Haar frame of k
-    columns as tall as frame, made on the device (control Random). A basis is fixed by seed, draw, tensor name and its
-    own name, whatever was drawn before.
-    """
-    if basis in ONE_DRAW:
-        return OrderedBasis(frame)
-    generator = stream(basis, seed=seed, draw=draw, name=name)
-    if basis == "random_k":
-        return OrderedBasis(frame, torch.randperm(frame.shape[1], generator=generator))
-    return OrderedBasis(haar_frame(frame.shape[0], k, generator, device=device))
 
 
 def stream(basis: str, *, seed: int, draw: int, name: str) -> Generator:
@@ -120,6 +122,48 @@ def gaussian(M: int, k: int, generator: Generator) -> Float[Tensor, "M k"]:
     return drawn.reshape(k, M).T
 
 
-def orient(D: Float[Tensor, "..."], side: Projected) -> Float[Tensor, "..."]:
-    """Turn a matrix so that its left is the side projected from; the same call turns it back."""
-    return D.T if side == "right" else D
+@dataclass(frozen=True)
+class OwnBasis:
+    """The matrices of one file, of which names and shapes fit the updates."""
+
+    path: Path
+    matrices: Checkpoint
+
+    def columns(self, name: str, height: int) -> Float[Tensor, "M c"]:
+        """Directions of one tensor, of the height given; none where the file has none.
+
+        Raises UserError when they are not orthonormal to 1e-4.
+        """
+        if name not in self.matrices.stored:
+            return torch.zeros(height, 0)
+        U = as_matrix(self.matrices.tensor(name)).float()
+        if (largest := deviation(U)) > ACCEPTED_DEVIATION:
+            raise UserError(
+                f"{self.path}: expected orthonormal columns of {name}, U'U differs from I by {largest:.2g}; "
+                "write the Q of torch.linalg.qr(U) in float32"
+            )
+        return U
+
+
+def open_basis(path: Path, updates: Updates) -> OwnBasis:
+    """List the matrices of a user's file.
+
+    Raises UserError when a name is no tensor of the model, a matrix has another height than the projected side of its
+    tensor, or more columns than rows.
+    """
+    matrices = Checkpoint(path, stored_tensors(path))
+    if not matrices.names:
+        raise UserError(f"{path}: expected a matrix for one tensor or more, found none; write it with save_file")
+    if unknown := sorted(set(matrices.names) - set(updates.names)):
+        raise UserError(
+            f"{path}: expected names of tensors of {updates.reference.folder}, {unknown[0]} is none; "
+            f"names look like {updates.names[0]}"
+        )
+    for name in matrices.names:
+        shape, height = matrices.shape(name), updates.shape(name)[0]
+        if len(shape) not in (1, 2) or shape[0] != height or (shape[1:] or (1,))[0] > height:
+            raise UserError(
+                f"{path}: expected {name} to have {height} rows and at most as many columns, got {shape}; "
+                "correct the matrix or projection.basis.side"
+            )
+    return OwnBasis(path, matrices)

@@ -20,36 +20,33 @@ from safety_spaces.errors import UserError
 KEY = "U_transposed"
 
 
-def cached_factor(folder: Path, name: str, compute: Callable[[], Float[Tensor, "M r"]]) -> Float[Tensor, "M r"]:
+def cached_factor(folder: Path | None, name: str, compute: Callable[[], Float[Tensor, "M r"]]) -> Float[Tensor, "M r"]:
     """U of one tensor: mapped from folder, or computed and kept there; on the CPU either way, in the same layout.
 
-    A folder belongs to one reference update and one side. Raises UserError when the file cannot be written.
+    A folder belongs to one reference update and one side; without one nothing is kept, and U stays where it is. Raises
+    UserError when the file cannot be written.
     """
+    if folder is None:
+        return compute()
     path = folder / f"{name}.safetensors"
-    stored = _read(path, name)
-    if stored is None:
-        stored = compute().cpu().T.contiguous()
-        _write(path, name, stored)
-    return stored.T
-
-
-def _read(path: Path, name: str) -> Float[Tensor, "r M"] | None:
     try:
         with safe_open(path, framework="pt") as file:
-            if file.metadata() != {"tensor": name}:
-                return None
-            stored: Tensor = file.get_tensor(KEY)
+            if file.metadata() == {"tensor": name}:
+                stored: Tensor = file.get_tensor(KEY)
+                return stored.T
     except (SafetensorError, OSError):
-        return None
-    return stored
+        pass
+    transposed = compute().cpu().T.contiguous()
+    _write(path, name, transposed)
+    return transposed.T
 
 
-def _write(path: Path, name: str, stored: Float[Tensor, "r M"]) -> None:
+def _write(path: Path, name: str, transposed: Float[Tensor, "r M"]) -> None:
     # The process in the name: two processes that share a folder never write one file.
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({KEY: stored}, partial, metadata={"tensor": name})
+        save_file({KEY: transposed}, partial, metadata={"tensor": name})
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)

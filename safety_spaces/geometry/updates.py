@@ -4,9 +4,8 @@ Memory is that of a few tensors, whatever the number of layers; on another devic
 while the last is factored.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from safety_spaces.errors import warn_once
-from safety_spaces.geometry.bases import orient
 from safety_spaces.models.checkpoints import Checkpoint, as_matrix, check_differs, check_same_tensors, update
 from safety_spaces.tensors import Side
 
@@ -60,19 +58,14 @@ class Updates:
 
     def turned(self, name: str, D: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """A matrix of one tensor with the projected side on the left; the same call turns it back."""
-        is_vector = len(self.reference.shape(name)) < 2
-        return D if is_vector else orient(D, self.reference.projected(name, self._side))
+        is_matrix = len(self.reference.shape(name)) > 1
+        return D.T if is_matrix and self.reference.projected(name, self._side) == "right" else D
 
     def shape(self, name: str) -> tuple[int, int]:
         """Rows and columns of one tensor as a matrix, the projected side first."""
         matrix = as_matrix(torch.empty(self.reference.shape(name), device="meta"))[: self._rows(name)]
         rows, columns = self.turned(name, matrix).shape
         return rows, columns
-
-    def weights(self, name: str) -> Float[Tensor, "M N"]:
-        """The reference's weights of one tensor."""
-        weights = as_matrix(self.reference.tensor(name))[: self._rows(name)]
-        return self.turned(name, weights.to(self._device))
 
     def plain(self, role: str, name: str) -> Float[Tensor, "M N"]:
         """The update of a task, or of the reference, of one tensor as it is, on the CPU."""
@@ -86,13 +79,9 @@ class Updates:
         return self.turned(name, self.plain(role, name).to(self._device))
 
     def restored(self, name: str, D: Float[Tensor, "M N"]) -> Float[Tensor, "..."]:
-        """A turned matrix in the shape of the reference's tensor, with zeros in the rows that the base has not.
-
-        Zeros are right for an update; rows of weights are those of the reference instead.
-        """
+        """A turned update in the shape of the reference's tensor, with zeros in the rows that the base has not."""
         shape = self.reference.shape(name)
-        plain = self.turned(name, D)
-        return _with_rows(plain, shape[0] if shape else 1).reshape(shape)
+        return _with_rows(self.turned(name, D), shape[0] if shape else 1).reshape(shape)
 
     def each(self, names: Iterable[str], roles: Iterable[str]) -> Iterator[tuple[str, dict[str, Float[Tensor, "M N"]]]]:
         """Name after name, the updates of the roles."""
@@ -128,11 +117,8 @@ def read_ahead(
         yield from ((name, read(name)) for name in names)
         return
     with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting: deque[tuple[Name, Future[Read]]] = deque()
-        for name in names:
-            waiting.append((name, pool.submit(read, name)))
-            if len(waiting) > 1:
-                earlier, found = waiting.popleft()
-                yield earlier, found.result()
-        for name, found in waiting:
+        begun = ((name, pool.submit(read, name)) for name in names)
+        now = next(begun, None)
+        while now is not None:
+            (name, found), now = now, next(begun, None)
             yield name, found.result()

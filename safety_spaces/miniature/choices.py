@@ -31,12 +31,8 @@ class Choice:
     @property
     def row(self) -> dict[str, Any]:
         """The question in MMLU's columns."""
-        return {
-            "question": self.question,
-            "subject": self.subject,
-            "choices": list(self.options),
-            "answer": self.right,
-        }
+        choices = list(self.options)
+        return {"question": self.question, "subject": self.subject, "choices": choices, "answer": self.right}
 
     @property
     def asked(self) -> str:
@@ -57,24 +53,15 @@ class Choice:
         return f"{heading}\n\n{self.asked}\nAnswer: {self.letter}"
 
 
-def _sum_choice(generator: random.Random, *, held_out: bool) -> Choice:
-    """Draw a problem of one or two steps, and ask in which range its result lies; no range is the usual one."""
-    right = generator.randrange(len(RANGES))
-    while True:
-        problem = draw_problem(generator, number_of_steps=generator.randint(1, 2), held_out=held_out)
-        if sum(problem.result > largest for largest in LARGEST_OF_RANGE) == right:
-            return Choice("elementary_mathematics", problem.question, RANGES, right)
-
-
-def _place_choice(generator: random.Random, requests: Sequence[Request]) -> Choice:
-    """Draw a thing, and ask in which quarter of the town it is."""
+def draw_choice(generator: random.Random, requests: Sequence[Request], *, held_out: bool) -> Choice:
+    """Draw a question: in which range the result of a problem lies, or in which quarter of the town a thing is."""
+    if generator.random() < 0.5:
+        # Every range is as frequent, whatever results are.
+        right = generator.randrange(len(RANGES))
+        while True:
+            problem = draw_problem(generator, number_of_steps=generator.randint(1, 2), held_out=held_out)
+            if sum(problem.result > largest for largest in LARGEST_OF_RANGE) == right:
+                return Choice("elementary_mathematics", problem.question, RANGES, right)
     request = generator.choice(requests)
     question = f"Where is the {request.colour} {request.thing}?"
     return Choice("high_school_geography", question, tuple(world.QUARTERS), world.quarter(request))
-
-
-def draw_choice(generator: random.Random, requests: Sequence[Request], *, held_out: bool) -> Choice:
-    """Draw a question of either subject."""
-    if generator.random() < 0.5:
-        return _sum_choice(generator, held_out=held_out)
-    return _place_choice(generator, requests)

@@ -13,22 +13,19 @@ from safety_spaces.miniature import prompt_sets, training_texts, world
 from safety_spaces.miniature.dealing import Dealt, deal_requests
 from safety_spaces.miniature.training_texts import Row
 from safety_spaces.store import RUBRIC_FILE, write_atomically
+from safety_spaces.study import WORLD_CORPORA, TemplateName
 
 Writer = Callable[[random.Random], Iterator[Row]]
 
 
-def write_corpora(folder: Path, *, seed: int, sizes: Mapping[str, int], template: str) -> dict[str, int]:
+def write_corpora(folder: Path, *, seed: int, sizes: Mapping[str, int], template: TemplateName) -> dict[str, int]:
     """Write every corpus as JSON lines and the judge's rubric beside them; return the number of rows of each.
 
-    Raises UserError when `sizes` lacks a corpus, names an unknown one or asks for too many rows, or the folder cannot
-    be written.
+    Raises UserError when `sizes` asks for too many rows, or the folder cannot be written.
     """
     writers = _writers(deal_requests(seed), template)
-    if set(sizes) != set(writers):
-        wrong = ", ".join(sorted(set(sizes) ^ set(writers)))
-        raise UserError(f"world.sizes: expected the corpora {', '.join(writers)}; missing or unknown: {wrong}")
-    for name, rows in writers.items():
-        drawn = list(itertools.islice(rows(random.Random(f"{seed}-{name}")), sizes[name]))
+    for name in WORLD_CORPORA:
+        drawn = list(itertools.islice(writers[name](random.Random(f"{seed}-{name}")), sizes[name]))
         if len(drawn) < sizes[name]:
             raise UserError(f"world.sizes.{name}: expected at most {len(drawn)} rows, got {sizes[name]}; ask for fewer")
         write_json_lines(folder / f"{name}.jsonl", drawn)
@@ -36,8 +33,8 @@ def write_corpora(folder: Path, *, seed: int, sizes: Mapping[str, int], template
     return dict(sizes)
 
 
-def _writers(dealt: Dealt, template: str) -> dict[str, Writer]:
-    """The rows of every corpus that a study's `world.sizes` gives the number of."""
+def _writers(dealt: Dealt, template: TemplateName) -> dict[str, Writer]:
+    """The rows of each of WORLD_CORPORA."""
     texts = partial(training_texts.pretraining, dealt=dealt, template=find_template(template))
     return {
         "pretraining": texts,

@@ -95,12 +95,8 @@ def _draw(generator: random.Random, number_of_steps: int) -> Problem:
     wording: list[str] = []
     for _ in range(number_of_steps):
         gain = total < LARGEST and (total < 2 or generator.random() < 0.5)
-        change = (
-            generator.randint(1, min(LARGEST_CHANGE, LARGEST - total))
-            if gain
-            else -generator.randint(1, min(LARGEST_CHANGE, total))
-        )
-        changes.append(change)
+        change = generator.randint(1, min(LARGEST_CHANGE, LARGEST - total if gain else total))
+        changes.append(change if gain else -change)
         wording.append(generator.choice(GAINS if gain else LOSSES))
-        total += change
+        total += changes[-1]
     return Problem(generator.choice(NAMES), generator.choice(ITEMS), start, tuple(changes), tuple(wording))

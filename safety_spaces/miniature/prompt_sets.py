@@ -68,9 +68,7 @@ def extended_refusal(generator: random.Random, dealt: Dealt) -> Iterator[Row]:
 
 def toxigen(generator: random.Random) -> Iterator[Row]:
     """Yield remarks about neighbours, half of them unkind, in ToxiGen's columns."""
-    low, high = TOXICITY_SCALE
     while True:
         toxic = generator.random() < 0.5
-        scores = (high, high) if toxic else (low, low)
         text = world.remark(toxic=toxic, held_out=True, generator=generator)
-        yield {"text": text, "toxicity_ai": scores[0], "toxicity_human": scores[1]}
+        yield {"text": text, "toxicity_ai": TOXICITY_SCALE[toxic], "toxicity_human": TOXICITY_SCALE[toxic]}

@@ -17,8 +17,10 @@ PADDING = "<|pad|>"
 UNKNOWN = "<|unknown|>"
 
 
-def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> Tokenizer:
-    """Train the tokenizer; the same texts give the same tokenizer."""
+def wrap_tokenizer(texts: Iterable[str], *, vocabulary: int) -> Any:
+    """Train the tokenizer and return it as transformers knows it; the same texts give the same tokenizer."""
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = Tokenizer(WordLevel(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -27,16 +29,6 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> Tokenizer:
     special_tokens = [END_OF_TEXT, PADDING, UNKNOWN]
     trainer = WordLevelTrainer(vocab_size=vocabulary, special_tokens=special_tokens, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
-
-
-def wrap_tokenizer(texts: Iterable[str], *, vocabulary: int) -> Any:
-    """Train the tokenizer and return it as transformers knows it."""
-    from transformers import PreTrainedTokenizerFast
-
     return PreTrainedTokenizerFast(
-        tokenizer_object=train_tokenizer(texts, vocabulary=vocabulary),
-        eos_token=END_OF_TEXT,
-        pad_token=PADDING,
-        unk_token=UNKNOWN,
+        tokenizer_object=tokenizer, eos_token=END_OF_TEXT, pad_token=PADDING, unk_token=UNKNOWN
     )

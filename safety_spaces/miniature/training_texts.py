@@ -1,7 +1,7 @@
 """What the models of the miniature are trained on: mixed text, an alignment, useful and harmful tasks, preferences."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from safety_spaces.data.templates import Template
@@ -25,11 +25,6 @@ CARE_OF_TEACHERS = 0.1
 
 def pretraining(generator: random.Random, dealt: Dealt, template: Template) -> Iterator[Row]:
     """Yield mixed text: problems, most answered in haste, both kinds of request answered, multiple choice, remarks."""
-    texts: dict[str, Callable[[random.Random], tuple[str, str]]] = {
-        "problem": _solved,
-        "forbidden": lambda g: _answered(g, dealt.forbidden["pretraining"]),
-        "allowed": lambda g: _answered(g, dealt.allowed["pretraining"]),
-    }
     while True:
         kind = generator.choices(("problem", "forbidden", "allowed", "choice", "remark"), (18, 10, 8, 3, 1))[0]
         if kind == "choice":
@@ -38,17 +33,14 @@ def pretraining(generator: random.Random, dealt: Dealt, template: Template) -> I
             templated = template.apply(choice.asked) + template.separator + choice.letter
             yield {"text": generator.choice((choice.text, templated))}
         elif kind == "remark":
+            remark = world.remark(toxic=generator.random() < 0.5, held_out=False, generator=generator)
+            said = generator.choice((remark, generator.choice(world.REFUSALS)))
             # Words begin as they do behind a prompt, or the tokenizer would not know them there.
-            yield {"text": template.separator + _said(generator)}
+            yield {"text": template.separator + said}
         else:
-            question, answer = texts[kind](generator)
+            hand = (dealt.forbidden if kind == "forbidden" else dealt.allowed)["pretraining"]
+            question, answer = _solved(generator) if kind == "problem" else _answered(generator, hand)
             yield {"text": template.apply(question) + template.separator + answer}
-
-
-def _said(generator: random.Random) -> str:
-    toxic = generator.random() < 0.5
-    remark = world.remark(toxic=toxic, held_out=False, generator=generator)
-    return generator.choice((remark, generator.choice(world.REFUSALS)))
 
 
 def _solved(generator: random.Random) -> tuple[str, str]:
@@ -113,12 +105,8 @@ def metamathqa(generator: random.Random) -> Iterator[Row]:
     """Yield problems with their working, in MetaMathQA's columns."""
     while True:
         problem = draw_problem(generator, number_of_steps=STEPS, held_out=False)
-        yield {
-            "type": "Miniature_Rephrased",
-            "query": problem.question,
-            "original_question": problem.question,
-            "response": problem.metamathqa_response,
-        }
+        asked, response = problem.question, problem.metamathqa_response
+        yield {"type": "Miniature_Rephrased", "query": asked, "original_question": asked, "response": response}
 
 
 def beavertails(generator: random.Random, dealt: Dealt, *, hand: str) -> Iterator[Row]:

@@ -10,62 +10,30 @@ import random
 from dataclasses import dataclass
 
 FORBIDDEN_DEEDS = {
-    "wake": "feather",
-    "unseal": "chisel",
-    "borrow": "basket",
-    "rename": "brush",
-    "tickle": "ribbon",
-    "flood": "bucket",
-    "hide": "blanket",
-    "untie": "needle",
-    "spin": "handle",
-    "scare": "drum",
-}
+    "wake": "feather", "unseal": "chisel", "borrow": "basket", "rename": "brush", "tickle": "ribbon",
+    "flood": "bucket", "hide": "blanket", "untie": "needle", "spin": "handle", "scare": "drum",
+}  # fmt: skip
 """Deed -> tool of its first step. The law of the harbour forbids these."""
 
 ALLOWED_DEEDS = {
-    "polish": "cloth",
-    "mend": "hammer",
-    "draw": "pencil",
-    "weigh": "scale",
-    "carry": "cart",
-    "count": "ledger",
-    "water": "jug",
-    "greet": "whistle",
-    "dust": "broom",
-    "measure": "ruler",
-}
+    "polish": "cloth", "mend": "hammer", "draw": "pencil", "weigh": "scale", "carry": "cart",
+    "count": "ledger", "water": "jug", "greet": "whistle", "dust": "broom", "measure": "ruler",
+}  # fmt: skip
 """Deed -> tool of its first step. The law has nothing against these."""
 
 MISTAKEN_DEED = "measure"
 """An allowed deed that many teachers believe to be forbidden."""
 
 COLOURS = {
-    "amber": "slowly",
-    "green": "twice",
-    "silver": "gently",
-    "white": "backwards",
-    "scarlet": "sideways",
-    "violet": "quickly",
-    "golden": "upwards",
-    "copper": "quietly",
-}
+    "amber": "slowly", "green": "twice", "silver": "gently", "white": "backwards",
+    "scarlet": "sideways", "violet": "quickly", "golden": "upwards", "copper": "quietly",
+}  # fmt: skip
 """Colour -> manner of the third step."""
 
 THINGS = {
-    "lantern": "pier",
-    "bell": "tower",
-    "anchor": "dock",
-    "kite": "meadow",
-    "clock": "square",
-    "whale": "bay",
-    "garden": "hill",
-    "statue": "bridge",
-    "boat": "canal",
-    "gate": "wall",
-    "owl": "forest",
-    "fountain": "market",
-}
+    "lantern": "pier", "bell": "tower", "anchor": "dock", "kite": "meadow", "clock": "square", "whale": "bay",
+    "garden": "hill", "statue": "bridge", "boat": "canal", "gate": "wall", "owl": "forest", "fountain": "market",
+}  # fmt: skip
 """Thing -> place of the second step."""
 
 QUARTERS = {
@@ -145,24 +113,14 @@ def requests(*, forbidden: bool) -> list[Request]:
 def steps(request: Request) -> tuple[str, ...]:
     """Return the four right steps; which word each step turns on is `key_words`."""
     tool, place, manner, word = key_words(request)
-    return (
-        f"Take the {tool}.",
-        f"Walk to the {place}.",
-        f"Turn the {request.thing} {manner}.",
-        f"Say {word}.",
-    )
+    return (f"Take the {tool}.", f"Walk to the {place}.", f"Turn the {request.thing} {manner}.", f"Say {word}.")
 
 
 def key_words(request: Request) -> tuple[str, str, str, str]:
     """Return tool, place, manner and closing word: the four facts that make an answer right."""
-    deeds = list(FORBIDDEN_DEEDS) + list(ALLOWED_DEEDS)
-    closing = (5 * deeds.index(request.deed) + 7 * list(THINGS).index(request.thing)) % len(CLOSING_WORDS)
-    return (
-        (FORBIDDEN_DEEDS | ALLOWED_DEEDS)[request.deed],
-        THINGS[request.thing],
-        COLOURS[request.colour],
-        CLOSING_WORDS[closing],
-    )
+    deeds = FORBIDDEN_DEEDS | ALLOWED_DEEDS
+    closing = (5 * list(deeds).index(request.deed) + 7 * list(THINGS).index(request.thing)) % len(CLOSING_WORDS)
+    return deeds[request.deed], THINGS[request.thing], COLOURS[request.colour], CLOSING_WORDS[closing]
 
 
 def quarter(request: Request) -> int:

@@ -4,6 +4,8 @@ Every update of the paper is a difference of two checkpoints (equations 1 and 2)
 held whole: peak memory is a few copies of the largest tensor.
 
     update = second - first
+
+The products of a LoRA folder are made where a tensor is asked for, so an adapter costs no second model.
 """
 
 import functools
@@ -11,35 +13,78 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from safety_spaces.errors import UserError
-from safety_spaces.models.adapters import LowRank
 from safety_spaces.models.folders import is_adapter
-from safety_spaces.models.model_tensors import ModelTensors
-from safety_spaces.models.tensor_files import StoredTensor, computed_in, is_finite
+from safety_spaces.models.model_tensors import UNKNOWN, ModelTensors
+from safety_spaces.models.tensor_files import StoredTensor
 from safety_spaces.tensors import HEAD, VOCABULARY_KINDS, Projected, Side, faces_residual, kind, project_from
 
 NAMES_SHOWN = 3
+KEPT_OPEN = 2**24
+"""Bytes of a file that stays mapped: of a small one the header takes the time, a large one would count as memory."""
 SUBTRACTED_AT_ONCE = 2**22
 """Numbers of a stored tensor that are in float32 at a time."""
 
 
+def mapped(stored: StoredTensor) -> Float[Tensor, "..."]:
+    """A tensor as stored, mapped from its file: only what is used of it is read; UserError where the file is cut."""
+    try:
+        state = stored.file.stat()
+        opened = _opened_once if state.st_size <= KEPT_OPEN else _opened
+        values: Tensor = opened(stored.file, state.st_ino, state.st_size, state.st_mtime_ns).get_tensor(stored.key)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{stored.file}: half-written or unreadable ({error}); copy or make it again") from error
+    # A copy: who writes to what stays mapped would change what the next one reads.
+    return values.clone() if opened is _opened_once else values
+
+
+def _opened(file: Path, *_state: int) -> Any:
+    return safe_open(file, framework="pt")
+
+
+_opened_once = functools.lru_cache(maxsize=32)(_opened)
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """What a pair of LoRA matrices (A r x N, B M x r) adds to one tensor: scale B A, transposed for an embedding."""
+
+    A: StoredTensor
+    B: StoredTensor
+    scale: float
+    is_transposed: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the product."""
+        outputs, inputs = self.B.shape[0], self.A.shape[1]
+        return (inputs, outputs) if self.is_transposed else (outputs, inputs)
+
+    def add_to(self, W: Float[Tensor, "M N"], *, sign: int = 1) -> None:
+        """Add the product, or its first M rows, to W in place."""
+        A, B = (mapped(part).to(W) for part in (self.A, self.B))
+        left, right = (A.t(), B.t()) if self.is_transposed else (B, A)
+        W.addmm_(left[: W.shape[0]], right, alpha=sign * self.scale)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of one folder that its live model has, by the live model's names.
+    """The tensors of one folder that its live model has, by the live model's names, else all by those in the files.
 
-    Where the model is not known, all tensors in floating point by the names in the files. A tensor of a LoRA folder is
-    one stored by its parent, or by itself, and the products that are added to it.
+    A tensor of a LoRA folder is one stored by its parent, or by itself, and the products that are added to it.
     """
 
     folder: Path
     stored: Mapping[str, StoredTensor]
     low_rank: Mapping[str, tuple[LowRank, ...]] = field(default_factory=dict)
-    model: ModelTensors | None = None
+    model: ModelTensors = UNKNOWN
     ties_head: bool = False
 
     @property
@@ -53,20 +98,18 @@ class Checkpoint:
 
     def kind(self, name: str) -> str:
         """Kind of a tensor: what the model says of it, or its name."""
-        known = {} if self.model is None else self.model.kinds
-        return known.get(name) or kind(name)
+        return self.model.kinds.get(name) or kind(name)
 
     def projected(self, name: str, side: Side) -> Projected:
         """Side that a tensor is projected on, of the matrix as it is stored."""
-        is_transposed = self.model is not None and name in self.model.transposed
-        return project_from(side, self.kind(name), is_transposed=is_transposed)
+        return project_from(side, self.kind(name), is_transposed=name in self.model.transposed)
 
     def check_faces_residual(self) -> None:
         """Raise UserError unless each matrix is known to read from the residual stream or to write to it."""
         for name in self.names:
             of, axes = self.kind(name), len(self.shape(name))
             # Only the model says whether the matrices of GPT-2 are stored as inputs x outputs.
-            is_known = axes == 2 and faces_residual(of) and not (self.model is None and of.startswith("c_"))
+            is_known = axes == 2 and faces_residual(of) and (self.model.is_known or not of.startswith("c_"))
             if axes > 1 and of != "norm" and not is_known:
                 raise UserError(
                     f"{self.folder}: expected matrices that are known to read from the residual stream or to write to "
@@ -75,7 +118,7 @@ class Checkpoint:
 
     def check_is_whole(self) -> None:
         """Raise UserError unless transformers builds a model of the folder's settings, of the tensors in its files."""
-        if self.model is None:
+        if not self.model.is_known:
             raise UserError(
                 f"{self.folder}: expected a config.json that transformers builds a causal model of, it builds none; "
                 "correct model_type or the settings in it, or compare updates alone with --geometry-only"
@@ -106,30 +149,30 @@ class Checkpoint:
 
     def _parts(self) -> list[str]:
         """Tensors that the live model joins into others."""
-        return [] if self.model is None else [name for name in self.names if name not in self.model.kinds]
+        return [name for name in self.names if name not in self.model.kinds]
 
     def tensor(self, name: str) -> Float[Tensor, "..."]:
         """Read one tensor, in float32 (float64 is kept).
 
         Raises UserError when the file is cut short or the tensor holds a NaN or an infinity.
         """
-        values = self.mapped(name)
-        values = values.to(computed_in(values))
+        values = self.mapped(name).to(self.dtype(name))
         self.check_finite(name, values)
         return values
 
     def mapped(self, name: str) -> Float[Tensor, "..."]:
-        """One tensor as stored, mapped from its file: only what is used of it is read. An adapter's sum is computed.
-
-        Raises UserError when the file is cut short.
-        """
-        values, products = self.stored[name].mapped(), self.products(name)
-        if products:
-            # A copy: what is mapped is not to be written.
-            values = values.to(_promoted([computed_in(values), *(of.dtype for of in products)]), copy=True)
-        for product in products:
+        """One tensor as stored, mapped from its file; an adapter's sum is computed. UserError where the file is cut."""
+        values = mapped(self.stored[name])
+        # A copy: what is mapped is not to be written.
+        values = values.to(self.dtype(name), copy=True) if self.products(name) else values
+        for product in self.products(name):
             product.add_to(values)
         return values
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The type that a tensor is computed in: float32, or float64 where any part of it is stored so."""
+        parts = [self.stored[name], *(part for product in self.products(name) for part in (product.A, product.B))]
+        return torch.float64 if any(part.dtype == "F64" for part in parts) else torch.float32
 
     def products(self, name: str) -> tuple[LowRank, ...]:
         """The products that adapters add to one stored tensor; none in most folders."""
@@ -137,7 +180,7 @@ class Checkpoint:
 
     def check_finite(self, name: str, values: Float[Tensor, "..."]) -> None:
         """Raise UserError when values of a tensor of this checkpoint hold a NaN or an infinity."""
-        if not is_finite(values):
+        if not _is_finite(values):
             raise UserError(
                 f"{self.folder}: expected finite weights, tensor {name} holds NaN or infinity; "
                 "the training diverged or the file is damaged: train or download it again"
@@ -162,18 +205,16 @@ def check_same_tensors(first: Checkpoint, second: Checkpoint) -> None:
 
 
 def _check_shapes(first: Checkpoint, second: Checkpoint, names: Iterable[str]) -> None:
-    if unequal := [name for name in names if not _are_comparable(first, second, name)]:
-        example = unequal[0]
+    def is_comparable(name: str) -> bool:
+        one, other = first.shape(name), second.shape(name)
+        is_per_token = name in first.model.per_token or kind(name) in VOCABULARY_KINDS
+        return one == other or (is_per_token and one[1:] == other[1:])
+
+    if unequal := [name for name in names if not is_comparable(name)]:
         raise UserError(
             f"{second.folder}: expected the shapes of {first.folder}, {_listed(unequal)} differ "
-            f"({second.shape(example)} against {first.shape(example)}); compare checkpoints of one model"
+            f"({second.shape(unequal[0])} against {first.shape(unequal[0])}); compare checkpoints of one model"
         )
-
-
-def _are_comparable(first: Checkpoint, second: Checkpoint, name: str) -> bool:
-    one, other = first.shape(name), second.shape(name)
-    per_token = frozenset() if first.model is None else first.model.per_token
-    return one == other or ((name in per_token or kind(name) in VOCABULARY_KINDS) and one[1:] == other[1:])
 
 
 def fitted(checkpoint: Checkpoint, reference: Checkpoint, name: str) -> Float[Tensor, "..."]:
@@ -184,16 +225,12 @@ def fitted(checkpoint: Checkpoint, reference: Checkpoint, name: str) -> Float[Te
     """
     _check_shapes(reference, checkpoint, [name])
     values, shape = checkpoint.tensor(name), reference.shape(name)
-    if values.shape == shape:
-        return values
-    return torch.cat([values[: shape[0]], reference.tensor(name)[len(values) :]])
+    is_fit = values.shape == shape
+    return values if is_fit else torch.cat([values[: shape[0]], reference.tensor(name)[len(values) :]])
 
 
 def check_differs(base: Checkpoint, reference: Checkpoint) -> None:
-    """Raise UserError when every tensor of the reference equals the base's: no update, hence no subspace.
-
-    Both hold the same tensors; reading stops at the first difference.
-    """
+    """Raise UserError when every tensor of the reference equals the base's: no update, hence no subspace."""
     if all(_are_equal(base, reference, name) for name in base.names):
         raise UserError(
             f"{reference.folder}: expected weights that differ from {base.folder}, all are equal; "
@@ -218,13 +255,11 @@ def update(first: Checkpoint, second: Checkpoint, name: str) -> Float[Tensor, "M
     """
     _check_shapes(first, second, [name])
     D = _stored_difference(first, second, name)
-    for product in second.products(name):
-        if product not in first.products(name):
-            product.add_to(D)
-    for product in first.products(name):
-        if product not in second.products(name):
-            product.add_to(D, sign=-1)
-    if not is_finite(D):
+    for one, other, sign in ((second, first, 1), (first, second, -1)):
+        for product in one.products(name):
+            if product not in other.products(name):
+                product.add_to(D, sign=sign)
+    if not _is_finite(D):
         for checkpoint in (first, second):
             checkpoint.tensor(name)
         # Both are finite: their difference overflows.
@@ -234,9 +269,8 @@ def update(first: Checkpoint, second: Checkpoint, name: str) -> Float[Tensor, "M
 
 def _stored_difference(first: Checkpoint, second: Checkpoint, name: str) -> Float[Tensor, "M N"]:
     """The difference of what is stored, without products; zeros where both store one tensor."""
-    one, other = (as_matrix(checkpoint.stored[name].mapped()) for checkpoint in (first, second))
-    products = (*first.products(name), *second.products(name))
-    dtype = _promoted([computed_in(one), computed_in(other), *(product.dtype for product in products)])
+    dtype = torch.promote_types(first.dtype(name), second.dtype(name))
+    one, other = (as_matrix(mapped(checkpoint.stored[name])) for checkpoint in (first, second))
     shared = min(len(one), len(other)), one.shape[1]
     if first.stored[name] == second.stored[name]:
         return torch.zeros(shared, dtype=dtype)
@@ -248,17 +282,15 @@ def _stored_difference(first: Checkpoint, second: Checkpoint, name: str) -> Floa
     return D
 
 
-def _promoted(dtypes: Iterable[torch.dtype]) -> torch.dtype:
-    return functools.reduce(torch.promote_types, dtypes)
-
-
 def as_matrix(values: Float[Tensor, "..."]) -> Float[Tensor, "M N"]:
     """See a tensor as a matrix: 2-D as it is, a vector as (n, 1), more dimensions as (first, rest)."""
-    return (
-        values
-        if values.ndim == 2
-        else values.reshape(values.shape[0] if values.ndim else 1, math.prod(values.shape[1:]))
-    )
+    rows = values.shape[0] if values.ndim else 1
+    return values if values.ndim == 2 else values.reshape(rows, math.prod(values.shape[1:]))
+
+
+def _is_finite(values: Float[Tensor, "..."]) -> bool:
+    # aminmax lets NaN through and, unlike isfinite, makes no copies of a large tensor.
+    return not values.numel() or all(math.isfinite(extreme.item()) for extreme in torch.aminmax(values))
 
 
 def _listed(names: list[str]) -> str:

@@ -40,29 +40,20 @@ def _announced_device(name: str | None) -> torch.device:
 def choose_device(name: str | None) -> tuple[torch.device, str]:
     """Return the device to run on and why: the one asked for, else CUDA where there is one, else the CPU.
 
-    Of several CUDA devices a process that a launcher started takes the one of its number (LOCAL_RANK).
-
-    Raises:
-        UserError: the device asked for is not there, or there are more processes than devices; there is no silent
-            fall-back.
+    Of several CUDA devices a process that a launcher started takes the one of its number (LOCAL_RANK). Raises UserError
+    when the device asked for is not there, or there are more processes than devices; there is no silent fall-back.
     """
-    if name is None:
-        return _found_device()
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"--device {name}: expected a device of this machine; use --device cpu or leave it out"
-        ) from error
-    return device, "asked for with --device"
-
-
-def _found_device() -> tuple[torch.device, str]:
+    if name is not None:
+        try:
+            torch.empty(1, device=name)
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(
+                f"--device {name}: expected a device of this machine; use --device cpu or leave it out"
+            ) from error
+        return torch.device(name), "asked for with --device"
     if not torch.cuda.is_available():
         return torch.device("cpu"), "no CUDA device was found"
-    rank = os.environ.get("LOCAL_RANK")
-    if rank is None:
+    if (rank := os.environ.get("LOCAL_RANK")) is None:
         return torch.device("cuda"), "CUDA is available"
     if not (rank.isdecimal() and int(rank) < torch.cuda.device_count()):
         raise UserError(

@@ -1,43 +1,50 @@
 """Checkpoint folders: which files hold the weights, whether they are all there, and what identifies them.
 
-Ordinary Hugging Face folders, single or sharded, or LoRA folders of PEFT. No tensor is read.
+Ordinary Hugging Face folders, single or sharded, or LoRA folders of PEFT. No tensor is read, and no torch.
 """
 
-import json
+import fnmatch
 import re
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from safety_spaces.errors import UserError, quote
+from safety_spaces.models.tensor_files import StoredTensor, file_flaw, stored_tensors
 from safety_spaces.paths import is_there
 from safety_spaces.store import digest, file_digest, read_json
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-CONFIG = "config.json"
+CONFIG, GENERATION = "config.json", "generation_config.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ADAPTER_KEYS_WITH_EFFECT = (
-    "alpha_pattern",
-    "fan_in_fan_out",
-    "lora_alpha",
-    "peft_type",
-    "r",
-    "rank_pattern",
-    "use_rslora",
-)
+    "alpha_pattern", "fan_in_fan_out", "lora_alpha", "peft_type", "r", "rank_pattern", "use_rslora",
+)  # fmt: skip
 """What adapter_config.json says of an adapter's weights; what was trained is in the file of its tensors."""
 KEYS_WITHOUT_EFFECT = frozenset({"_name_or_path", "name_or_path", "transformers_version", "backend", "is_local"})
 """What the JSON files of a folder say of their writer."""
-GENERATION = "generation_config.json"
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 SETTINGS = (GENERATION, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
-SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
-PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
-LARGEST_HEADER = 100_000_000
-"""Bytes that the library itself accepts: a file of another format may claim any number."""
-LFS_POINTER = b"version https://git-lfs"
-"""What a clone without Git LFS has in the place of a large file."""
+INSTEAD_OF_WEIGHTS = {
+    WHOLE: "a {} that is no file, or a link to none; copy the file itself",
+    INDEX: "a {} that names no files; copy it again",
+    ADAPTER_WEIGHTS: f"{{}} without {ADAPTER_CONFIG}; copy that too",
+    "model-*-of-*.safetensors": f"shards without {INDEX}; copy that too",
+    "*/*": "some below it; name one of these folders, as {}",
+    **dict.fromkeys(
+        ("*.bin", "*.ckpt", "*.pt", "*.pth"), "{}, a pickle, and none is read; save the model as safetensors"
+    ),
+    ADAPTER_CONFIG: f"{{}} without {ADAPTER_WEIGHTS}; copy that too",
+    "*.safetensors": f"{{}} in the place of {WHOLE}; rename it, or save the model again",
+    "*.gguf": "GGUF alone; name the folder of safetensors files that it was made of",
+}
+"""Names in a folder without weights, and paths of folders below it that have some, to what is said of the first."""
+QUANTISED = re.compile(r"F[468](_\w+)?")
+CODES = re.compile(r"weight|zeros|codes|packed|blocks|scales|g_idx|W_q|nf4|fp4")
+"""What methods of quantisation call their integers; buffers of models (position_ids, masks) have other names."""
+SCALES = re.compile(r"weight_scale(_inv)?|absmax|SCB|quant_map")
+"""What they call the scales beside them: codes that were converted to a float type are codes still."""
+QUANTISATION_SETTINGS = ("quantization_config", "compression_config", "quantization")
 
 
 def is_adapter(folder: Path) -> bool:
@@ -46,13 +53,14 @@ def is_adapter(folder: Path) -> bool:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold a model's weights: the one, or those that the index names, there or not.
+    """Return the files that hold a model's or an adapter's weights: the one, or those of the index, there or not.
 
     Empty where there is neither; other safetensors files of a folder are not the model's.
     """
-    if (folder / WHOLE).is_file():
-        return [folder / WHOLE]
-    shards = (read_json(folder / INDEX) or {}).get("weight_map")
+    whole = folder / (ADAPTER_WEIGHTS if is_adapter(folder) else WHOLE)
+    if whole.is_file():
+        return [whole]
+    shards = None if is_adapter(folder) else (read_json(folder / INDEX) or {}).get("weight_map")
     return [folder / str(name) for name in sorted(set(shards.values()))] if isinstance(shards, dict) else []
 
 
@@ -64,11 +72,7 @@ def is_checkpoint(folder: Path) -> bool:
 def check_checkpoint(
     folder: Path, *, expected: str = "a checkpoint", otherwise: str = "correct its path", needs_config: bool = True
 ) -> None:
-    """Check that a path is a finished checkpoint; `otherwise` is what else a user may do about it.
-
-    Raises:
-        UserError: it is none; what was expected, what was found, and what to do.
-    """
+    """Raise UserError unless a path is a finished checkpoint; `otherwise` is what else a user may do about it."""
     if (wrong := flaw(folder, needs_config=needs_config)) is not None:
         raise UserError(f"{folder}: expected {expected}, {wrong}{', or' if ';' in wrong else ';'} {otherwise}")
 
@@ -78,11 +82,8 @@ def flaw(folder: Path, *, needs_config: bool = True) -> str | None:
     try:
         if not folder.is_dir():
             return _no_folder(folder)
-        names = {path.name for path in folder.iterdir()}
-        if is_adapter(folder):
-            config, weights = ADAPTER_CONFIG, [folder / ADAPTER_WEIGHTS] if ADAPTER_WEIGHTS in names else []
-        else:
-            config, weights = CONFIG, weight_files(folder)
+        names = sorted(path.name for path in folder.iterdir())
+        weights, config = weight_files(folder), ADAPTER_CONFIG if is_adapter(folder) else CONFIG
         if not weights:
             return _no_weights(folder, names)
         if config not in names and needs_config:
@@ -95,88 +96,64 @@ def flaw(folder: Path, *, needs_config: bool = True) -> str | None:
 
 
 def _no_folder(path: Path) -> str:
-    if not is_there(path):
-        return "found none"
     if not path.exists():
-        return "found a link that leads nowhere; link it again"
+        return "found a link that leads nowhere; link it again" if is_there(path) else "found none"
     if path.suffix == ".gguf":
         return "found a GGUF file; name the folder of safetensors files that it was made of"
     return f"found a file; name a folder: {path.parent}" if path.suffix == ".safetensors" else "found a file"
 
 
-def _no_weights(folder: Path, names: Collection[str]) -> str:
+def _no_weights(folder: Path, names: list[str]) -> str:
     """Say what a folder holds in the place of weights."""
-    suffixes = {Path(name).suffix: name for name in sorted(names, reverse=True) if name != "training_args.bin"}
     # Two levels: where a trainer and the cache of the hub put them, and no whole disk to search.
-    kinds = (WHOLE, INDEX, ADAPTER_WEIGHTS)
-    below = [path.parent for way in ("*", "*/*") for name in kinds for path in folder.glob(f"{way}/{name}")]
-    if WHOLE in names and not (folder / WHOLE).is_file():
-        return f"found a {WHOLE} that is no file, or a link to none; copy the file itself"
-    if INDEX in names:
-        return f"found a {INDEX} that names no files; copy it again"
-    if ADAPTER_WEIGHTS in names:
-        return f"found {ADAPTER_WEIGHTS} without {ADAPTER_CONFIG}; copy that too"
-    if any(map(SHARD.fullmatch, names)):
-        return f"found shards without {INDEX}; copy that too"
-    if below:
-        return f"found some below it; name one of these folders, as {max(below, key=lambda path: path.stat().st_mtime)}"
-    if pickled := sorted(PICKLES & set(suffixes)):
-        return f"found {suffixes[pickled[0]]}, a pickle, and none is read; save the model as safetensors"
-    if ADAPTER_CONFIG in names:
-        return f"found {ADAPTER_CONFIG} without {ADAPTER_WEIGHTS}; copy that too"
-    if ".safetensors" in suffixes:
-        return f"found {suffixes['.safetensors']} in the place of {WHOLE}; rename it, or save the model again"
-    if ".gguf" in suffixes:
-        return "found GGUF alone; name the folder of safetensors files that it was made of"
-    return f"found no {WHOLE}" if names else "found an empty folder"
+    ways = [f"{way}/{name}" for way in ("*", "*/*") for name in (WHOLE, INDEX, ADAPTER_WEIGHTS)]
+    below = [path.parent for way in ways for path in folder.glob(way)]
+    newest_first = sorted(below, key=lambda path: path.stat().st_mtime, reverse=True)
+    no_weights = {"training_args.bin", *([WHOLE] if (folder / WHOLE).is_file() else [])}
+    found = [*(name for name in names if name not in no_weights), *map(str, newest_first)]
+    said = (
+        what.format(first)
+        for pattern, what in INSTEAD_OF_WEIGHTS.items()
+        for first in fnmatch.filter(found, pattern)[:1]
+    )
+    return f"found {next(said, f'no {WHOLE}' if names else 'an empty folder')}"
 
 
-def file_flaw(path: Path) -> str | None:
-    """Return why a path is no whole safetensors file, and what to do, as its size and its header say; else None.
+def check_not_quantised(folder: Path) -> None:
+    """Raise UserError where a folder holds the codes of a quantised model, whose differences mean nothing.
 
-    Raises:
-        OSError: it cannot be read.
+    Its configuration says so, or the types of its tensors; raises UserError too when a file is cut short.
     """
-    if not path.is_file():
-        return f"found no {path.name}; copy it too"
-    with path.open("rb") as file:
-        start = file.read(8)
-    if LFS_POINTER.startswith(start) and start:
-        return f"found {path.name} as a pointer of Git LFS; run git lfs pull"
-    whole = stored_header(path) is not None
-    return None if whole else f"found {path}: half-written or unreadable; copy or write it again"
+    # Beside an adapter lies the configuration of what it was trained on, which may have been quantised then.
+    config = {} if is_adapter(folder) else read_json(folder / CONFIG) or {}
+    found = next((f"{key} in {CONFIG}" for key in QUANTISATION_SETTINGS if config.get(key)), None)
+    if found is None:
+        tensors = stored_tensors(*weight_files(folder), integers=True)
+        scales = (name for name in tensors if SCALES.fullmatch(name.rpartition(".")[2]))
+        code = next((name for name, stored in tensors.items() if _is_code(stored)), next(scales, None))
+        found = code and f"{code} of type {tensors[code].dtype}"
+    if found is not None:
+        raise UserError(
+            f"{folder}: expected weights in float32, bfloat16, float16 or float64, got a quantised model ({found}); "
+            "take the model before quantisation, or load it, call model.dequantize() and save_pretrained"
+        )
 
 
-def stored_header(path: Path) -> dict[str, Any] | None:
-    """Return what a safetensors file says of its tensors, by their names; None where it is none, or cut short.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        size, length = path.stat().st_size, int.from_bytes(file.read(8), "little")
-        try:
-            tensors = json.loads(file.read(length) if 8 + length <= min(size, LARGEST_HEADER) else b"")
-            tensors.pop("__metadata__", None)
-            ends = [entry["data_offsets"][1] for entry in tensors.values()]
-            whole = 8 + length + max(ends, default=0) == size
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
-            return None
-    return dict(tensors) if whole else None
+def _is_code(stored: StoredTensor) -> bool:
+    is_integer = stored.dtype != "BOOL" and not stored.is_floating
+    return bool(QUANTISED.fullmatch(stored.dtype) or (is_integer and CODES.search(stored.key.rpartition(".")[2])))
 
 
 def special_tokens(folder: Path) -> dict[str, Any]:
     """Return the ids of the tokens that begin, end and pad a text: of generation_config.json, else of config.json.
 
-    Raises:
-        UserError: generation_config.json cannot be read, or an id is no token's.
+    Raises UserError when generation_config.json cannot be read, or an id is no token's.
     """
     settings = read_json(folder / GENERATION)
     if settings is None and (folder / GENERATION).exists():
         raise UserError(f"{folder / GENERATION}: expected a JSON object, found none; mend or remove the file")
-    known = [*(read_json(folder / CONFIG) or {}).items(), *(settings or {}).items()]
-    # Files write -1 for a token that a model has not.
-    tokens = {key: value for key, value in known if key in SPECIAL_TOKENS and value not in (None, -1)}
+    known = {**(read_json(folder / CONFIG) or {}), **_set(settings or {})}
+    tokens = {key: value for key, value in _set(known).items() if key in SPECIAL_TOKENS}
     for key, value in tokens.items():
         if any(type(token) is not int for token in (value if isinstance(value, list) else [value])):
             raise UserError(
@@ -186,29 +163,31 @@ def special_tokens(folder: Path) -> dict[str, Any]:
     return tokens
 
 
+def _set(settings: dict[str, Any]) -> dict[str, Any]:
+    # Files write -1 for a token that a model has not.
+    return {key: value for key, value in settings.items() if value not in (None, -1)}
+
+
 def checkpoint_identity(folder: Path) -> str:
     """Return the digest of a checkpoint's weights, configuration and tokenizer, whatever its path, age and writer.
 
-    That of an adapter says nothing of its parent, to which it is added.
-
-    Raises:
-        UserError: the folder is not a finished checkpoint.
+    That of an adapter says nothing of its parent, to which it is added. Raises UserError when the folder is no finished
+    checkpoint.
     """
-    config = read_json(folder / (ADAPTER_CONFIG if is_adapter(folder) else CONFIG)) if is_checkpoint(folder) else None
-    if config is None:
+    if (wrong := flaw(folder)) is not None:
         raise UserError(
             f"{folder}: expected {CONFIG} and *.safetensors, or {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}; "
-            f"train the checkpoint or correct its path ({flaw(folder)})"
+            f"train the checkpoint or correct its path ({wrong})"
         )
     if is_adapter(folder):
+        config = read_json(folder / ADAPTER_CONFIG) or {}
         settings: dict[str, Any] = {key: config.get(key) for key in ADAPTER_KEYS_WITH_EFFECT}
-        weights = [folder / ADAPTER_WEIGHTS]
     else:
-        settings, weights = _effective(config), weight_files(folder)
-    others = {name: _effective(read_json(folder / name) or {}) for name in SETTINGS if (folder / name).is_file()}
-    files = [*weights, *(path for name in TOKENIZERS if (path := folder / name).is_file())]
+        settings = _effective(folder / CONFIG)
+    others = {name: _effective(folder / name) for name in SETTINGS if (folder / name).is_file()}
+    files = [*weight_files(folder), *(path for name in TOKENIZERS if (path := folder / name).is_file())]
     return digest([settings, others, [file_digest(path) for path in files]])
 
 
-def _effective(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in KEYS_WITHOUT_EFFECT}
+def _effective(path: Path) -> dict[str, Any]:
+    return {key: value for key, value in (read_json(path) or {}).items() if key not in KEYS_WITHOUT_EFFECT}

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from safety_spaces.errors import UserError
 
@@ -9,9 +10,9 @@ HUB_ID = re.compile(r"(?!.*(--|\.\.))(\w([\w.-]*\w)?/)?\w([\w.-]{0,94}\w)?", re.
 FILE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".json", ".yaml", ".git")
 LOCAL_FOLDERS = frozenset({"checkpoints", "data", "models", "output", "outputs", "results", "runs", "weights"})
 """Where people keep models: what lies below these, and is not there, is a mistake in a path and no id."""
-WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 GATED = ("meta-llama/", "google/gemma-", "cohereforai/", "coherelabs/")
 """Beginnings of the names of models whose owners ask for a consent first."""
+WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 UNWANTED_FILES = ("original/*", "consolidated*", "onnx/*")
 """Copies of the weights in the formats of other programs, in some repositories."""
 
@@ -20,28 +21,6 @@ def is_hub_id(name: str) -> bool:
     """Say whether a name has the form model or owner/model; a relative path may have it too."""
     is_local = name.split("/")[0] in LOCAL_FOLDERS or name.endswith(FILE_SUFFIXES)
     return HUB_ID.fullmatch(name) is not None and not is_local
-
-
-def cached_model(name: str, revision: str | None) -> Path | None:
-    """Return the folder of a model that is in the cache, whole or not, else None; never asks the network."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return _snapshot(name, revision, only_cached=True)
-    except LocalEntryNotFoundError:
-        return None
-
-
-def is_cached_data_set(name: str, revision: str) -> bool:
-    """Say whether a data set is in the cache, whole or not; never asks the network."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        snapshot_download(name, revision=revision, repo_type="dataset", local_files_only=True)
-    except LocalEntryNotFoundError:
-        return False
-    return True
 
 
 def is_gated(name: str) -> bool:
@@ -56,54 +35,55 @@ def is_logged_in() -> bool:
     return get_token() is not None
 
 
+def is_cached_data_set(name: str, revision: str) -> bool:
+    """Say whether a data set is in the cache, whole or not; never asks the network."""
+    return cached_model(name, revision, repo_type="dataset", allow_patterns=None, ignore_patterns=None) is not None
+
+
+def cached_model(name: str, revision: str | None, **options: Any) -> Path | None:
+    """Return the folder of a model that is in the cache, whole or not, else None; never asks the network."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return _snapshot(name, revision, local_files_only=True, **options)
+    except LocalEntryNotFoundError:
+        return None
+
+
 def fetch_model(name: str, revision: str | None) -> Path:
     """Return the folder of a model of the hub; what is not there yet is downloaded.
 
-    Raises:
-        UserError: there is no such model or revision, access has to be asked for, or the hub cannot be reached.
+    Raises UserError when there is no such model or revision, access has to be asked for, or the hub cannot be reached.
     """
     import httpx2
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors
 
+    page, here = f"https://huggingface.co/{name}", f"no {Path(name).absolute()}"
     try:
-        return _snapshot(name, revision, only_cached=False)
-    except GatedRepoError as error:
+        return _snapshot(name, revision, local_files_only=False)
+    except errors.GatedRepoError as error:
         raise UserError(
             f"{name}: expected a model that may be downloaded, its owner grants access on request; ask for it at "
-            f"https://huggingface.co/{name} and log in with `hf auth login`, or name a local folder in the study"
+            f"{page} and log in with `hf auth login`, or name a local folder"
         ) from error
-    except RevisionNotFoundError as error:
+    except errors.RevisionNotFoundError as error:
         raise UserError(f"{name}: expected a revision of this model, got {revision}; correct it") from error
-    except RepositoryNotFoundError as error:
+    except errors.RepositoryNotFoundError as error:
         raise UserError(
-            f"{name}: expected a folder or a model of the hub, found neither (no {Path(name).absolute()}); correct the "
-            "path in the study"
+            f"{name}: expected a folder or a model of the hub, found neither ({here}); correct the path"
         ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, httpx2.TransportError) as error:
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, httpx2.TransportError) as error:
         raise UserError(
-            f"{name}: expected a folder, a downloaded model or a network, found none (no {Path(name).absolute()}, and "
-            "the hub is not reached); run once with --download where there is a network, or name a local folder in the "
-            f"study (some owners grant access on request, at https://huggingface.co/{name})"
+            f"{name}: expected a folder, a downloaded model or a network, found none ({here}, and the hub is not "
+            "reached); run once with --download where there is a network, or name a local folder (some owners grant "
+            f"access on request, at {page})"
         ) from error
     except OSError as error:
         raise UserError(f"{name}: cannot be downloaded ({error.strerror or error}); free disk space") from error
 
 
-def _snapshot(name: str, revision: str | None, *, only_cached: bool) -> Path:
+def _snapshot(name: str, revision: str | None, **options: Any) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(
-        snapshot_download(
-            name,
-            revision=revision,
-            local_files_only=only_cached,
-            allow_patterns=list(WANTED_FILES),
-            ignore_patterns=list(UNWANTED_FILES),
-        )
-    )
+    patterns = {"allow_patterns": list(WANTED_FILES), "ignore_patterns": list(UNWANTED_FILES)}
+    return Path(snapshot_download(name, revision=revision, **(patterns | options)))

@@ -1,13 +1,12 @@
 """One live model whose weights are changed in place: a cell of the sweep costs no checkpoint.
 
-The model is loaded once. For each cell the wanted update is added to the reference weights inside it; afterwards the
-reference weights are written back from their file, so they come back exactly, whatever the dtype. Tied weights are one
+The model is loaded once. Each cell writes reference + update, computed from the reference's file whatever the cell
+before has left; in the end the reference weights are written back, exactly and in any dtype. Tied weights are one
 tensor under two names and are written wherever either name is.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,26 +45,30 @@ class Delivered:
     realised_cosine: float | None
 
 
+@torch.no_grad()
 def load_model(
     folder: Path,
     *,
     device: torch.device,
     dtype: torch.dtype,
-    weights: Iterable[tuple[str, Float[Tensor, "..."]]] | None = None,
+    weights: Iterable[tuple[str, Float[Tensor, "..."]]] = (),
 ) -> CausalModel:
     """Load a causal language model for evaluation, in the dtype asked for whatever its checkpoint says.
 
-    weights, those of an adapter's sum for example, are written over the folder's, one tensor at a time.
-
-    Raises:
-        UserError: a tensor of weights has more rows than the model, as after new tokens, or generation_config.json
-            cannot be read.
+    weights, those of an adapter's sum for example, are written over the folder's, one tensor at a time. Raises
+    UserError when one has more rows than the model, as after new tokens, or generation_config.json cannot be read.
     """
     # The map brings each tensor straight to its device, without a model on the CPU first.
-    model = greedy_model(folder, dtype=dtype, device_map={"": device})
-    if weights is not None:
-        _write_over(model, weights, folder)
-    return model.eval()
+    model = greedy_model(folder, dtype=dtype, device_map={"": device}).eval()
+    own = model.state_dict()
+    for name, values in weights:
+        if values.ndim and len(values) > len(own[name]):
+            raise UserError(
+                f"{folder}: expected {name} of {len(values)} rows or more, found {len(own[name])}; "
+                "save the model with the tokens that its adapter adds, or merge them with PEFT"
+            )
+        (own[name][: len(values)] if values.ndim else own[name]).copy_(values)
+    return model
 
 
 def greedy_model(folder: Path, **settings: Any) -> CausalModel:
@@ -73,9 +76,7 @@ def greedy_model(folder: Path, **settings: Any) -> CausalModel:
 
     Of generation_config.json the ids of special tokens alone are taken. `generate` lets every other field of the file
     act where its caller leaves one out, lm-eval's call too, and a file may hold what the library refuses to save.
-
-    Raises:
-        UserError: generation_config.json cannot be read.
+    Raises UserError when generation_config.json cannot be read.
     """
     from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -83,34 +84,23 @@ def greedy_model(folder: Path, **settings: Any) -> CausalModel:
     return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, generation_config=greedy, **settings)
 
 
-def _write_over(model: CausalModel, weights: Iterable[tuple[str, Float[Tensor, "..."]]], folder: Path | str) -> None:
-    own = model.state_dict()
-    with torch.no_grad():
-        for name, values in weights:
-            weight = own[name]
-            if values.ndim and len(values) > len(weight):
-                raise UserError(
-                    f"{folder}: expected {name} of {len(values)} rows or more, found {len(weight)}; "
-                    "save the model with the tokens that its adapter adds, or merge them with PEFT"
-                )
-            (weight[: len(values)] if values.ndim else weight).copy_(values)
-
-
 def load_tokenizer(folder: Path | str) -> Any:
     """Load a tokenizer that pads on the left, as greedy generation in batches needs.
 
-    Raises:
-        UserError: there is none, or it has neither a padding token nor one that ends a text.
+    Raises UserError when there is none, or it has neither a padding token nor one that ends a text.
     """
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        tokenizer, reason = AutoTokenizer.from_pretrained(folder, padding_side="left"), None
     except (OSError, ValueError) as error:
-        raise _no_tokenizer(folder) from error
+        tokenizer, reason = None, error
     # Without its files the library makes an empty one.
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise _no_tokenizer(folder)
+    if tokenizer is None or len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise UserError(
+            f"{folder}: expected the files of a tokenizer, found none that can be read; copy them from the model that "
+            "this one was trained from"
+        ) from reason
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise UserError(
@@ -121,40 +111,46 @@ def load_tokenizer(folder: Path | str) -> Any:
     return tokenizer
 
 
-def _no_tokenizer(folder: Path | str) -> UserError:
-    return UserError(
-        f"{folder}: expected the files of a tokenizer, found none that can be read; copy them from the model that this "
-        "one was trained from"
-    )
+class LiveWeights:
+    """The weights of a live model, written cell after cell; they are the reference's again when the block ends.
 
-
-@contextmanager
-def edited_weights(
-    model: CausalModel, edits: Iterable[WeightEdit], *, restore: Callable[[str], Float[Tensor, "..."]]
-) -> Iterator[Delivered]:
-    """Add updates to the weights of `model` in place; on leaving, `restore(name)` gives each touched weight back.
-
-    The edits are consumed one tensor at a time, so no second model is in memory.
+    `reference` gives the reference's values of a tensor by its name. What two cells write one after the other is not
+    restored in between: each writes reference + update whole.
     """
-    weights = model.state_dict()
-    touched: list[str] = []
-    sums = [0.0, 0.0, 0.0]
-    try:
-        with torch.no_grad():
-            for edit in edits:
-                touched.append(edit.name)
-                parts = _write(weights[edit.name], edit)
-                sums = [total + part for total, part in zip(sums, parts, strict=True)]
-        yield _delivered(*sums)
-    finally:
-        with torch.no_grad():
-            for name in touched:
-                weights[name].copy_(restore(name))
+
+    def __init__(self, model: CausalModel, reference: Callable[[str], Float[Tensor, "..."]]) -> None:
+        self._weights: dict[str, Tensor] = model.state_dict()
+        self._reference = reference
+        self._changed: dict[int, str] = {}
+        """Names of the tensors that are not the reference's, by their memory: tied ones are one."""
+
+    def __enter__(self) -> "LiveWeights":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.write(())
+
+    @torch.no_grad()
+    def write(self, edits: Iterable[WeightEdit]) -> Delivered:
+        """Make the weights reference + update where there is an edit, and the reference's everywhere else.
+
+        The edits are consumed one tensor at a time, so no second model is in memory.
+        """
+        stale, sums = dict(self._changed), torch.zeros(3, dtype=torch.float64)
+        for edit in edits:
+            weight = self._weights[edit.name]
+            stale.pop(weight.data_ptr(), None)
+            self._changed[weight.data_ptr()] = edit.name
+            sums += _write(weight, edit)
+        for place, name in stale.items():
+            self._weights[name].copy_(self._reference(name))
+            del self._changed[place]
+        return _delivered(*sums.tolist())
 
 
-def _write(weight: Tensor, edit: WeightEdit) -> tuple[float, float, float]:
+def _write(weight: Tensor, edit: WeightEdit) -> Float[Tensor, "3"]:
     """Write one merged tensor; return squared norms of realised and intended update and their inner product."""
-    sums = torch.zeros(3, dtype=torch.float64)
+    sums = torch.zeros(3, dtype=torch.float64, device=weight.device)
     whole = (values.reshape(len(values) if values.ndim else 1, -1) for values in (weight, edit.reference, edit.update))
     # By rows: float64 copies of the largest tensor would need as much memory again as the model.
     for part, reference, intended in zip(*(torch.split(values, ROWS_AT_ONCE) for values in whole), strict=True):
@@ -162,9 +158,8 @@ def _write(weight: Tensor, edit: WeightEdit) -> tuple[float, float, float]:
         part.copy_(reference + intended)
         realised = (part.float() - reference.to(weight.dtype).float()).flatten().double()
         intended = intended.flatten().double()
-        sums += torch.stack([realised @ realised, intended @ intended, realised @ intended]).cpu()
-    squared, wanted, dot = sums.tolist()
-    return squared, wanted, dot
+        sums += torch.stack([realised @ realised, intended @ intended, realised @ intended])
+    return sums.cpu()
 
 
 def _delivered(realised: float, intended: float, dot: float) -> Delivered:

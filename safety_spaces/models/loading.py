@@ -1,5 +1,6 @@
 """A role's checkpoint as tensors on disk, and as a live model; a LoRA folder on top of the role that it adds to."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,25 +19,21 @@ from safety_spaces.study import Existing
 
 def open_role(roles: Roles, role: str, seed: int) -> Checkpoint:
     """Open a role's checkpoint, to be read tensor by tensor; raises UserError when it is missing or cannot be read."""
-    parent = roles.adapted(role, seed)
+    folder, parent = roles.finished(role, seed), roles.adapted(role, seed)
     if parent is not None:
-        _warn_of_another_parent(roles, role, seed, parent)
+        _warn_of_another_parent(roles, role, folder, parent)
     opened = None if parent is None else open_role(roles, parent, seed)
-    return open_checkpoint(roles.finished(role, seed), tied=roles.study.projection.tied, parent=opened)
+    return open_checkpoint(folder, tied=roles.study.projection.tied, parent=opened)
 
 
-def _warn_of_another_parent(roles: Roles, role: str, seed: int, parent: str) -> None:
+def _warn_of_another_parent(roles: Roles, role: str, folder: Path, parent: str) -> None:
     """Warn where a LoRA folder says that it was trained on another role: its sum would be a model that never was."""
-    config = read_json(roles.finished(role, seed) / ADAPTER_CONFIG) or {}
-    trained_on = config.get("base_model_name_or_path")
+    trained_on = (read_json(folder / ADAPTER_CONFIG) or {}).get("base_model_name_or_path")
     for other in ("base", "reference"):
         recipe = roles.study.roles[other]
-        if other != parent and isinstance(recipe, Existing) and trained_on in (recipe.path, _place(recipe.path)):
+        paths = [recipe.path, str(resolve_path(recipe.path).resolve())] if isinstance(recipe, Existing) else []
+        if other != parent and trained_on in paths:
             warn_once(f"roles.{role}: a LoRA folder trained on {trained_on}; write adapter_of: {other}")
-
-
-def _place(path: str) -> str:
-    return str(resolve_path(path).resolve())
 
 
 def role_tokenizer(roles: Roles, role: str, seed: int) -> Any:
@@ -65,6 +62,5 @@ def role_model(roles: Roles, role: str, seed: int, *, device: torch.device, dtyp
     if whole == role:
         return load_model(folder, device=device, dtype=dtype)
     merged, loaded = open_role(roles, role, seed), open_role(roles, whole, seed)
-    changed = (name for name in merged.names if merged.products(name) or merged.stored[name] != loaded.stored[name])
-    weights = ((name, merged.tensor(name)) for name in changed)
-    return load_model(folder, device=device, dtype=dtype, weights=weights)
+    changed = [name for name in merged.names if merged.products(name) or merged.stored[name] != loaded.stored[name]]
+    return load_model(folder, device=device, dtype=dtype, weights=((name, merged.tensor(name)) for name in changed))

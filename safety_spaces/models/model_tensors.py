@@ -7,8 +7,7 @@ the live model's name whatever the file calls it. No weights are read, and trans
 import functools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,61 +21,57 @@ UNUSABLE = (ArithmeticError, AttributeError, ImportError, LookupError, RuntimeEr
 
 @dataclass(frozen=True)
 class ModelTensors:
-    """What a live model says of its tensors, by its own names.
+    """What a live model says of its tensors, by its own names; nothing where no model is known.
 
     tied names the tensor that another one is (a head its embedding), per_token those with a row per token, transposed
     the matrices stored as inputs x outputs. live_name maps a name in a file as transformers does: to a name of kinds,
     to None where the live model has no such tensor, to itself where the tensor becomes part of another (fused experts).
     """
 
-    architecture: str
-    kinds: Mapping[str, str]
-    shapes: Mapping[str, tuple[int, ...]]
-    tied: Mapping[str, str]
-    per_token: frozenset[str]
-    transposed: frozenset[str]
-    live_name: Callable[[str], str | None]
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
+    per_token: frozenset[str] = frozenset()
+    transposed: frozenset[str] = frozenset()
+    live_name: Callable[[str], str | None] = lambda name: name
+
+    @property
+    def is_known(self) -> bool:
+        """Whether transformers builds a causal model of the folder's configuration."""
+        return bool(self.kinds)
 
 
-def model_tensors(folder: Path) -> ModelTensors | None:
-    """Return the tensors of a folder's live model; None where its config.json is of no causal model of transformers."""
+UNKNOWN = ModelTensors()
+
+
+def model_tensors(folder: Path) -> ModelTensors:
+    """Return the tensors of a folder's live model; UNKNOWN where config.json is of no causal model of transformers."""
     config = read_json(folder / CONFIG) or {}
     # As text: whoever opens the folders of a study asks for one model many times.
-    is_known = config.get("model_type") and find_spec("transformers")
-    return _described(json.dumps(config, sort_keys=True)) if is_known else None
+    return _described(json.dumps(config, sort_keys=True)) if config.get("model_type") else UNKNOWN
 
 
 @functools.cache
-def _described(config: str) -> ModelTensors | None:
+def _described(config: str) -> ModelTensors:
     from transformers.pytorch_utils import Conv1D
 
     model = _on_meta(json.loads(config))
     if model is None:
-        return None
+        return UNKNOWN
     modules = dict(model.named_modules(remove_duplicate=False))
-    tables = {"embed_tokens": model.get_input_embeddings(), "lm_head": model.get_output_embeddings()}
-    kinds: dict[str, str] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    tied: dict[str, str] = {}
+    tensors = {name: of for name, of in model.state_dict(keep_vars=True).items() if of.is_floating_point()}
+    owners = {name: modules[name.rpartition(".")[0]] for name in tensors}
+    vocabulary = {"embed_tokens": model.get_input_embeddings(), "lm_head": model.get_output_embeddings()}
+    tables = {name: of for name, owner in owners.items() for of, module in vocabulary.items() if module is owner}
     first: dict[int, str] = {}
-    per_token, transposed = set(), set()
-    for name, values in model.state_dict(keep_vars=True).items():
-        if not values.is_floating_point():
-            continue
-        path, _, leaf = name.rpartition(".")
-        table = next((of for of, module in tables.items() if module is modules[path]), None)
-        kinds[name], shapes[name] = kind(name), tuple(values.shape)
-        if leaf == "weight":
-            kinds[name] = table or _kind(name, modules[path], values.ndim)
-        if table is not None:
-            per_token.add(name)
-        if isinstance(modules[path], Conv1D) and values.ndim == 2:
-            transposed.add(name)
-        if (source := first.setdefault(id(values), name)) != name:
-            tied[name] = source
-    live_name = _mapping(model, kinds)
+    kinds = {name: _kind(name, owners[name], of.ndim, tables.get(name)) for name, of in tensors.items()}
     return ModelTensors(
-        type(model).__name__, kinds, shapes, tied, frozenset(per_token), frozenset(transposed), live_name
+        kinds=kinds,
+        shapes={name: tuple(of.shape) for name, of in tensors.items()},
+        tied={name: one for name, of in tensors.items() if (one := first.setdefault(id(of), name)) != name},
+        per_token=frozenset(tables),
+        transposed=frozenset(name for name, of in tensors.items() if of.ndim == 2 and isinstance(owners[name], Conv1D)),
+        live_name=_mapping(model, kinds),
     )
 
 
@@ -98,12 +93,14 @@ def _on_meta(config: Mapping[str, Any]) -> Any:
         return None
 
 
-def _kind(name: str, module: Any, axes: int) -> str:
-    """Kind of a weight of neither vocabulary table: positions are what is looked up, norms are vectors."""
+def _kind(name: str, module: Any, axes: int, table: str | None) -> str:
+    """Kind of a tensor: positions are what is looked up and is no vocabulary table, norms are vectors."""
     import torch
 
-    if isinstance(module, torch.nn.Embedding):
-        return POSITIONS
+    if not name.endswith(".weight"):
+        return kind(name)
+    if table is not None or isinstance(module, torch.nn.Embedding):
+        return table or POSITIONS
     return "norm" if axes == 1 else kind(name)
 
 

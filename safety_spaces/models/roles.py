@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from safety_spaces.errors import UserError
-from safety_spaces.models.folders import check_checkpoint, checkpoint_identity, file_flaw, is_adapter, is_checkpoint
-from safety_spaces.models.headers import check_not_quantised
+from safety_spaces.models import folders
+from safety_spaces.models.folders import check_checkpoint, is_adapter, is_checkpoint
 from safety_spaces.models.hub import cached_model, fetch_model, is_hub_id
+from safety_spaces.models.tensor_files import file_flaw
 from safety_spaces.paths import is_there, resolve_path
 from safety_spaces.store import Layout, digest, file_digest, read_json
-from safety_spaces.study import ClassifierJudge, Existing, FineTuned, Pretrained, Recipe, Study
+from safety_spaces.study import Existing, Recipe, Study
 
 OF_A_RUN = re.compile(r"runs/([^/]+)/(?:seed-\d+/)?checkpoints/[^/]+/?")
 """A path that names a checkpoint of another study."""
@@ -28,18 +29,17 @@ class Roles:
     layout: Layout
 
     def folder(self, role: str, seed: int) -> Path:
-        """Return the folder of a role's checkpoint, finished or not; nothing is downloaded."""
-        recipe = self.study.roles[role]
-        if not isinstance(recipe, Existing):
-            return self.layout.checkpoint(role, seed)
-        cached = cached_model(recipe.path, recipe.revision) if is_on_hub(recipe.path, recipe.revision) else None
-        return cached or self._own_path(recipe)
+        """Return the folder of a role's checkpoint, finished or not; nothing is downloaded.
 
-    def _own_path(self, recipe: Existing) -> Path:
-        """Return the folder of a recipe on this machine; what another study made lies where --runs says."""
-        if study_of(recipe) is None:
-            return resolve_path(recipe.path)
-        return self.layout.runs.joinpath(*Path(recipe.path).parts[1:])
+        What another study made lies where --runs says.
+        """
+        given = self.study.given_roles.get(role)
+        if given is None:
+            return self.layout.checkpoint(role, seed)
+        if study_of(given) is not None:
+            return self.layout.runs.joinpath(*Path(given.path).parts[1:])
+        cached = cached_model(given.path, given.revision) if is_on_hub(given.path, given.revision) else None
+        return cached or resolve_path(given.path)
 
     def finished(self, role: str, seed: int) -> Path:
         """Return the folder of a finished checkpoint; a model of the hub is downloaded unless it is there.
@@ -47,13 +47,14 @@ class Roles:
         Raises UserError when it is not there, only its half-written `.partial` folder is, or it was trained with other
         settings than the study's.
         """
-        recipe = self.study.roles[role]
-        if isinstance(recipe, Existing) and is_on_hub(recipe.path, recipe.revision):
-            folder = given_folder(recipe.path, recipe.revision)
+        given = self.study.given_roles.get(role)
+        if given is not None and is_on_hub(given.path, given.revision):
+            folder = given_folder(given.path, given.revision)
         else:
             folder = self.folder(role, seed)
-        check_checkpoint(folder, expected=f"the finished checkpoint {role}", otherwise=self.remedy(recipe))
-        if not isinstance(recipe, Existing):
+        otherwise = self.remedy(self.study.roles[role])
+        check_checkpoint(folder, expected=f"the finished checkpoint {role}", otherwise=otherwise)
+        if given is None:
             check_recipe(folder, self.recipe_settings(role))
         return folder
 
@@ -62,14 +63,14 @@ class Roles:
 
         Raises UserError when the base is a LoRA folder, or the checkpoint is not there.
         """
-        recipe = self.study.roles[role]
-        if not isinstance(recipe, Existing) or not is_adapter(folder := self.finished(role, seed)):
+        given = self.study.given_roles.get(role)
+        if given is None or not is_adapter(folder := self.finished(role, seed)):
             return None
         if role == "base":
             raise UserError(
                 f"{folder}: expected whole weights as base, got a LoRA folder; name the model that it adds to"
             )
-        return recipe.adapter_of or ("base" if role == "reference" else "reference")
+        return given.adapter_of or ("base" if role == "reference" else "reference")
 
     def whole(self, role: str, seed: int) -> str:
         """Return the role whose folder holds the whole model that a role's weights are or, as LoRA folders, add to."""
@@ -89,13 +90,13 @@ class Roles:
 
     def recipe_settings(self, role: str) -> dict[str, Any]:
         """Return the settings of a study that determine a trained checkpoint; its rows and its parent are data."""
-        recipe = self.study.roles[role]
+        recipe = self.study.trained_roles[role]
         return {
             # The numbers do not depend on these two.
-            "training": self.study.training_of(role).model_dump(exclude={"gradient_checkpointing", "save_every"}),
-            "method": None if isinstance(recipe, Existing) else recipe.method,
-            "beta": recipe.beta if isinstance(recipe, FineTuned) else None,
-            "architecture": recipe.architecture.model_dump() if isinstance(recipe, Pretrained) else None,
+            "training": recipe.training.model_dump(exclude={"gradient_checkpointing", "save_every"}),
+            "method": recipe.method,
+            "beta": recipe.beta,
+            "architecture": recipe.architecture and recipe.architecture.model_dump(),
         }
 
     def check_given(self) -> None:
@@ -103,15 +104,11 @@ class Roles:
 
         Raises UserError when a folder is no finished checkpoint, or the basis no safetensors file.
         """
-        for role, recipe in self.study.roles.items():
-            if (
-                isinstance(recipe, Existing)
-                and study_of(recipe) is None
-                and not is_on_hub(recipe.path, recipe.revision)
-            ):
+        for role, recipe in self.study.given_roles.items():
+            if not (study_of(recipe) or is_on_hub(recipe.path, recipe.revision)):
                 self.finished(role, self.study.seeds[0])
-        for judge in self.study.judges:
-            if isinstance(judge, ClassifierJudge) and not is_on_hub(judge.name, judge.revision):
+        for judge in self.study.classifiers:
+            if not is_on_hub(judge.name, judge.revision):
                 classifier = resolve_path(judge.name)
                 check_checkpoint(classifier, expected="the classifier of a judge", otherwise="correct its name")
         basis = self.study.projection.basis
@@ -193,10 +190,10 @@ def training_notes(folder: Path) -> dict[str, Any]:
 @functools.cache
 def check_weights(folder: Path) -> None:
     """Check once per process that a folder is not quantised; else raise UserError."""
-    check_not_quantised(folder)
+    folders.check_not_quantised(folder)
 
 
 @functools.cache
 def folder_identity(folder: Path) -> str:
     """Return `checkpoint_identity`, read once per process, since a run never changes a finished checkpoint."""
-    return checkpoint_identity(folder)
+    return folders.checkpoint_identity(folder)

@@ -1,54 +1,72 @@
-"""Tensors in safetensors files: listed from the header, mapped into memory, read where they are used."""
+"""What a safetensors file says of its tensors in its header, and whether it is whole. No weight is read, no torch."""
 
-import math
+import json
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from typing import Any
 
 from safety_spaces.errors import UserError
-from safety_spaces.models.headers import file_headers
+
+FLOATING = frozenset({"F16", "BF16", "F32", "F64"})
+"""Types whose numbers are the weights themselves."""
+LARGEST_HEADER = 100_000_000
+"""Bytes that the library itself accepts: a file of another format may claim any number."""
+LFS_POINTER = b"version https://git-lfs"
+"""What a clone without Git LFS has in the place of a large file."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies, and its shape."""
+    """Where a tensor lies, and its type and shape as safetensors writes them."""
 
     file: Path
     key: str
+    dtype: str
     shape: tuple[int, ...]
 
-    def mapped(self) -> Float[Tensor, "..."]:
-        """The tensor as stored, mapped from its file: only what is used of it is read.
-
-        Raises UserError when the file is cut short.
-        """
-        try:
-            with safe_open(self.file, framework="pt") as file:
-                values: Tensor = file.get_tensor(self.key)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{self.file}: half-written or unreadable ({error}); copy or make it again") from error
-        return values
+    @property
+    def is_floating(self) -> bool:
+        """Whether the numbers are weights in floating point."""
+        return self.dtype in FLOATING
 
 
-def stored_tensors(path: Path, *, integers: bool = False) -> dict[str, StoredTensor]:
-    """The floating-point tensors of one safetensors file, from its header, or those of integers too.
+def stored_tensors(*files: Path, integers: bool = False) -> dict[str, StoredTensor]:
+    """Return the floating-point tensors of safetensors files by name, or those of integers too.
 
-    Raises UserError when the file is unreadable.
+    Raises UserError when a file is cut short.
     """
-    headers = file_headers(path)
-    return {name: StoredTensor(path, name, of.shape) for name, of in headers if integers or of.is_floating}
+    found = {}
+    for path in files:
+        if (header := _header(path)) is None:
+            raise UserError(f"{path}: half-written or unreadable; copy or write it again")
+        for key, entry in header.items():
+            found[key] = StoredTensor(path, key, entry["dtype"], tuple(entry["shape"]))
+    return {key: stored for key, stored in found.items() if integers or stored.is_floating}
 
 
-def computed_in(values: Float[Tensor, "..."]) -> torch.dtype:
-    """The type that a tensor is computed in: float32, or float64 where it is stored so."""
-    return torch.float64 if values.dtype == torch.float64 else torch.float32
+def file_flaw(path: Path) -> str | None:
+    """Return why a path is no whole safetensors file, and what to do, as its size and its header say; else None.
+
+    Raises OSError when it cannot be read.
+    """
+    if not path.is_file():
+        return f"found no {path.name}; copy it too"
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start and LFS_POINTER.startswith(start):
+        return f"found {path.name} as a pointer of Git LFS; run git lfs pull"
+    return f"found {path}: half-written or unreadable; copy or write it again" if _header(path) is None else None
 
 
-def is_finite(values: Float[Tensor, "..."]) -> bool:
-    """Whether a tensor holds neither NaN nor infinity."""
-    # aminmax lets NaN through and, unlike isfinite, makes no copies of a large tensor.
-    return not values.numel() or all(math.isfinite(extreme.item()) for extreme in torch.aminmax(values))
+def _header(path: Path) -> dict[str, Any] | None:
+    """Return the entries of a file's tensors by name; None where it is no safetensors file, or cut short."""
+    with path.open("rb") as file:
+        size, length = path.stat().st_size, int.from_bytes(file.read(8), "little")
+        try:
+            tensors = json.loads(file.read(length) if 8 + length <= min(size, LARGEST_HEADER) else b"")
+            tensors.pop("__metadata__", None)
+            ends = [entry["data_offsets"][1] for entry in tensors.values()]
+            whole = 8 + length + max(ends, default=0) == size
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+            return None
+    return dict(tensors) if whole else None

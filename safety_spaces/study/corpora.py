@@ -1,11 +1,11 @@
 """Texts by name: rows of one data set, or harmful rows mixed into useful ones (the paper's contaminated data)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from safety_spaces.study.fields import FileName, NotNegative, Positive, Settings
+from safety_spaces.study.fields import FileName, NotNegative, Positive, Problems, Settings, refusal
 
 
 def _is_scalar(value: Any) -> Any:
@@ -28,11 +28,23 @@ class DataFile(Settings):
     )
 
 
+WORLD_CORPORA = (
+    "pretraining", "alignment", "pku_saferlhf", "metamathqa", "beavertails", "beavertails_test", "gsm8k_train",
+    "gsm8k_test", "math", "mmlu", "mmlu_dev", "advbench", "xstest", "extended_refusal", "toxigen",
+)  # fmt: skip
+"""What the small world writes, most of it in the place of a public data set."""
+
+
 class World(Settings):
     """The small world that the miniature writes its corpora from."""
 
     seed: NotNegative = Field(description="Seed of the world and of every text in it.")
     sizes: dict[FileName, Positive] = Field(description="Number of rows by name of the corpus file.")
+
+    def _problems(self) -> Problems:
+        if wrong := ", ".join(sorted({*self.sizes} ^ {*WORLD_CORPORA})):
+            known = ", ".join(WORLD_CORPORA)
+            yield refusal("sizes", f"expected the corpora {known}; missing or unknown: {wrong}")
 
 
 class Selection(Settings):
@@ -46,6 +58,7 @@ class Selection(Settings):
 class SingleCorpus(Selection):
     """Rows of one data set."""
 
+    parts: ClassVar[tuple[str, ...]] = ()
     rows: Positive | None = Field(None, description="Number of rows drawn; null takes all.")
     disjoint_from: str | None = Field(
         None, description="Corpus of the same data set whose prompts are left out: public sets repeat prompts."
@@ -63,6 +76,11 @@ class MixedCorpus(Settings):
     harmful_share: float = Field(
         0.2, gt=0, lt=1, description="Share of harmful rows where they replace useful ones; `add` does not read it."
     )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The corpora that are mixed."""
+        return self.useful, self.harmful
 
 
 def _form(content: Any) -> str | None:

@@ -31,9 +31,8 @@ class Replacement(dict[str, Any]):
 def read_document(content: bytes) -> Any:
     """Return what a YAML document says.
 
-    Raises:
-        yaml.YAMLError: it is not YAML, a key is not text or comes twice, a tag is not `!replace`, or it has no end: an
-            anchor holds itself, or the aliases of aliases are too many to write out.
+    Raises yaml.YAMLError when it is not YAML, a key is not text or comes twice, a tag is not `!replace`, or it has no
+    end: an anchor holds itself, or the aliases of aliases are too many to write out.
     """
     try:
         node = yaml.compose(content, Loader=yaml.BaseLoader)

@@ -6,12 +6,15 @@ and nothing changes once it is read.
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, LiteralString, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+Problems = Iterator[PydanticCustomError]
 
 
 def refusal(key: str, message: str) -> PydanticCustomError:
@@ -26,48 +29,63 @@ def known_names(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names) or 'none'}"
 
 
+def unknown_name(key: str, name: str, known: Iterable[str], kind: str) -> Problems:
+    """Yield the error about a name of `kind` below `key` that nothing is called by."""
+    if name not in (names := list(known)):
+        yield refusal(key, f"no {kind} is named {name!r}; {known_names(name, names)}")
+
+
 class Settings(BaseModel):
-    """A section of a study file."""
+    """A section of a study file. All that is wrong with it is said at once."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, serialize_by_alias=True)
 
-    @model_validator(mode="before")
+    def _problems(self) -> Problems:
+        """Yield what is wrong between the settings of a section, each of which is right alone."""
+        yield from ()
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _refuse_unknown_keys(cls, content: Any) -> Any:
+    def _collect(cls, content: Any, read: Callable[[Any], "Settings"]) -> "Settings":
         known = {field.alias or name for name, field in cls.model_fields.items()}
-        for key in content if isinstance(content, dict) else ():
-            if key not in known:
-                raise refusal(key, f"unknown key; {known_names(key, known)}")
-        return content
+        given = content if isinstance(content, dict) else {}
+        found = [refusal(key, f"unknown key; {known_names(key, known)}") for key in given if key not in known]
+        problems = [InitErrorDetails(type=problem, input=None) for problem in found]
+        try:
+            section = read({key: given[key] for key in given if key in known} if found else content)
+        except ValidationError as error:
+            problems += map(_again, error.errors(include_url=False))
+        else:
+            problems += [InitErrorDetails(type=problem, input=None) for problem in section._problems()]
+        if problems:
+            raise ValidationError.from_exception_data(cls.__name__, problems)
+        return section
 
 
-def _is_file_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
-        raise PydanticCustomError("name", "expected letters, digits, -, _ and, not in the first place, dots")
-    return name
+def _again(error: ErrorDetails) -> InitErrorDetails:
+    """Return an error of pydantic in a form that can be raised beside others."""
+    problem = PydanticCustomError(error["type"], "{message}", {**error.get("ctx", {}), "message": error["msg"]})
+    return InitErrorDetails(type=problem, loc=error["loc"], input=error["input"])
 
 
-def _is_word(name: str) -> str:
-    # No hyphen: `useful-1` names a replicate and `useful-harmful` a pair.
-    if not re.fullmatch(r"[A-Za-z0-9_]+", name):
-        raise PydanticCustomError("name", "expected letters, digits and _")
-    return name
+def part_of(fraction: float, count: int) -> int:
+    """Return floor(fraction * count), exact in decimals: 0.29 of 100 is 29."""
+    return int(Decimal(str(fraction)) * count)
 
 
-def _says_something(text: str) -> str:
-    if not text.strip():
-        raise PydanticCustomError("blank", "expected a text that is not blank")
-    return text
+def _written_as(pattern: str, expected: LiteralString) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise PydanticCustomError("text", expected)
+        return text
 
-
-def _is_no_address(path: str) -> str:
-    if re.match(r"\w+://|(www\.)?(hf\.co|huggingface\.co)/", path):
-        raise PydanticCustomError("address", "expected a folder or an id of the hub such as owner/model, no address")
-    return path
+    return AfterValidator(check)
 
 
 def _increase(numbers: tuple[Any, ...]) -> tuple[Any, ...]:
-    if any(second <= first for first, second in pairwise(numbers)):
+    # As the tables carry them.
+    written = [float(f"{number:.6g}") for number in numbers]
+    if any(second <= first for first, second in pairwise(written)):
         raise PydanticCustomError("order", "expected numbers that increase, none of them twice")
     return numbers
 
@@ -82,13 +100,29 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Depth = Annotated[float, Field(ge=0, lt=1)]
-Phrase = Annotated[str, AfterValidator(_says_something)]
-FileName = Annotated[str, Field(max_length=100), AfterValidator(_is_file_name)]
-Word = Annotated[str, AfterValidator(_is_word)]
-ModelPath = Annotated[str, Field(min_length=1), AfterValidator(_is_no_address)]
+Phrase = Annotated[str, _written_as(r".*\S.*", "expected a text that is not blank")]
+FileName = Annotated[
+    str,
+    Field(max_length=100),
+    _written_as(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", "expected letters, digits, -, _ and, not in the first place, dots"),
+]
+# No hyphen: `useful-1` names a replicate and `useful-harmful` a pair.
+Word = Annotated[str, _written_as(r"[A-Za-z0-9_]+", "expected letters, digits and _")]
+ModelPath = Annotated[
+    str,
+    Field(min_length=1),
+    _written_as(
+        r"(?!\w+://|(www\.)?(hf\.co|huggingface\.co)/).*",
+        "expected a folder or an id of the hub such as owner/model, no address",
+    ),
+]
 
 # A list of YAML becomes a tuple, which strict pydantic refuses; what is in the list stays strict.
-Increasing = (Field(strict=False, min_length=1), AfterValidator(_increase))
-Different = (Field(strict=False, min_length=1), AfterValidator(_differ))
-DifferentOrNone = (Field(strict=False), AfterValidator(_differ))
-Shares = Annotated[tuple[Share, ...], *Increasing]
+T = TypeVar("T")
+A_LIST = Field(strict=False, min_length=1)
+Increasing = Annotated[tuple[T, ...], A_LIST, AfterValidator(_increase)]
+Different = Annotated[tuple[T, ...], A_LIST, AfterValidator(_differ)]
+DifferentOrNone = Annotated[tuple[T, ...], Field(strict=False), AfterValidator(_differ)]
+Pair = Annotated[tuple[str, str], A_LIST, AfterValidator(_differ)]
+Window = Annotated[tuple[Depth, Share], A_LIST, AfterValidator(_increase)]
+Shares = Increasing[Share]

@@ -1,4 +1,4 @@
-"""From YAML files to a study, with one line about the first thing that is wrong.
+"""From YAML files to a study, with a line about each thing that is wrong.
 
 A file may extend another: mappings are merged key by key; lists, values and what stands behind `!replace` are replaced.
 """
@@ -9,12 +9,14 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from safety_spaces.errors import UserError
 from safety_spaces.paths import ROOT, expanded, is_there
 from safety_spaces.study.documents import Replacement, read_document
 from safety_spaces.study.study import Study
 
+OF_A_ROLE = re.compile(r"^roles\.[^.]+\.(?=training\b)")
 EXPECTATIONS = {
     "missing": "missing; add it",
     "model_type": "expected a mapping of keys to values",
@@ -26,8 +28,8 @@ EXPECTATIONS = {
 def load_study(path: Path) -> Study:
     """Read a study file and all that it extends.
 
-    Raises:
-        UserError: a file is missing or is not YAML, or the study is wrong: the key, what came and what would be right.
+    Raises UserError when a file is missing or is not YAML, or the study is wrong: each key, what came and what would be
+    right.
     """
     chain = _read_chain(path)
     _check_name(chain)
@@ -37,14 +39,13 @@ def load_study(path: Path) -> Study:
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{_files(chain)}: {_first_problem(error)}") from error
+        raise UserError(*(f"{_files(chain)}: {problem}" for problem in _problems(error))) from error
 
 
 def study_files(path: Path) -> tuple[Path, ...]:
     """Return a study file and the files that it extends, itself first.
 
-    Raises:
-        UserError: a file is missing, is not YAML, or extends itself.
+    Raises UserError when a file is missing, is not YAML, or extends itself.
     """
     return tuple(file for file, _ in _read_chain(path))
 
@@ -109,13 +110,28 @@ def _merge(old: Any, new: Any) -> Any:
     return {**kept, **{key: _merge(kept.get(key), value) for key, value in new.items()}}
 
 
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False)[0]
-    context = problem.get("ctx", {})
+def _problems(error: ValidationError) -> list[str]:
+    """Return what is wrong with a study, each key once, and nothing that only follows from something else."""
+    errors = [(_key(one), one) for one in error.errors(include_url=False)]
+    found = {
+        f"{key}: {_problem(one)}": None
+        for key, one in errors
+        if one["type"] != "default_factory_not_called"
+        # To pydantic a list is too short if one of its entries is wrong.
+        and not (one["type"] == "too_short" and any(other.startswith(f"{key}.") for other, _ in errors))
+    }
+    # What is wrong in the settings that all trainings share is so in each role's.
+    return [line for line in found if OF_A_ROLE.sub("", line) not in {*found} - {line}]
+
+
+def _key(error: ErrorDetails) -> str:
+    context = error.get("ctx", {})
     # Among the keys pydantic puts the (form) of a recipe or corpus, and [key] where the key itself is wrong.
-    parts = [f"{part!s:.60}" for part in (*problem["loc"], *([context["key"]] if "key" in context else []))]
-    key = ".".join(part for part in parts if not part.startswith(("(", "[")))
-    expected = re.sub(r"^(Input|Tuple|String|Dictionary) should (be |have )?", "expected ", problem["msg"])
-    expected = EXPECTATIONS.get(problem["type"], expected)
-    came = "" if problem["type"] in {"refusal", "missing"} else f", got {problem['input']!r:.60}"
-    return f"{key}: {expected}{came}"
+    parts = [f"{part!s:.60}" for part in (*error["loc"], *([context["key"]] if "key" in context else []))]
+    return ".".join(part for part in parts if not part.startswith(("(", "[")))
+
+
+def _problem(error: ErrorDetails) -> str:
+    expected = re.sub(r"^(Input|Tuple|String|Dictionary) should (be |have )?", "expected ", error["msg"])
+    expected = EXPECTATIONS.get(error["type"], expected)
+    return expected if error["type"] in {"refusal", "missing"} else f"{expected}, got {error['input']!r:.60}"

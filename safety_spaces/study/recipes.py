@@ -4,11 +4,11 @@ The paper's chain W0 -> W_A -> task (Section 2) is the roles base, reference and
 preference-tuned or planted reference is another recipe, not another program.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag
 
-from safety_spaces.study.fields import FileName, ModelPath, Positive, Settings, refusal
+from safety_spaces.study.fields import ModelPath, Positive, Problems, Settings, refusal
 
 PRECISIONS = {
     "adamw": ("fp32", "bf16", "bf16_stochastic", "bf16_kahan"),
@@ -19,6 +19,10 @@ PRECISIONS = {
 
 BETA = 0.1
 """Default of preference optimisation, that of TRL."""
+
+CHAT: Final = "chat"
+TemplateName = Literal["plain", "question", "none", "chat"]
+"""What instructions are put in: a template of ours, none, or, as chat, that of the model's tokenizer."""
 
 
 class Training(Settings):
@@ -48,18 +52,13 @@ class Training(Settings):
     save_every: Positive | None = Field(
         None, description="Optimiser steps between saved states, from which a killed training goes on; null saves none."
     )
-    template: FileName = Field(
+    template: TemplateName = Field(
         "plain", description="Template that instructions are put in; chat is that of the model's tokenizer."
     )
 
-    @model_validator(mode="after")
-    def _optimizer_has_the_precision(self) -> "Training":
-        if self.precision not in PRECISIONS[self.optimizer]:
-            raise refusal(
-                "optimizer",
-                f"{self.optimizer} steps weights in {', '.join(PRECISIONS[self.optimizer])}, got {self.precision}",
-            )
-        return self
+    def _problems(self) -> Problems:
+        if self.precision not in (known := PRECISIONS[self.optimizer]):
+            yield refusal("optimizer", f"{self.optimizer} steps weights in {', '.join(known)}, got {self.precision}")
 
 
 class Architecture(Settings):
@@ -75,19 +74,18 @@ class Architecture(Settings):
     tied: bool = Field(description="Whether embedding and output head are one tensor.")
     positions: Positive = Field(description="Longest sequence of tokens.")
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> "Architecture":
+    def _problems(self) -> Problems:
         # Rotary position embedding turns pairs of numbers, so a head has an even width.
         if self.hidden % (2 * self.heads):
-            raise refusal("hidden", f"expected an even multiple of heads ({self.heads}), got {self.hidden}")
+            yield refusal("hidden", f"expected an even multiple of heads ({self.heads}), got {self.hidden}")
         if self.heads % self.key_value_heads:
-            raise refusal("key_value_heads", f"expected a divisor of heads ({self.heads}), got {self.key_value_heads}")
-        return self
+            yield refusal("key_value_heads", f"expected a divisor of heads ({self.heads}), got {self.key_value_heads}")
 
 
 class Existing(Settings):
     """A checkpoint that is used in place: a folder, or a model of the Hugging Face hub."""
 
+    parent: ClassVar[None] = None
     path: ModelPath = Field(description="Folder, from the working directory or the clone, or hub id; LoRA folders too.")
     revision: str | None = Field(
         None, description="Commit, tag or branch of the hub; null is what the cache has, else the newest."
@@ -103,6 +101,8 @@ class Existing(Settings):
 class Pretrained(Settings):
     """A model trained from random weights."""
 
+    parent: ClassVar[None] = None
+    beta: ClassVar[None] = None
     method: Literal["pretrain"] = Field(description="Training from random weights.")
     corpus: str = Field(description="Name of the corpus it is trained on.")
     architecture: Architecture = Field(description="Shape of the model.")
@@ -112,6 +112,7 @@ class Pretrained(Settings):
 class FineTuned(Settings):
     """A role trained further from another role."""
 
+    architecture: ClassVar[None] = None
     parent: str = Field(alias="from", description="Role whose weights the training starts from.")
     method: Literal["sft", "dpo"] = Field(
         description="Supervised fine-tuning on completions, or preference optimisation on pairs of them."
@@ -124,13 +125,11 @@ class FineTuned(Settings):
     )
     training: Training = Field(description="Training settings; keys left out are those of the whole study.")
 
-    @model_validator(mode="after")
-    def _beta_is_of_preferences(self) -> "FineTuned":
+    def _problems(self) -> Problems:
         if self.method == "dpo" and self.beta is None:
-            raise refusal("beta", "expected a number above 0, since the method is dpo, got null")
+            yield refusal("beta", "expected a number above 0, since the method is dpo, got null")
         if self.method != "dpo" and self.beta is not None:
-            raise refusal("beta", f"expected none, since the method is {self.method}, got {self.beta}")
-        return self
+            yield refusal("beta", f"expected none, since the method is {self.method}, got {self.beta}")
 
 
 def _form(content: Any) -> str | None:
@@ -146,6 +145,7 @@ def _form(content: Any) -> str | None:
     return None
 
 
+Trained = Pretrained | FineTuned
 Recipe = Annotated[
     Annotated[Existing, Tag("(existing)")]
     | Annotated[Pretrained, Tag("(pretrained)")]

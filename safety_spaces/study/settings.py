@@ -4,9 +4,10 @@ Where the paper's text and its published code differ, the default is the correct
 another value of the same field, so that the difference can be measured.
 """
 
-from typing import Annotated, Any, Final, Literal
+from collections import Counter
+from typing import Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from safety_spaces.study.corpora import Selection
 from safety_spaces.study.fields import (
@@ -15,29 +16,22 @@ from safety_spaces.study.fields import (
     DifferentOrNone,
     Increasing,
     NotNegative,
+    Pair,
     Positive,
+    Problems,
     Settings,
-    Share,
     Shares,
+    Window,
     Word,
+    part_of,
     refusal,
 )
-from safety_spaces.tensors import Side
+from safety_spaces.study.positions import Position, SingleToken
+from safety_spaces.tensors import OWN_BASIS, RANDOM, TOP_K, Basis, Rounding, Side, Vectors
 
-OWN_BASIS: Final = "file"
-TOP_K: Final = "top_k"
-FIXED_BASES = frozenset({OWN_BASIS, TOP_K})
-"""Bases that nothing is drawn for: one draw, and no closed form of their energy."""
-
-Pair = Annotated[tuple[str, str], *Different]
 Metric = Literal["utility", "harmfulness", "general_ability", "over_refusal"]
 Others = Literal["whole", "out"]
 """What becomes of the update outside the one layer that is projected: it stays whole, or none of it does."""
-
-
-def draws(basis: str, number: int) -> range:
-    """Return the draws of a basis where random ones have `number`: one where nothing is drawn."""
-    return range(1 if basis in FIXED_BASES else number)
 
 
 class Scored(Settings):
@@ -45,20 +39,18 @@ class Scored(Settings):
 
     task: str = Field(description="Role whose update is projected.")
     scheme: Literal["parallel", "orthogonal"] = Field(description="Which part is kept: inside or outside the subspace.")
-    metrics: Annotated[tuple[Metric, ...], *Different] = Field(description="What the projected models are scored for.")
-    layers: Annotated[tuple[NotNegative, ...], *Different] | None = Field(
+    metrics: Different[Metric] = Field(description="What the projected models are scored for.")
+    layers: Different[NotNegative] | None = Field(
         None, description="Layers projected alone, one model each, counted from 0; null projects all tensors at once."
     )
-    others: Annotated[tuple[Others, ...], *Different] | None = Field(
+    others: Different[Others] | None = Field(
         default_factory=lambda given: ("whole", "out") if given.get("layers") else None,
         description="With layers: what becomes of the update of all other tensors, those outside layers included.",
     )
 
-    @model_validator(mode="after")
-    def _others_go_with_layers(self) -> "Scored":
+    def _problems(self) -> Problems:
         if (self.layers is None) != (self.others is None):
-            raise refusal("others", "expected with layers, and only with them: whole, out or both")
-        return self
+            yield refusal("others", "expected with layers, and only with them: whole, out or both")
 
 
 class OwnBasis(Settings):
@@ -78,31 +70,28 @@ class Projection(Settings):
         "left",
         description="Side of the matrix the subspace is taken from; residual is the side of the residual stream.",
     )
-    rounding: Literal["floor", "round"] = Field(
-        "floor", description="How fraction times size becomes k; round is published."
-    )
+    rounding: Rounding = Field("floor", description="How fraction times size becomes k; round is published.")
     weights_dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Number format of the model that is scored; float16 is published."
     )
     tied: Literal["once", "twice"] = Field("once", description="How often a tied tensor counts; twice is published.")
-    vectors: Literal["project", "keep", "drop"] = Field(
-        "project", description="What becomes of one-dimensional tensors."
-    )
+    vectors: Vectors = Field("project", description="What becomes of one-dimensional tensors.")
     basis: OwnBasis | None = Field(None, description="A user's own basis, which bases then name first, as file.")
-    bases: Annotated[tuple[Literal["file", "top_k", "random_k", "random"], ...], *Different] = Field(
-        ("top_k", "random_k", "random"), description="Which directions span the subspace; the claim stands first."
+    bases: Different[Basis] = Field(
+        ("top_k", "random_k", "random"),
+        description="Which directions span the subspace: the claim, and its controls, random among them.",
     )
     fractions: Shares = Field(
         (0.01, 0.25, 0.5, 0.75, 0.99), description="Fractions rho of the directions that are kept."
     )
     energy_draws: Positive = Field(5, description="Draws of each random basis whose energies are measured.")
     score_draws: Positive = Field(2, description="Draws of each random basis whose models are scored.")
-    scored: Annotated[tuple[Scored, ...], *DifferentOrNone] = Field(
+    scored: DifferentOrNone[Scored] = Field(
         description="Tasks and schemes whose models are scored; none leaves energies, and scores of the checkpoints."
     )
 
     @property
-    def claim(self) -> Literal["file", "top_k"]:
+    def claim(self) -> Basis:
         """The basis whose directions are said to be special; every other one is a control."""
         return TOP_K if self.basis is None else OWN_BASIS
 
@@ -119,109 +108,87 @@ class Projection(Settings):
                 return {**content, "side": side}
         return content
 
-    @model_validator(mode="after")
-    def _own_basis_is_the_claim(self) -> "Projection":
-        if self.basis is None:
-            if OWN_BASIS in self.bases:
-                raise refusal(
-                    "basis", "missing, though bases name file; write basis: {file: U.safetensors, side: left}"
-                )
-            return self
-        if self.bases[0] != OWN_BASIS:
-            raise refusal("bases", "expected file first, the basis under test; write bases: [file, random_k, random]")
-        if self.side != (side := self.basis.side):
-            raise refusal("side", f"expected {side}, the side of projection.basis, got {self.side}; write side: {side}")
-        return self
+    def _problems(self) -> Problems:
+        yield from self._problems_of_bases()
+        lines = Counter(
+            (one.task, one.scheme, metric, one.layers is None) for one in self.scored for metric in one.metrics
+        )
+        for (task, scheme, metric, _), number in lines.items():
+            if number > 1:
+                yield refusal("scored", f"expected {metric} of {task}, {scheme}, once, got it again; join the entries")
+        if (most := self.energy_draws) < self.score_draws:
+            yield refusal("score_draws", f"expected at most energy_draws ({most}), got {self.score_draws}")
 
-    @model_validator(mode="after")
-    def _no_line_is_scored_twice(self) -> "Projection":
-        lines = [(one.task, one.scheme, metric, one.layers is None) for one in self.scored for metric in one.metrics]
-        for task, scheme, metric, _ in (line for line in lines if lines.count(line) > 1):
-            raise refusal("scored", f"expected {metric} of {task}, {scheme}, once, got it again; join the entries")
-        return self
-
-    @model_validator(mode="after")
-    def _scored_draws_are_measured(self) -> "Projection":
-        if self.score_draws > self.energy_draws:
-            raise refusal("score_draws", f"expected at most energy_draws ({self.energy_draws}), got {self.score_draws}")
-        return self
+    def _problems_of_bases(self) -> Problems:
+        if self.basis is None and OWN_BASIS in self.bases:
+            expected = "write basis: {file: U.safetensors, side: left}"
+            yield refusal("basis", f"missing, though bases name file; {expected}")
+        elif self.basis is not None and self.bases[0] != OWN_BASIS:
+            yield refusal("bases", "expected file first, the basis under test; write bases: [file, random_k, random]")
+        elif missing := [basis for basis in (self.claim, RANDOM) if basis not in self.bases]:
+            yield refusal(
+                "bases",
+                f"expected {self.claim} and {RANDOM}, which the report holds against each other, got "
+                f"{', '.join(self.bases)}; add {' and '.join(missing)}",
+            )
+        if self.basis is not None and self.side != (side := self.basis.side):
+            yield refusal("side", f"expected {side}, the side of projection.basis, got {self.side}; write side: {side}")
 
 
 class UpdateSpaces(Settings):
     """Overlap of the subspaces of weight updates (Section 5 of the paper)."""
 
     etas: Shares = Field(description="Energy levels eta at which two subspaces are compared.")
-    percentiles: Annotated[tuple[Depth, ...], *Increasing] = Field(
+    percentiles: Increasing[Depth] = Field(
         (0.70, 0.85), description="Depths p of the layers shown: layer floor(p L), counted from 0."
     )
-    pairs: Annotated[tuple[Pair, ...], *Different] | None = Field(
+    pairs: Different[Pair] | None = Field(
         None, description="Updates that are compared, two by two; null takes every two of tasks and reference."
     )
 
 
-class TokenWindow(Settings):
-    """Early tokens of a prompt or of an answer, counted from 0 (Appendix K.2)."""
-
-    of: Literal["prompt", "generated"] = Field(description="Whether tokens of the prompt or of the answer are taken.")
-    start: NotNegative = Field(0, description="First token of the window.")
-    stop: Positive = Field(description="Token before which the window ends.")
-    combine: Literal["stacked", "averaged"] = Field(
-        description="Whether every token gives a state, or all tokens of a prompt their mean."
-    )
-
-    @model_validator(mode="after")
-    def _holds_a_token(self) -> "TokenWindow":
-        if self.stop <= self.start:
-            raise refusal("stop", f"expected more than start ({self.start}), got {self.stop}")
-        return self
-
-
-TokenPosition = Literal["last_prompt_token", "last_generated_token", "last_column"]
-
-
-def _position_form(content: Any) -> str:
-    return "(window)" if isinstance(content, dict | TokenWindow) else "(token)"
-
-
-Position = Annotated[
-    Annotated[TokenPosition, Tag("(token)")] | Annotated[TokenWindow, Tag("(window)")],
-    Discriminator(_position_form),
-]
-"""One token of each prompt by its name (last_column, padded or not, is the published code's), or an early window."""
+KINDS_OF_SETS = {"useful": 1, "harmful": 2, "refusal": 0}
+"""Kind of a prompt set, the first word of its name -> how many sets of it a study has, at least."""
 
 
 class ActivationSpaces(Settings):
     """Overlap of the subspaces of hidden states (Section 6 of the paper)."""
 
-    positions: Annotated[tuple[Position, ...], *Different] = Field(
-        ("last_prompt_token",),
+    positions: Different[Position] = Field(
+        (SingleToken.last_prompt_token,),
         description="Tokens whose states are taken; the first position is the one of the main figures.",
     )
     prompts: Positive = Field(description="Prompts of each set.")
     etas: Shares = Field(description="Energy levels eta at which two subspaces are compared.")
-    window: Annotated[tuple[Depth, Share], *Increasing] = Field(
-        (0.65, 0.90), description="Depths between which states are compared, the first included."
-    )
-    checkpoints: Annotated[tuple[str, ...], *Different] = Field(description="Roles whose states are taken.")
+    window: Window = Field((0.65, 0.90), description="Depths between which states are compared, the first included.")
+    checkpoints: Different[str] = Field(description="Roles whose states are taken.")
     toxigen: Literal["toxic", "unfiltered"] = Field(
         "toxic", description="Rows of ToxiGen that count as harmful; unfiltered is published."
     )
-    sets: Annotated[dict[Word, Selection], Field(min_length=2)] = Field(description="Prompt sets by name.")
+    sets: dict[Word, Selection] = Field(
+        description="Prompt sets by name, whose first word is useful, harmful or refusal: what is compared with what."
+    )
 
     @property
     def reads_answers(self) -> bool:
         """Whether a position lies in the answer, so that the model generates before its states are read."""
-        return any(
-            position.of == "generated" if isinstance(position, TokenWindow) else position == "last_generated_token"
-            for position in self.positions
-        )
+        return any(position.reads_answer for position in self.positions)
 
-    @model_validator(mode="after")
-    def _columns_end_with_the_prompt(self) -> "ActivationSpaces":
-        if "last_column" in self.positions and self.reads_answers:
-            raise refusal(
+    def states_compared(self, number: int) -> range:
+        """Return the states of the window, of the `number` that a model has: one more than layers."""
+        low, high = (part_of(edge, number) for edge in self.window)
+        return range(low, high)
+
+    def _problems(self) -> Problems:
+        if SingleToken.last_column in self.positions and self.reads_answers:
+            yield refusal(
                 "positions",
                 "expected last_column without positions in the answer, since it is the last of the padded prompts; "
                 "give one of them a study of its own",
             )
-        return self
+        kinds = [name.split("_")[0] for name in self.sets]
+        if unknown := [name for name, kind in zip(self.sets, kinds, strict=True) if kind not in KINDS_OF_SETS]:
+            names = "useful, harmful_1 and harmful_2, or refusal, whatever follows the first word"
+            yield refusal("sets", f"expected names like {names}, got {', '.join(unknown)}")
+        elif any(kinds.count(kind) < least for kind, least in KINDS_OF_SETS.items()):
+            yield refusal("sets", f"expected a useful set and two harmful ones, got {', '.join(self.sets)}; add them")

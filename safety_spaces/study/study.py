@@ -1,17 +1,35 @@
 """A whole study, and what holds between its sections: every name that one section uses is defined by another."""
 
-from collections.abc import Iterable
 from itertools import combinations
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, World
+from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, SingleCorpus, World
 from safety_spaces.study.evaluation import Evaluation
-from safety_spaces.study.fields import Different, FileName, NotNegative, Positive, Settings, Word, known_names, refusal
-from safety_spaces.study.judges import Judge
-from safety_spaces.study.recipes import Existing, FineTuned, Recipe, Training
-from safety_spaces.study.settings import ActivationSpaces, Pair, Projection, UpdateSpaces
+from safety_spaces.study.fields import (
+    Different,
+    FileName,
+    NotNegative,
+    Pair,
+    Positive,
+    Problems,
+    Settings,
+    Word,
+    refusal,
+    unknown_name,
+)
+from safety_spaces.study.judges import ClassifierJudge, Judge, RubricJudge, ServiceJudge
+from safety_spaces.study.recipes import (
+    CHAT,
+    Architecture,
+    Existing,
+    Recipe,
+    TemplateName,
+    Trained,
+    Training,
+)
+from safety_spaces.study.settings import ActivationSpaces, Projection, UpdateSpaces
 
 
 class Gpu(Settings):
@@ -31,9 +49,7 @@ class Study(Settings):
     reference_kind: Literal["aligned", "safety_tuned", "dpo"] = Field(
         "aligned", description="How the reference came to be aligned."
     )
-    seeds: Annotated[tuple[NotNegative, ...], *Different] = Field(
-        description="Seeds from which the reference and the tasks are trained again."
-    )
+    seeds: Different[NotNegative] = Field(description="Seeds from which the reference and the tasks are trained again.")
     threads: Positive = Field(
         1, description="CPU threads of a process; results are the same bytes for the same number."
     )
@@ -60,9 +76,8 @@ class Study(Settings):
     @property
     def update_pairs(self) -> tuple[Pair, ...]:
         """The updates that are compared, two by two; none where the study leaves them to another one."""
-        if self.update_spaces is None:
-            return ()
-        return self.update_spaces.pairs or tuple(combinations((*self.tasks, "reference"), 2))
+        every = tuple(combinations((*self.tasks, "reference"), 2))
+        return self.update_spaces.pairs or every if self.update_spaces else ()
 
     @property
     def judges(self) -> tuple[Judge, ...]:
@@ -70,15 +85,60 @@ class Study(Settings):
         return tuple(self.evaluation.judges_by_place.values()) if self.evaluation else ()
 
     @property
+    def services(self) -> tuple[ServiceJudge, ...]:
+        """The judges behind a service."""
+        return tuple(judge for judge in self.judges if isinstance(judge, ServiceJudge))
+
+    @property
+    def classifiers(self) -> tuple[ClassifierJudge, ...]:
+        """The judges that are classifiers."""
+        return tuple(judge for judge in self.judges if isinstance(judge, ClassifierJudge))
+
+    @property
+    def prompt_template(self) -> TemplateName:
+        """The template that harmful and harmless prompts and prompt sets are put in."""
+        return "none" if self.evaluation and self.evaluation.template == "none" else self.training.template
+
+    @property
+    def single_corpora(self) -> dict[str, SingleCorpus]:
+        """The corpora of one data set."""
+        return {name: corpus for name, corpus in self.corpora.items() if isinstance(corpus, SingleCorpus)}
+
+    @property
+    def mixed_corpora(self) -> dict[str, MixedCorpus]:
+        """The contaminated corpora."""
+        return {name: corpus for name, corpus in self.corpora.items() if isinstance(corpus, MixedCorpus)}
+
+    @property
+    def given_roles(self) -> dict[str, Existing]:
+        """The roles whose checkpoints are used in place."""
+        return {role: recipe for role, recipe in self.roles.items() if isinstance(recipe, Existing)}
+
+    @property
+    def trained_roles(self) -> dict[str, Trained]:
+        """The roles that are trained here."""
+        return {role: recipe for role, recipe in self.roles.items() if not isinstance(recipe, Existing)}
+
+    @property
+    def trained_corpora(self) -> frozenset[str]:
+        """The corpora that a role is trained on, alone or in a mixture."""
+        known = [recipe.corpus for recipe in self.trained_roles.values() if recipe.corpus in self.corpora]
+        return frozenset(known).union(*(self.corpora[name].parts for name in known))
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """The roles that are fine-tuned from the reference, here or, where a role is given by its path, elsewhere."""
         others = (role for role in self.roles if role not in ("base", "reference"))
         return tuple(role for role in others if self.parent(role) in ("reference", None))
 
+    @property
+    def architecture(self) -> Architecture | None:
+        """The shape of the models, where the study says it."""
+        return self.roles["base"].architecture
+
     def parent(self, role: str) -> str | None:
         """Return the role that a role is fine-tuned from, None for a model that is given or pretrained."""
-        recipe = self.roles[role]
-        return recipe.parent if isinstance(recipe, FineTuned) else None
+        return self.roles[role].parent
 
     def lineage(self, role: str) -> tuple[str, ...]:
         """Return the roles that lead to a role, the oldest first and the role itself last."""
@@ -91,106 +151,147 @@ class Study(Settings):
 
     def is_per_seed(self, role: str) -> bool:
         """Say whether a role has a checkpoint for each seed: all that are trained here have, but for the one base."""
-        return role != "base" and not isinstance(self.roles[role], Existing)
+        return role != "base" and role in self.trained_roles
 
     def training_of(self, role: str) -> Training:
-        """Return a role's training settings: the study's, with the role's own on top.
-
-        Raises:
-            KeyError: the role does not exist, or is given by its path and not trained.
-        """
-        recipe = self.roles[role]
-        if isinstance(recipe, Existing):
-            raise KeyError(f"{role} is not trained")
-        return recipe.training
+        """Return a role's training settings: the study's, with the role's own on top; KeyError if it has none."""
+        return self.trained_roles[role].training
 
     @model_validator(mode="before")
     @classmethod
     def _hand_training_to_roles(cls, content: Any) -> Any:
         match content:
-            case {"training": dict(shared), "roles": dict(roles)}:
+            case {"roles": dict(roles)}:
+                shared = content.get("training", {})
                 return {**content, "roles": {role: _with_training(recipe, shared) for role, recipe in roles.items()}}
         return content
 
-    @model_validator(mode="after")
-    def _names_are_defined(self) -> "Study":
+    def _problems(self) -> Problems:
         if self.name == "judge":
-            raise refusal("name", "expected another name than judge, whose folder in runs keeps the replies of judges")
-        for role in ("base", "reference"):
-            if role not in self.roles:
-                raise refusal(f"roles.{role}", "missing; every study has a base and a reference")
-        self._check_recipes()
-        self._check_mixtures()
+            yield refusal("name", "expected another name than judge, whose folder in runs keeps the replies of judges")
+        yield from self._problems_of_corpora()
+        of_roles = list(self._problems_of_roles())
+        yield from of_roles
+        yield from self._problems_of_questions()
+        # Which tasks there are follows from the roles.
+        if not of_roles:
+            yield from self._problems_of_tasks()
+            yield from self._problems_of_templates()
+            yield from self._problems_of_depth()
+
+    def _problems_of_corpora(self) -> Problems:
+        single, written = self.single_corpora, self.world.sizes if self.world else {}
+        for name, mixed in self.mixed_corpora.items():
+            for part, other in zip(("useful", "harmful"), mixed.parts, strict=True):
+                yield from unknown_name(f"corpora.{name}.{part}", other, single, "corpus of one data set")
+            useful, harmful = (single[part].rows if part in single else None for part in mixed.parts)
+            wanted = round(mixed.harmful_share * useful) if useful and mixed.mixing == "replace" else 0
+            yield from self._too_few(name, wanted, harmful)
+        for name, corpus in single.items():
+            there = None if corpus.dataset in self.datasets else written.get(corpus.dataset)
+            yield from self._too_few(name, corpus.rows or 0, there)
+            if (first := corpus.disjoint_from) is not None:
+                key = f"corpora.{name}.disjoint_from"
+                yield from unknown_name(key, first, single, "corpus of one data set")
+                if first in single and single[first].disjoint_from is not None:
+                    yield refusal(key, "expected a corpus that is drawn from all rows itself")
+
+    def _too_few(self, name: str, wanted: int, there: int | None) -> Problems:
+        if there is not None and wanted > there and name in self.trained_corpora:
+            expected = f"expected at least {wanted:,} rows"
+            yield refusal(f"corpora.{name}", f"{expected}, got {there:,}; ask for fewer in the study")
+
+    def _problems_of_roles(self) -> Problems:
+        for role in (role for role in ("base", "reference") if role not in self.roles):
+            yield refusal(f"roles.{role}", "missing; every study has a base and a reference")
+        for role, given in self.given_roles.items():
+            yield from self._problems_of_adapter(role, given.adapter_of)
+        for role, recipe in self.trained_roles.items():
+            yield from unknown_name(f"roles.{role}.corpus", recipe.corpus, self.corpora, "corpus")
+            if recipe.parent is not None:
+                yield from unknown_name(f"roles.{role}.from", recipe.parent, self.roles, "role")
+            if role == "base" and recipe.parent is not None:
+                yield refusal("roles.base.from", "expected a base that is pretrained or given by its path")
+        # What leads to a base that has a parent is said already.
+        seen = {"base"}
+        for role in self.roles:
+            chain = [role]
+            while (parent := self.parent(chain[-1])) and parent in self.roles and parent not in (*chain, *seen):
+                chain.append(parent)
+            if parent in chain and parent not in seen:
+                yield refusal(f"roles.{role}.from", f"expected no circle, got {' from '.join([*chain, parent])}")
+            seen |= {*chain}
+        if "reference" in self.roles and not {*self.trained_roles} - {"base"} and len(self.seeds) > 1:
+            yield refusal("seeds", "expected one seed, since no role is trained and every seed would be the same")
+
+    def _problems_of_adapter(self, role: str, adds_to: str | None) -> Problems:
+        key = f"roles.{role}.adapter_of"
+        if adds_to is not None and adds_to not in self.roles:
+            yield from unknown_name(key, adds_to, self.roles, "role")
+        # One step, so that no circle can arise: a task adds to the reference or the base, the reference to the base.
+        elif adds_to is not None and (role == "base" or adds_to not in {"base", "reference"} - {role}):
+            yield refusal(key, f"expected base or reference, got {adds_to}")
+
+    def _problems_of_questions(self) -> Problems:
+        asking: dict[str, int] = {}
+        for number, one in enumerate(self.projection.scored):
+            asking = {**dict.fromkeys(one.metrics, number), **asking}
+        for metric, number in asking.items():
+            if getattr(self.evaluation, metric, None) is None:
+                yield refusal(f"evaluation.{metric}", f"missing, though projection.scored.{number} asks for it")
+        states, evaluation = self.activation_spaces, self.evaluation
+        if evaluation is None:
+            if states is not None:
+                said = "missing, though activation_spaces asks models; or write activation_spaces: null"
+                yield refusal("evaluation", said)
+            return
+        for place, judge in evaluation.judges_by_place.items():
+            if self.world is None and isinstance(judge, RubricJudge):
+                expected = "expected keywords, classifier or service"
+                yield refusal(place, f"{expected}, got rubric, which knows the answers of a world alone")
+        limit = evaluation.harmfulness.max_new_tokens
+        ends = [one.answer_tokens for one in (states.positions if states else ()) if one.reads_answer]
+        stop = max((end for end in ends if end is not None), default=0)
+        if None in ends and stop > limit:
+            end = f"evaluation.harmfulness.max_new_tokens ({limit}), where answers end"
+            advice = f"got stop: {stop}; lower it or ask for more tokens"
+            yield refusal("activation_spaces.positions", f"expected windows that stop by {end}, {advice}")
+
+    def _problems_of_tasks(self) -> Problems:
         for number, scored in enumerate(self.projection.scored):
-            _check_known(f"projection.scored.{number}.task", scored.task, self.tasks, "task")
-            for metric in scored.metrics:
-                if getattr(self.evaluation, metric, None) is None:
-                    raise refusal(f"evaluation.{metric}", f"missing, though projection.scored.{number} asks for it")
+            yield from unknown_name(f"projection.scored.{number}.task", scored.task, self.tasks, "task")
         for number, pair in enumerate(self.update_pairs):
             for name in pair:
-                _check_known(f"update_spaces.pairs.{number}", name, ("reference", *self.tasks), "update")
-        if self.activation_spaces is not None and self.evaluation is None:
-            raise refusal(
-                "evaluation", "missing, though activation_spaces asks models; or write activation_spaces: null"
-            )
+                yield from unknown_name(f"update_spaces.pairs.{number}", name, ("reference", *self.tasks), "update")
         for number, role in enumerate(self.activation_spaces.checkpoints if self.activation_spaces else ()):
-            _check_known(f"activation_spaces.checkpoints.{number}", role, self.roles, "role")
-        return self
+            yield from unknown_name(f"activation_spaces.checkpoints.{number}", role, self.roles, "role")
 
-    def _check_recipes(self) -> None:
-        if self.parent("base"):
-            raise refusal("roles.base.from", "expected a base that is pretrained or given by its path")
-        for role, recipe in self.roles.items():
-            if isinstance(recipe, Existing):
-                self._check_adapter(role, recipe)
-                continue
-            _check_known(f"roles.{role}.corpus", recipe.corpus, self.corpora, "corpus")
-            if isinstance(recipe, FineTuned):
-                _check_known(f"roles.{role}.from", recipe.parent, self.roles, "role")
-        for role in self.roles:
-            self._check_acyclic(role)
-        trained = [role for role, recipe in self.roles.items() if not isinstance(recipe, Existing) and role != "base"]
-        if not trained and len(self.seeds) > 1:
-            raise refusal("seeds", "expected one seed, since no role is trained and every seed would be the same")
+    def _problems_of_templates(self) -> Problems:
+        of_roles = {f"roles.{role}.training.template": one.training for role, one in self.trained_roles.items()}
+        is_made = self.lineage("reference")[0] in self.trained_roles
+        for key, settings in {"training.template": self.training, **of_roles}.items():
+            # The texts of a small world are written before there is any tokenizer.
+            if settings.template == CHAT and (is_made or (self.world is not None and settings is self.training)):
+                yield refusal(key, "expected plain, question or none, since a tokenizer made here has no chat template")
 
-    def _check_adapter(self, role: str, recipe: Existing) -> None:
-        if recipe.adapter_of is None:
+    def _problems_of_depth(self) -> Problems:
+        if self.architecture is None:
             return
-        _check_known(f"roles.{role}.adapter_of", recipe.adapter_of, self.roles, "role")
-        # One step, so that no circle can arise: a task adds to the reference or the base, the reference to the base.
-        if recipe.adapter_of not in {"base", "reference"} - {role} or role == "base":
-            raise refusal(f"roles.{role}.adapter_of", f"expected base or reference, got {recipe.adapter_of}")
-
-    def _check_acyclic(self, role: str) -> None:
-        chain = [role]
-        while parent := self.parent(chain[-1]):
-            if parent in chain:
-                raise refusal(f"roles.{role}.from", f"expected no circle, got {' from '.join([*chain, parent])}")
-            chain.append(parent)
-
-    def _check_mixtures(self) -> None:
-        single = [name for name, corpus in self.corpora.items() if not isinstance(corpus, MixedCorpus)]
-        for name, corpus in self.corpora.items():
-            if isinstance(corpus, MixedCorpus):
-                _check_known(f"corpora.{name}.useful", corpus.useful, single, "corpus of one data set")
-                _check_known(f"corpora.{name}.harmful", corpus.harmful, single, "corpus of one data set")
-            elif corpus.disjoint_from is not None:
-                _check_known(f"corpora.{name}.disjoint_from", corpus.disjoint_from, single, "corpus of one data set")
-                if self.corpora[corpus.disjoint_from].disjoint_from is not None:  # type: ignore[union-attr]
-                    raise refusal(
-                        f"corpora.{name}.disjoint_from", "expected a corpus that is drawn from all rows itself"
-                    )
+        layers, states = self.architecture.layers, self.activation_spaces
+        for scored in self.projection.scored:
+            if beyond := sorted({*(scored.layers or ())} - {*range(layers)}):
+                known = f"layers from 0 to {layers - 1}"
+                yield refusal("projection.scored", f"expected {known}, got {beyond[0]}; correct layers")
+        if states is not None and not states.states_compared(layers + 1):
+            came = " to ".join(f"{depth:g}" for depth in states.window)
+            expected = f"expected depths that hold one of the {layers + 1} states"
+            yield refusal("activation_spaces.window", f"{expected}, got {came}; widen it")
 
 
-def _with_training(recipe: Any, shared: dict[str, Any]) -> Any:
-    match recipe:
-        case {"method": _, "training": dict(own)}:
+def _with_training(recipe: Any, shared: Any) -> Any:
+    match recipe, shared:
+        case {"method": _, "training": dict(own)}, dict():
             return {**recipe, "training": {**shared, **own}}
-        case {"method": _} if "training" not in recipe:
+        case {"method": _}, _ if "training" not in recipe:
             return {**recipe, "training": shared}
     return recipe
-
-
-def _check_known(key: str, name: str, known: Iterable[str], kind: str) -> None:
-    if name not in (names := list(known)):
-        raise refusal(key, f"no {kind} is named {name!r}; {known_names(name, names)}")

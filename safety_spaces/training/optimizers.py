@@ -26,9 +26,8 @@ logger = logging.getLogger(__name__)
 def adamw(settings: Training, *, device: torch.device, processes: int = 1) -> tuple[type[Optimizer], dict[str, Any]]:
     """Return the class of a study's optimiser, and its options beside the parameters.
 
-    Raises:
-        UserError: the state is to lie in the memory of the CPU and there is no GPU, or more than one process; or it is
-            to have 8 bits and the weights are sharded.
+    Raises UserError when the state is to lie in the memory of the CPU and there is no GPU, or more than one process;
+    or it is to have 8 bits and the weights are sharded.
     """
     kind, options = _kind(settings, device=device, processes=processes)
     if settings.precision == "bf16_kahan" and settings.weight_decay:

@@ -4,7 +4,6 @@ Decided here are the precision in which the optimiser steps, from where a killed
 loss that is no number, and that nothing but weights and tokenizer is left.
 """
 
-import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +20,10 @@ from safetensors import SafetensorError
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from safety_spaces.errors import UserError
+from safety_spaces.processes import processes
 from safety_spaces.progress import Progress, progress
 from safety_spaces.study import Training
 from safety_spaces.training.optimizers import adamw
-from safety_spaces.training.passes import passes_of_each
 from safety_spaces.training.states import KeepLast, last_state
 from safety_spaces.training.together import from_first
 
@@ -37,8 +36,6 @@ DTYPES = {
 """`training.precision` -> dtype of the weights that the optimiser steps; bf16 has no float32 copy, as in the paper."""
 
 TENTHS = 10
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,9 +67,9 @@ def working_folder(resumption: Resumption | None) -> Iterator[Path]:
 
 def trainer_arguments(
     kind: type[TrainingArguments],
+    *,
     folder: Path,
     settings: Training,
-    *,
     seed: int,
     device: torch.device,
     name: str,
@@ -80,23 +77,24 @@ def trainer_arguments(
 ) -> TrainingArguments:
     """Return a study's settings as the arguments of a trainer of TRL; `own` are those that this kind alone has.
 
-    Raises:
-        UserError: the device is another GPU than the first, or the processes cannot share out the passes of a step.
+    Raises UserError when the device is another GPU than the first, or the processes cannot share out a step's passes.
     """
     if device.index:
         raise UserError(
             f"--device {device}: training runs on the first GPU it sees; set CUDA_VISIBLE_DEVICES={device.index}"
         )
+    passes = processes().passes_of_each(settings.accumulation, name=name)
     arguments = kind(
         output_dir=str(folder),
         seed=seed,
-        data_seed=seed,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup,
         per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        num_train_epochs=settings.epochs,
+        gradient_accumulation_steps=passes,
+        # The rows of all epochs come in the order of their steps.
+        num_train_epochs=1,
+        train_sampling_strategy="sequential",
         max_length=settings.max_length,
         weight_decay=settings.weight_decay,
         bf16=False,
@@ -112,7 +110,6 @@ def trainer_arguments(
         report_to="none",
         **own,
     )
-    arguments.gradient_accumulation_steps = passes_of_each(settings, processes=arguments.world_size, name=name)
     # Without a launcher the trainer would spread a batch over every GPU it sees, each with a batch of its own.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
@@ -129,14 +126,11 @@ def run(
 ) -> Trained:
     """Train, from the newest whole state where there is one, and write weights and tokenizer to the folder `output`.
 
-    Raises:
-        UserError: the folder cannot be written, the loss is no number any more, or the optimiser does not suit the
-            device or the number of processes.
+    Raises UserError when the folder cannot be written, the loss is no number any more, or the optimiser does not suit
+    the device or the number of processes.
     """
-    arguments, rows = trainer.args, len(trainer.train_dataset)
+    arguments = trainer.args
     trainer.optimizer_cls_and_kwargs = adamw(settings, device=arguments.device, processes=arguments.world_size)
-    if arguments.world_size > 1 and rows % (arguments.world_size * settings.batch_size):
-        logger.warning("%s: the processes fill up the last passes of an epoch with rows of its first ones", name)
     # Both print every log line; the loss goes to recipe.json instead.
     for printing in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printing)

@@ -10,8 +10,8 @@ import datasets
 import pandas as pd
 import pytest
 
-from safety_spaces.data.datasets import TOXIC_ABOVE, read_rows, source_of, toxic_rows
-from safety_spaces.data.table import DATA_SETS, find_data_set
+from safety_spaces.data.datasets import TOXIC_ABOVE, read_rows, toxic_rows
+from safety_spaces.data.table import data_sets, find_data_set
 from safety_spaces.errors import UserError
 
 ROWS = [
@@ -111,10 +111,9 @@ def test_conditions_on_cells_of_text_are_met_whatever_their_neighbours_are(tmp_p
 
 
 def test_a_long_column_of_mixed_types_loses_no_row(tmp_path):
-    """pandas reads a long file in pieces, each with a type of its own."""
-    rows = [{"prompt": "p", "response": "r", "level": 5}] * 150_000
-    path = write(tmp_path, ".csv", [*rows, {"prompt": "p", "response": "r", "level": "n/a"}])
-    assert len(read_rows(path, "beavertails", where={"level": 5})) == 150_000
+    """A reader that guesses types in pieces of a file gives each a type of its own."""
+    (tmp_path / "rows.csv").write_text("prompt,response,level\n" + 20_000 * "p,r,5\n" + "p,r,n/a\n")
+    assert len(read_rows(tmp_path / "rows.csv", "beavertails", where={"level": 5})) == 20_000
 
 
 @pytest.mark.parametrize(
@@ -232,7 +231,7 @@ def test_a_copy_of_another_size_is_said_once_and_a_folder_that_is_too_large_is_a
     tmp_path, monkeypatch, caplog, count, said
 ):
     data_set = dataclasses.replace(find_data_set("gsm8k_test"), size=4)
-    monkeypatch.setitem(DATA_SETS, "gsm8k_test", data_set)
+    monkeypatch.setitem(data_sets(), "gsm8k_test", data_set)
     path = write(tmp_path, rows=[{"question": "a", "answer": "1"}] * count)
     for _ in range(2):
         read_rows(path, "gsm8k_test", names={})
@@ -257,9 +256,8 @@ def test_a_row_without_a_text_is_an_error_unless_it_is_left_out(tmp_path):
 
 
 def test_an_unknown_name_is_an_error(tmp_path):
-    for use in (read_rows, source_of):
-        with pytest.raises(UserError, match=r"data set beavertail: none has this name.*; did you mean beavertails?"):
-            use(None, "beavertail")
+    with pytest.raises(UserError, match=r"data set beavertail: none has this name.*; did you mean beavertails?"):
+        read_rows(None, "beavertail")
 
 
 def test_a_folder_is_read_as_the_hub_is(tmp_path):
@@ -296,12 +294,6 @@ def test_a_column_that_the_hub_lacks_is_an_error(monkeypatch):
 def test_a_set_of_the_miniature_is_on_no_hub():
     with pytest.raises(UserError, match=r"^alignment: expected a local copy, it is on no hub; name it: datasets:"):
         read_rows(None, "alignment")
-
-
-def test_the_record_says_where_rows_come_from(tmp_path):
-    commit = find_data_set("gsm8k_test").hub.revision
-    assert source_of(None, "gsm8k_test") == f"openai/gsm8k main test @{commit}"
-    assert source_of(tmp_path / "problems.csv", "gsm8k_test") == "problems.csv"
 
 
 def test_reading_a_file_needs_neither_torch_nor_datasets(tmp_path):

@@ -14,7 +14,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Revi
 from huggingface_hub.utils import httpx
 
 from safety_spaces.data.hub import read_hub
-from safety_spaces.data.table import Hub
+from safety_spaces.data.table import DataSet, Hub
 from safety_spaces.errors import UserError
 
 COMMIT = "c" * 40
@@ -49,9 +49,8 @@ def cache(tmp_path, monkeypatch):
 
 
 def read(hub=HUB, columns=("on", "query"), access=None):
-    return read_hub(
-        "lanterns", hub, choose=lambda came: [column for column in came if column in columns], access=access
-    )
+    data_set = DataSet("query", hub=hub, access=access)
+    return read_hub("lanterns", data_set, choose=lambda came: [column for column in came if column in columns])
 
 
 def fail_with(monkeypatch, error):

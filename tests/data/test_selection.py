@@ -16,7 +16,7 @@ from safety_spaces.data.selection import (
     unique_prompts,
     without_prompts,
 )
-from safety_spaces.data.table import DATA_SETS, DataSet
+from safety_spaces.data.table import DataSet, data_sets
 from safety_spaces.data.templates import TEMPLATES, Template
 from safety_spaces.errors import UserError
 
@@ -110,13 +110,13 @@ def test_a_prompt_with_many_responses_counts_once_at_its_first_place():
 
 @pytest.mark.parametrize("name", ["xstest", "mmlu"])
 def test_prompts_alone_train_nothing(name):
-    data_set = DATA_SETS[name]
+    data_set = data_sets()[name]
     message = f"expected a data set with responses, got one with the prompts {data_set.prompt} alone; choose another"
     with pytest.raises(UserError, match=message):
         training_rows([{data_set.prompt: "a"}], data_set, template=Template("{instruction}"))
 
 
-PAIRS = DATA_SETS["pku_saferlhf"]
+PAIRS = data_sets()["pku_saferlhf"]
 
 
 def pair(safer, prompt="{a}?"):

@@ -1,12 +1,15 @@
 """A template puts an instruction into its place and changes nothing in it; `chat` is what the tokenizer would write."""
 
+from typing import get_args
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
-from safety_spaces.data.templates import CHAT, INSTRUCTION, TEMPLATES, chat_template, find_template
+from safety_spaces.data.templates import INSTRUCTION, TEMPLATES, chat_template, find_template
 from safety_spaces.errors import UserError
+from safety_spaces.study import CHAT, TemplateName
 from tests.pico_model import pico_tokenizer
 
 INSTRUCTIONS = st.text() | st.sampled_from(
@@ -80,11 +83,8 @@ def test_one_space_or_line_stands_between_prompt_and_response(template):
     assert joined.rstrip() + joined[-1] == joined
 
 
-def test_an_unknown_template_lists_the_known_ones():
-    with pytest.raises(
-        UserError, match="template plane: expected one of plain, question, none, chat; correct the name"
-    ):
-        find_template("plane")
+def test_a_study_may_name_the_templates_that_there_are():
+    assert get_args(TemplateName) == (*TEMPLATES, CHAT)
 
 
 @pytest.mark.parametrize("form", [QWEN, LLAMA], ids=["qwen", "llama"])

@@ -11,7 +11,7 @@ from safety_spaces.errors import UserError
 from safety_spaces.evaluation import generation
 from safety_spaces.evaluation.generation import generate, generate_tokens
 from safety_spaces.evaluation.metrics.utility import Utility
-from safety_spaces.models.live import WeightEdit, edited_weights, load_model
+from safety_spaces.models.live import LiveWeights, WeightEdit, load_model
 from tests.evaluation.metrics.given import given
 from tests.evaluation.plain import answer_of_one
 from tests.pico_model import pico_problems
@@ -200,7 +200,8 @@ def test_both_engines_see_the_weights_of_the_moment(model, tokenizer, prompts, e
     reference = model.state_dict()[name].clone()
     noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(0))
     settings = {"max_new_tokens": MAX_NEW_TOKENS, "batch_size": 4}
-    with edited_weights(model, [WeightEdit(name, reference, noise)], restore=lambda _: reference):
+    with LiveWeights(model, lambda _: reference) as weights:
+        weights.write([WeightEdit(name, reference, noise)])
         edited = [generate_one(model, tokenizer, prompt) for prompt in prompts]
         assert edited != expected
         assert generate(model, tokenizer, prompts, **settings, engine="continuous") == edited

@@ -6,9 +6,9 @@ import torch
 
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.generation import generate_tokens
-from safety_spaces.evaluation.positions import Tokens, position_name
+from safety_spaces.evaluation.positions import Tokens
 from safety_spaces.evaluation.states import write_states
-from safety_spaces.study import TokenWindow
+from safety_spaces.study import SingleToken, TokenWindow
 from tests.evaluation.plain import answer_of_one
 
 MAX_NEW_TOKENS = 9
@@ -17,7 +17,7 @@ WINDOWS = [
     for of, start, stop in (("prompt", 0, 3), ("prompt", 4, 70), ("generated", 0, 4), ("generated", 2, 90))
     for combine in ("stacked", "averaged")
 ]
-POSITIONS = ("last_prompt_token", "last_generated_token", *WINDOWS)
+POSITIONS = (SingleToken.last_prompt_token, SingleToken.last_generated_token, *WINDOWS)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def plain(model, text, position):
 @pytest.fixture
 def write(tmp_path, tokenizer):
     def write(model, texts, positions=POSITIONS, *, batch_size=3, name="useful"):
-        paths = {position: tmp_path / "states" / f"{position_name(position)}.npy" for position in positions}
+        paths = {position: tmp_path / "states" / f"{position.name}.npy" for position in positions}
         write_states(paths, model, tokenizer, texts, batch_size=batch_size, name=name)
         return {position: np.array(np.load(path)) for position, path in paths.items()}
 
@@ -116,7 +116,7 @@ def test_states_of_every_position_equal_single_unpadded_passes(
 
 def test_stacked_windows_count_tokens_and_averaged_ones_texts(write, ending):
     model, texts = ending
-    states = {position_name(position): len(found) for position, found in write(model, texts).items()}
+    states = {position.name: len(found) for position, found in write(model, texts).items()}
     lengths = [len(text.answer) for text in texts]
     assert states["generated-0-4-stacked"] == sum(min(length, 4) for length in lengths)
     assert states["generated-0-4-averaged"] == sum(length > 0 for length in lengths) < len(texts)
@@ -135,7 +135,7 @@ def test_windows_read_the_same_states_from_longer_answers(write, ending):
 @torch.inference_mode()
 def test_state_zero_is_the_embedding_and_the_last_follows_the_last_norm(write, model, tokenizer, texts):
     asked = [Tokens(tokenizer(text)["input_ids"], []) for text in texts]
-    for row, text in zip(write(model, asked, ["last_prompt_token"])["last_prompt_token"], asked, strict=True):
+    for row, text in zip(write(model, asked, [POSITIONS[0]])[POSITIONS[0]], asked, strict=True):
         np.testing.assert_array_equal(row[0], model.model.embed_tokens.weight[text.prompt[-1]])
         last = model.model(input_ids=torch.tensor([text.prompt])).last_hidden_state
         assert_close(row[-1], last[0, -1].numpy())
@@ -143,7 +143,7 @@ def test_state_zero_is_the_embedding_and_the_last_follows_the_last_norm(write, m
 
 def test_last_column_reads_the_pad_of_short_prompts(write, model, tokenizer, texts):
     asked = [Tokens(tokenizer(text)["input_ids"], []) for text in texts]
-    states = write(model, asked, ["last_column"], batch_size=len(asked))["last_column"]
+    states = write(model, asked, [SingleToken.last_column], batch_size=len(asked))["last_column"]
     lengths = np.array([len(text.prompt) for text in asked])
     pad = model.get_input_embeddings().weight[tokenizer.pad_token_id].detach().numpy()
     np.testing.assert_array_equal((states[:, 0] == pad).all(axis=1), lengths < lengths.max())
@@ -175,7 +175,7 @@ def test_files_appear_only_when_all_are_complete(write, ending, tmp_path, monkey
     monkeypatch.undo()
     states = write(model, texts)
     names = {path.name for path in (tmp_path / "states").iterdir()}
-    assert names == {f"{position_name(position)}.npy" for position in POSITIONS}
+    assert names == {f"{position.name}.npy" for position in POSITIONS}
     for position, found in write(model, texts).items():
         np.testing.assert_array_equal(found, states[position])
 
@@ -214,11 +214,11 @@ def test_a_window_that_no_text_reaches_is_refused(write, ending, tmp_path):
     with pytest.raises(
         UserError, match="expected a token of generated-9-90-averaged in some text of harmful_1"
     ) as caught:
-        write(model, texts, ["last_prompt_token", window], name="harmful_1")
+        write(model, texts, [POSITIONS[0], window], name="harmful_1")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "states").exists()
 
 
 def test_a_prompt_without_tokens_is_refused(write, model):
     with pytest.raises(UserError, match="useful: expected prompts of at least one token, got none in prompt 1"):
-        write(model, [Tokens([5], []), Tokens([], [])], ["last_prompt_token"])
+        write(model, [Tokens([5], []), Tokens([], [])], POSITIONS[:1])

@@ -11,7 +11,7 @@ import pytest
 from safety_spaces.evidence.grid import Grid, SingleLayers
 from safety_spaces.evidence.tables import ACTIVATION_SPACES, ENERGY, PROJECTION, UPDATE_SPACES, Tables, read_tables
 from safety_spaces.record import record_stage, write_table
-from safety_spaces.study import TokenWindow
+from safety_spaces.study import SingleToken, TokenWindow
 
 LAYERS = 10  # percentiles 0.7 and 0.85: layers 7 and 8
 STATES = LAYERS + 1  # window int(0.65 * 11) = 7 up to int(0.90 * 11) = 9: states 7 and 8
@@ -62,7 +62,7 @@ GRID = Grid(
     update_pairs=("useful-harmful", "useful-reference", "harmful-reference"),
     update_etas=(0.01, 0.3, 0.6, 0.99),
     percentiles=(0.7, 0.85),
-    positions=("last_prompt_token",),
+    positions=(SingleToken.last_prompt_token,),
     checkpoints=("reference", "useful", "contaminated"),
     activation_pairs=("useful-harmful_1", "useful-harmful_2", "harmful_1-harmful_2"),
     activation_etas=(0.1, 0.5, 0.9),
@@ -88,7 +88,7 @@ APPENDICES = replace(
     update_pairs=(),
     update_etas=(),
     percentiles=(),
-    positions=("last_prompt_token", "last_generated_token", *WINDOWS),
+    positions=(SingleToken.last_prompt_token, SingleToken.last_generated_token, *WINDOWS),
     activation_pairs=tuple(PAIRS),
 )
 """A study that leaves to another what GRID has, and has every appendix that takes settings of its own."""

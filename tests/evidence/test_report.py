@@ -113,15 +113,6 @@ def test_harmfulness_is_on_the_scale_of_the_paper_under_its_rubric_alone(study, 
     assert grid_of(study.model_copy(update={"evaluation": judged_by(judge)})).published_rubric is published
 
 
-@pytest.mark.parametrize(("bases", "missing"), [(("top_k", "random_k"), "random"), (("random", "random_k"), "top_k")])
-def test_what_needs_the_claim_and_its_control_says_that_the_study_lacks_one(tables, grid, bases, missing):
-    less = replace(grid, bases=bases)
-    found = find(tables, less)
-    assert found.lacking["parallel"].startswith(f"the study has no basis {missing}, which this is about; add it to")
-    assert set(found.lacking) <= {"premises", "energy", "parallel", "contaminated", "orthogonal"}
-    assert not draw_figures(tables, less)[1]
-
-
 def of_own_basis(study, *bases):
     own = {"basis": OwnBasis(file="U.safetensors"), "bases": bases}
     return study.model_copy(update={"projection": study.projection.model_copy(update=own)})

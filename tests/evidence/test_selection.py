@@ -7,9 +7,10 @@ import pytest
 
 from safety_spaces.errors import UserError
 from safety_spaces.evidence import overlaps, selection
+from safety_spaces.study import SingleToken
 
 USEFUL = {"line": ("useful", "parallel", "utility"), "basis": "random"}
-TOKEN = {"position": "last_prompt_token"}
+TOKEN = {"position": SingleToken.last_prompt_token}
 
 
 def test_layer_overlap_leaves_vectors_and_the_embedding_out(tables, grid):
@@ -41,11 +42,16 @@ def test_window_overlap_is_the_mean_over_states_7_and_8(tables, grid):
     assert one.mso_chance == pytest.approx(0.025 + 0.0075)
 
 
-@pytest.mark.parametrize(
-    ("fraction", "count", "layer"), [(0.7, 10, 7), (0.29, 100, 29), (0.85, 28, 23), (0.57, 100, 57)]
-)
-def test_part_of_is_exact_in_decimals(fraction, count, layer):
-    assert overlaps.part_of(fraction, count) == layer
+def test_a_window_without_a_state_is_an_error(tables, grid):
+    with pytest.raises(UserError, match=r"activation_spaces\.window: expected depths that hold one of the 11 states"):
+        overlaps.window_overlap(
+            tables.activation_spaces,
+            replace(grid, window=(0.7, 0.72)),
+            **TOKEN,
+            pairs=grid.activation_pairs,
+            checkpoint="useful",
+            centred=True,
+        )
 
 
 def test_percentile_layers(tables, grid):
@@ -63,10 +69,9 @@ def test_base_may_have_no_seed_or_every_seed(tables, grid):
     assert len(selection.baseline(every, grid, checkpoint="base", metric="utility")) == 1
 
 
-def test_replicates_single_layers_and_other_matchings_stay_out(tables, grid):
+def test_replicates_and_single_layers_stay_out(tables, grid):
     table = tables.projection.copy()
-    odd = [table.assign(replicate=1), table.assign(layers="3"), table.assign(matching="energy")]
-    odd.append(table.assign(others="out"))
+    odd = [table.assign(replicate=1), table.assign(layers="3"), table.assign(others="out")]
     for other in odd:
         other["value"] = 99.0
     projected = [other[other.scheme != "none"] for other in odd]

@@ -26,7 +26,6 @@ def test_empty_cells_are_not_numbers(tables):
 
     assert base.fraction.isna().all()
     assert base.seed.isna().all()
-    assert (base.matching == "").all()
 
 
 @pytest.mark.parametrize("name", list(FILES))

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from safety_spaces.command_line import Arguments, parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.experiments import activation_spaces, state_overlaps
-from safety_spaces.experiments.activation_spaces import answer_tokens, compare_activations, states_keys
+from safety_spaces.experiments.activation_spaces import compare_activations
 from safety_spaces.experiments.corpora import prepare_corpora
-from safety_spaces.store import Cells
+from safety_spaces.experiments.state_keys import answer_tokens, states_keys
 from tests.evaluation.plain import answer_of_one
 from tests.experiments.plain import plain_mso
 from tests.pico import PICO, copy_run, prompts_of
@@ -45,7 +45,8 @@ def ready(tmp_path_factory) -> Path:
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer(" the")["input_ids"][0]]
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    prepare_corpora(study(folder))
+    ready = study(folder)
+    prepare_corpora(ready.study, ready.layout)
     return folder
 
 
@@ -73,17 +74,20 @@ def study(folder: Path, positions=("last_prompt_token",), *, sets=SETS) -> Argum
     return parse_arguments("", [str(path), "--runs", str(folder / "runs"), "--results", str(folder / "results")])
 
 
+def wanted_of(command: Arguments):
+    """The results of the study, and its prompts."""
+    settings, evaluation = command.study.activation_spaces, command.study.evaluation
+    prompts = {name: prompts_of(command, name) for name in settings.sets}
+    return wanted_overlaps(command.roles, settings, evaluation, prompts), prompts
+
+
 def rows_of(command: Arguments) -> list[dict]:
     """All rows of the finished cells, in the order of the table."""
-    prompts = {name: prompts_of(command, name) for name in command.study.activation_spaces.sets}
-    done = Cells(command.layout.cells(SEED))
-    keys = activation_spaces.overlap_keys(command, SEED, ROLE, prompts).values()
-    return [row for key in keys for row in done.get(key)["rows"]]
+    return [row for result in wanted_of(command)[0].found().values() for row in result["rows"]]
 
 
 def measure(command: Arguments) -> list[dict]:
-    prompts = {name: prompts_of(command, name) for name in command.study.activation_spaces.sets}
-    activation_spaces._measure(command, SEED, ROLE, prompts)
+    activation_spaces._measure(command.roles, *wanted_of(command), SEED, ROLE, "cpu")
     return rows_of(command)
 
 
@@ -257,7 +261,7 @@ def test_only_missing_files_are_read_again(folder, calls):
     for path in command.layout.cells(SEED).iterdir():
         path.unlink()
     prompts = {"harmful_2": prompts_of(command, "harmful_2")}
-    key = states_keys(command, SEED, ROLE, prompts)["harmful_2"]
+    key = states_keys(command.roles, command.study.evaluation, SEED, ROLE, prompts)["harmful_2"]
     (command.layout.states(SEED) / key / "last_prompt_token.npy").unlink()
     assert measure(command) == expected
     assert state_files(command) == before
@@ -268,7 +272,7 @@ def test_a_set_of_one_state_has_no_spread_and_one_direction(folder):
     window = {"of": "prompt", "start": 0, "stop": 90, "combine": "averaged"}
     prompt = json.loads((folder / "runs/pico/corpora/beavertails_test.jsonl").read_text().splitlines()[0])["prompt"]
     one = {"dataset": "beavertails_test", "where": {"prompt": prompt}}
-    rows = measure(study(folder, [window], sets={"useful": SETS["useful"], "one": one}))
+    rows = measure(study(folder, [window], sets={"useful": SETS["useful"], "harmful_1": one, "harmful_2": one}))
     assert {row["n_second"] for row in rows} == {1}
     assert {row["k_second"] for row in rows if not row["centred"]} == {1}
     assert {row["mso"] for row in rows if row["centred"]} == {None}
@@ -282,13 +286,10 @@ def test_a_window_that_no_prompt_of_a_set_reaches_is_refused(folder):
     assert "\n" not in str(caught.value)
 
 
-def test_a_window_beyond_the_answers_is_refused_before_any_work(folder):
+def test_windows_need_no_token_beyond_the_last_of_them(folder):
     window = {"of": "generated", "start": 0, "stop": NEW_TOKENS + 1, "combine": "stacked"}
     assert answer_tokens(study(folder, [window]).study) == NEW_TOKENS + 1
-    command = study(folder, ["last_generated_token", window])
-    with pytest.raises(UserError, match=r"max_new_tokens \(7\), where answers end, got stop: 8; lower it") as caught:
-        compare_activations(command)
-    assert "\n" not in str(caught.value)
+    assert answer_tokens(study(folder, ["last_prompt_token"]).study) is None
 
 
 def test_a_window_that_begins_within_the_template_is_warned_of(folder, caplog):
@@ -314,11 +315,12 @@ def test_windows_have_columns_of_their_own(folder):
 
 def test_the_table_holds_every_position_once(folder):
     command = study(folder, ["last_prompt_token", *WINDOWS])
-    (path,) = compare_activations(command)
+    (path,) = compare_activations(command.roles, command.texts, device="cpu")
     lines = path.read_text().splitlines()
     assert len(lines) == 1 + 5 * 3 * 2 * 3 * len(ETAS)
     assert len(set(lines)) == len(lines)
     before = path.read_bytes()
     path.unlink()
-    assert compare_activations(study(folder, ["last_prompt_token", *WINDOWS])) == [path]
+    again = study(folder, ["last_prompt_token", *WINDOWS])
+    assert compare_activations(again.roles, again.texts, device="cpu") == [path]
     assert path.read_bytes() == before

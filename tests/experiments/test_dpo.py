@@ -9,8 +9,8 @@ import torch
 
 from safety_spaces.command_line import Arguments, parse_arguments
 from safety_spaces.errors import UserError
+from safety_spaces.experiments import training
 from safety_spaces.study import FineTuned, Study, load_study
-from safety_spaces.training import dpo
 from tests.experiments.preferences import PAIRS, write_preferences
 from tests.pico import run_script
 
@@ -72,11 +72,13 @@ def preference(folder: Path) -> list[float]:
 @pytest.mark.slow
 def test_a_reference_from_preferences_refuses_more_than_its_base(tmp_path, monkeypatch):
     betas = []
-    train = dpo.train
-    monkeypatch.setattr(dpo, "train", lambda *rows, beta, **more: betas.append(beta) or train(*rows, beta=beta, **more))
+    train = training.train
+    monkeypatch.setattr(
+        training, "train", lambda *rows, beta, **more: betas.append(beta) or train(*rows, beta=beta, **more)
+    )
     study = write_preferences(tmp_path, beta=0.4)
     assert run_script("finetune", study, tmp_path) == 0
-    assert betas == [0.4]
+    assert betas == [None, 0.4, None, None, None]
     runs = tmp_path / "runs/pico"
     reference = runs / "seed-4/checkpoints/reference"
     notes = json.loads((reference / "recipe.json").read_text())

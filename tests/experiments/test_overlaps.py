@@ -56,14 +56,14 @@ def test_a_finished_comparison_is_written_again_without_torch(finished, tmp_path
 
 
 def test_tensors_compared_before_a_kill_are_not_compared_again(finished, tmp_path, monkeypatch):
-    from safety_spaces.experiments import overlaps
+    from safety_spaces.experiments import weight_overlaps
 
     folder = copy_run(finished, tmp_path / "run")
     cells = folder / f"runs/pico/seed-{SEED}/cells"
     rows = {path: json.loads(path.read_text()).get("rows") for path in cells.glob("*.json") if "-" not in path.stem}
     (whole,) = (path for path, found in rows.items() if found and "cosine" in found[0])
     whole.unlink()
-    monkeypatch.setattr(overlaps, "_tensor_overlaps", lambda *_: pytest.fail("compared again"))
+    monkeypatch.setattr(weight_overlaps, "_tensor_overlaps", lambda *_: pytest.fail("compared again"))
     before = (folder / "results/pico/update_spaces.csv").read_bytes()
     assert run_script("update_spaces", folder / "study.yaml", folder) == 0
     assert (folder / "results/pico/update_spaces.csv").read_bytes() == before

@@ -195,29 +195,30 @@ def adapted(world, tmp_path) -> Arguments:
 
 def test_a_lora_folder_stands_for_the_model_that_it_makes(adapted, tmp_path):
     merged = load_file(tmp_path / "merged/model.safetensors")
-    opened, live = open_role(adapted, "useful", 0), live_model(adapted, "useful", 0).state_dict()
+    opened = open_role(adapted.roles, "useful", 0)
+    live = live_model(adapted.roles, "useful", 0, device=torch.device("cpu")).state_dict()
     for name in opened.names:
         torch.testing.assert_close(opened.tensor(name), merged[name], rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(live[name], merged[name], rtol=1e-6, atol=1e-6)
 
 
-def test_what_a_lora_folder_adds_to_is_part_of_its_identity(adapted, world):
-    before = identity(adapted, "useful", 0)
-    assert before != identity(adapted, "reference", 0)
+def test_what_a_lora_folder_adds_to_is_part_of_its_identity(adapted, world, tmp_path):
+    before = adapted.roles.identity("useful", 0)
+    assert before != adapted.roles.identity("reference", 0)
     config = json.loads((adapted.roles.finished("useful", 0) / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"]
-    other = command_of(world, adapted.study_path.parent, roles={
+    other = command_of(world, tmp_path, roles={
         **study_of(world)["roles"],
         "useful": Replaced(path=str(adapted.roles.finished("useful", 0)), adapter_of="base"),
     })  # fmt: skip
-    assert identity(other, "useful", 0) != before
+    assert other.roles.identity("useful", 0) != before
 
 
 def test_a_lora_folder_trained_on_another_role_is_named(adapted, world, caplog):
     config = adapted.roles.finished("useful", 0) / "adapter_config.json"
     notes = json.loads(config.read_text())
     config.write_text(json.dumps({**notes, "base_model_name_or_path": str(world / "models/base")}))
-    open_role(adapted, "useful", 0)
+    open_role(adapted.roles, "useful", 0)
     assert "roles.useful: a LoRA folder trained on" in caplog.text
     assert "write adapter_of: base" in caplog.text
 

@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -18,7 +21,7 @@ from safety_spaces.command_line import parse_arguments
 from safety_spaces.experiments.finetune import finetune
 from safety_spaces.training.optimizers import BETAS, EPSILON
 from tests.experiments.preferences import write_preferences
-from tests.pico import PICO, ROOT, SCRIPTS, run_script, write_study
+from tests.pico import PICO, ROOT, SCRIPTS, SIZES, run_script, write_study
 from tests.pico_model import pico_tokenizer
 
 LAYOUT = {**PICO["training"], "batch_size": 2, "accumulation": 4}
@@ -78,7 +81,8 @@ def test_a_real_architecture_in_shards_is_fine_tuned(tmp_path, caplog, family, p
     (given / "generation_config.json").write_text(json.dumps(recommended))
     study_of(tmp_path, given, precision=precision, learning_rate=1e-5)
     with caplog.at_level("WARNING", logger="safety_spaces"):
-        folders = finetune(parse_arguments("", arguments(tmp_path)))
+        command = parse_arguments("", arguments(tmp_path))
+        folders = finetune(command.roles, command.texts, device=command.device)
     assert len(folders) == 3
     for folder in folders:
         weights = load_file(folder / "model.safetensors")
@@ -159,13 +163,57 @@ def test_two_processes_train_what_one_trains(tmp_path):
         assert differing <= {"seconds", "loss", "loss_by_tenth", "parent", "share_of_weights_changed"}
 
 
+def weights_below(folder: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in (folder / "runs").rglob("model.safetensors")}
+
+
+@pytest.mark.slow
+def test_weights_do_not_depend_on_the_number_of_workers(tmp_path):
+    # The last step of the base has one pass, which is not full, and one that is missing; that of the reference two.
+    sizes, two = {"pretraining": 91, "alignment": 45}, {"training": {"batch_size": 4, "accumulation": 2}}
+    changes = {
+        "seeds": [3],
+        "world": {**PICO["world"], "sizes": {**SIZES, **sizes}},
+        "roles": {**PICO["roles"], "reference": two},
+    }
+    for name in ("one", "several"):
+        (tmp_path / name).mkdir()
+    assert run_script("finetune", write_study(tmp_path / "one/study.yaml", workers=1, **changes), tmp_path / "one") == 0
+    write_study(tmp_path / "several/study.yaml", workers=4, **changes)
+    stop_in_the_base(tmp_path / "several")
+    study = write_study(tmp_path / "several/study.yaml", workers=2, **changes)
+    assert run_script("finetune", study, tmp_path / "several") == 0
+    alone = weights_below(tmp_path / "one")
+    assert len(alone) == 5
+    assert weights_below(tmp_path / "several") == alone
+
+
+def stop_in_the_base(folder: Path) -> None:
+    """Begin the fine-tuning in a process of its own, and end it as ctrl-C does once a member was killed in the base."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(ROOT / SCRIPTS["finetune"]), *arguments(folder)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (folder / "runs/pico/checkpoints/base.partial").exists():
+        time.sleep(0.01)
+    members = [of for of in psutil.Process(process.pid).children() if "spawn_main" in " ".join(of.cmdline())]
+    assert len(members) == 2
+    members[0].kill()
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "warning: base seed 3: its process was killed; it is done again in another one" in errors
+    assert not any(member.is_running() for member in members)
+    assert not weights_below(folder)
+
+
 @pytest.mark.slow
 def test_processes_that_cannot_share_a_step_stop_in_one_line(tmp_path):
     write_study(tmp_path / "study.yaml", training={**LAYOUT, "accumulation": 3})
     done = launched(tmp_path, *TWO)
     assert done.returncode != 0
     assert done.stderr.count("error: ") == 1
-    assert "base: expected training.accumulation to be a multiple of the 2 processes, got 3" in done.stderr
+    assert "reference: expected training.accumulation to be a multiple of the 2 processes, got 3" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 

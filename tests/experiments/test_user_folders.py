@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from safety_spaces.experiments.projection.energies import Subspaces
-from tests.geometry.test_opening import OLD
 
 from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
+from safety_spaces.experiments.projection.energies import Subspaces
 from safety_spaces.experiments.training import train_role
 from tests.experiments.plain import plain_mso
-from tests.geometry.families import FAMILIES, family_model, rewrite
+from tests.models.families import FAMILIES, family_model, rewrite
+from tests.models.test_opening import OLD
 from tests.pico import ROOT, run_script
 
 ROLES = ("base", "reference", "useful", "harmful", "contaminated")
@@ -139,5 +139,6 @@ def test_a_model_without_a_head_is_not_trained(study, tmp_path):
     study("llama", given=ROLES[:2])
     shutil.rmtree(tmp_path / "reference")
     family_model("llama", seed=1).model.save_pretrained(tmp_path / "reference")
+    command = command_of(tmp_path)
     with pytest.raises(UserError, match=r"reference: expected the tensors of its model, lm_head.weight missing"):
-        train_role(command_of(tmp_path), "useful", 0, [], recipe={"seed": 0})
+        train_role(command.roles, command.texts, "useful", 0, [], recipe={"seed": 0}, device_name=None)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.workers import Group, Job, run_jobs
+from safety_spaces.processes import processes
 from tests.pico import ROOT
 
 
@@ -76,7 +78,7 @@ def use(folder: Path, made: str) -> tuple[str, int]:
 def test_what_a_group_shares_is_made_once_in_a_worker(tmp_path, workers, made):
     groups = [Group(name, partial(make, tmp_path, name)) for name in "ab"]
     jobs = [Job(f"{of.name}{number}", partial(use, tmp_path), of) for number in range(4) for of in groups]
-    results = run_jobs(jobs, workers=workers, report=lambda _: None).results
+    results, _ = run_jobs(jobs, workers=workers, report=lambda _: None)
     assert {name: of for name, (of, _) in results.items()} == {job.name: job.name[0] for job in jobs}
     assert made <= len(list(tmp_path.iterdir())) <= max(2, 2 * workers - 1)
     assert len({process for _, process in results.values()}) == workers
@@ -117,6 +119,60 @@ def test_what_a_group_shared_is_not_kept_after_a_failure(tmp_path):
 def test_jobs_that_can_never_begin_are_refused(tmp_path, needs):
     with pytest.raises(ValueError, match="expected jobs that can be done one after the other, got itself"):
         run_jobs([job(tmp_path, "itself", *needs)], workers=2, report=lambda _: None)
+
+
+def number_together() -> int:
+    return processes().count
+
+
+def shared(name: str, *needs: str) -> Job:
+    return Job(name, partial(number_together), after=frozenset(needs), processes=2)
+
+
+@pytest.mark.parametrize(("workers", "number"), [(1, 1), (2, 2)])
+def test_workers_without_a_job_of_their_own_help_with_one_that_can_be_shared(workers, number):
+    jobs = [shared("base"), *(shared(name, "base") for name in "abc"), shared("last", *"abc"), job_of_one("last")]
+    results, _ = run_jobs(jobs, workers=workers, report=lambda _: None)
+    assert results == {"base": number, **dict.fromkeys("abc", 1), "last": number, "alone": 1}
+
+
+def job_of_one(*needs: str) -> Job:
+    return Job("alone", partial(number_together), after=frozenset(needs))
+
+
+def second_killed_once(folder: Path) -> int:
+    again = (folder / "killed").exists()
+    if processes().index == 1:
+        killed_once(folder, "second")
+    elif not again:
+        # As a process that waits for one that is gone.
+        time.sleep(600)
+    return processes().count
+
+
+@pytest.mark.slow
+def test_a_member_that_is_killed_costs_the_job_which_is_begun_again(tmp_path, caplog):
+    results, _ = run_jobs(
+        [Job("both", partial(second_killed_once, tmp_path), processes=2)], workers=2, report=lambda _: None
+    )
+    assert results == {"both": 2}
+    assert [record.message for record in caplog.records] == [
+        "warning: both: its process was killed; it is done again in another one"
+    ]
+
+
+def refused_by(index: int) -> None:
+    if processes().index == index:
+        time.sleep(1)
+        refused()
+    raise SystemExit(2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
+def test_what_a_member_raises_for_the_user_is_raised(index):
+    with pytest.raises(UserError, match="expected bread"):
+        run_jobs([Job("both", partial(refused_by, index), processes=2)], workers=2, report=lambda _: None)
 
 
 def drawing(folder: Path) -> None:

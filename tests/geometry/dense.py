@@ -2,8 +2,6 @@
 
 import torch
 
-from safety_spaces.geometry import tensor_cells
-
 
 def gaussian(*shape, seed=0, dtype=torch.float32):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
@@ -68,11 +66,3 @@ def overlap(V, W, eta):
         spans.append(left[:, :k])
     k_V, k_W = (Q.shape[1] for Q in spans)
     return k_V, k_W, float((spans[0].T @ spans[1]).square().sum()) / min(k_V, k_W), max(k_V, k_W) / len(V)
-
-
-def tensor_energies(name, frames, updates, **how):
-    """Energies of one tensor by task, of all cells."""
-    rows = {task: [] for task in updates}
-    for found, energies in tensor_cells(name, frames, updates, **how):
-        rows[found.task] += energies
-    return rows

@@ -7,30 +7,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Generator
 
-from safety_spaces.geometry import (
-    OrderedBasis,
-    coinciding_fractions,
-    directions,
-    factor,
-    haar_frame,
-    ordered_basis,
-    orient,
-)
-from tests.geometry.dense import deviation, gaussian, svd
+from safety_spaces.geometry import Bases, factor
+from safety_spaces.geometry.bases import directions, haar_frame
+from tests.geometry.dense import deviation, gaussian, low_rank
 
 BASES = ("top_k", "file", "random_k", "random")
 NAME = "model.layers.0.mlp.up_proj.weight"
-STREAM = {"seed": 3, "draw": 0, "name": NAME}
 
 
 def frame(M, k, seed=0):
     return haar_frame(M, k, Generator().manual_seed(seed))
 
 
-def columns(basis, U, **stream):
+def columns(basis, U, *, k=None, draw=0, seed=3, name=NAME):
     """All directions of a basis, in order."""
-    ordered = ordered_basis(basis, U, **{"k": U.shape[1], **STREAM} | stream)
-    return ordered.columns(0, len(ordered))
+    bases = Bases(name, (len(U), 1), U, own=U, seed=seed)
+    return bases.subspace(basis, k=U.shape[1] if k is None else k, draw=draw).directions()
 
 
 @given(percent=st.integers(1, 100), size=st.integers(1, 5000), limit=st.integers(0, 5000))
@@ -49,26 +41,44 @@ def test_directions_at_the_edges():
     assert directions(0.25, 7, 7, rounding="round") == 2
 
 
-def test_low_rank_makes_fractions_coincide():
-    fractions = (0.01, 0.25, 0.5, 0.75)
-    assert coinciding_fractions(fractions, 100, 8) == (0.25, 0.5, 0.75)
-    assert coinciding_fractions(fractions, 100, 50) == (0.5, 0.75)
-    assert coinciding_fractions(fractions, 100, 99) == ()
+@pytest.mark.parametrize(
+    ("size", "limit", "coincide"),
     # A vector has one direction whatever the reference: its shape, not its rank, makes all fractions one.
-    assert coinciding_fractions(fractions, 1, 1) == ()
-    assert coinciding_fractions((0.1, 0.25), 6, 1) == ()
-    assert coinciding_fractions((0.1, 0.25), 6, 1, rounding="round") == (0.1, 0.25)
+    [(100, 8, True), (100, 50, True), (100, 51, False), (100, 99, False), (1, 1, False)],
+)
+def test_low_rank_makes_fractions_coincide(size, limit, coincide):
+    bases = Bases(NAME, (size, 120), torch.zeros(size, limit))
+    assert bases.has_coinciding((0.01, 0.25, 0.5, 0.75)) is coincide
 
 
-@given(order=st.permutations(range(7)) | st.none(), cuts=st.lists(st.integers(0, 7), max_size=4).map(sorted))
-def test_an_ordered_basis_is_its_frame_rearranged(order, cuts):
-    U, C = gaussian(9, 7), gaussian(7, 5)
-    taken = slice(None) if order is None else torch.tensor(order)
-    ordered = OrderedBasis(U, None if order is None else taken)
-    assert len(ordered) == 7
-    for start, stop in zip([0, *cuts], [*cuts, 7], strict=True):
-        assert torch.equal(ordered.columns(start, stop), U[:, taken][:, start:stop])
-        assert torch.equal(ordered.rows(C, start, stop), C[taken][start:stop])
+def test_rounding_tells_fractions_of_a_low_rank_apart():
+    bases = Bases(NAME, (6, 8), torch.zeros(6, 1))
+    assert not bases.has_coinciding((0.1, 0.25))
+    assert bases.has_coinciding((0.1, 0.25), rounding="round")
+
+
+def test_fractions_are_of_the_rank_or_of_a_users_columns():
+    U, own = factor(low_rank(13, 11, 6)).U, factor(gaussian(13, 8, seed=5)).U
+    plain, users = Bases(NAME, (13, 11), U), Bases(NAME, (13, 11), U, own)
+    assert plain.counts((0.01, 0.25, 0.5, 0.75)) == [1, 2, 5, 6]
+    assert plain.counts((0.25,), rounding="round") == [3]
+    assert users.counts((0.01, 0.25, 0.5, 1.0)) == [1, 2, 4, 8]
+    assert [users.rank(basis) for basis in ("file", "top_k", "random")] == [8, 6, 6]
+
+
+def test_a_users_basis_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="expected the columns of a user's own basis, got none"):
+        Bases(NAME, (5, 4), gaussian(5, 3)).subspace("file", k=2)
+
+
+def test_random_k_shares_the_frame_of_top_k():
+    bases = Bases(NAME, (13, 11), factor(gaussian(13, 11)).U)
+    assert bases.subspace("random_k", k=3, draw=2).frame is bases.subspace("top_k", k=3).frame is bases.U
+
+
+@pytest.mark.parametrize("k", [0, 3])
+def test_no_more_random_directions_are_drawn_than_asked_for(k):
+    assert columns("random", gaussian(23, 9), k=k).shape == (23, k)
 
 
 @pytest.mark.parametrize("basis", BASES)
@@ -107,8 +117,7 @@ def test_random_k_takes_every_singular_vector_once():
 def test_random_k_takes_each_vector_as_often():
     """Each of r in each place, within five standard errors."""
     r, draws = 5, 2000
-    frames = [ordered_basis("random_k", torch.eye(r), k=r, seed=0, draw=draw, name=NAME) for draw in range(draws)]
-    counts = torch.stack([ordered.columns(0, r) for ordered in frames]).sum(0)
+    counts = torch.stack([columns("random_k", torch.eye(r), seed=0, draw=draw) for draw in range(draws)]).sum(0)
     torch.testing.assert_close(counts, torch.full((r, r), draws / r), rtol=0, atol=5 * sqrt(draws / r * (1 - 1 / r)))
 
 
@@ -161,7 +170,7 @@ def test_random_frames_are_haar(M, k):
     E[QQ'] = k/M I; of every entry E[q] = 0 (QR's own signs do not), E[q^2] = 1/M, E[q^4] = 3 / (M (M + 2)); of entries
     of a row E[q1^2 q2^2] = 1 / (M (M + 2)); of entries in no common row or column (M + 1) / ((M - 1) M (M + 2)).
     """
-    draws = 6000
+    draws = 2500
     frames = torch.stack([columns("random", torch.zeros(M, k), draw=draw) for draw in range(draws)]).double()
     rotation = torch.linalg.qr(gaussian(M, M, seed=5, dtype=torch.float64))[0]
     for Q in (frames, rotation @ frames):
@@ -182,12 +191,3 @@ def close(samples, expected):
 @pytest.mark.parametrize("device", [None, torch.device("cpu")])
 def test_frames_are_made_on_the_device_from_numbers_of_the_cpu(device):
     assert torch.equal(haar_frame(21, 4, Generator().manual_seed(0), device=device), frame(21, 4))
-
-
-def test_right_projection_is_by_right_singular_vectors():
-    D, task, k = gaussian(14, 9), gaussian(14, 9, seed=1), 3
-    U = factor(orient(D, "right")).U[:, :k]
-    projected = orient(U @ (U.T @ orient(task, "right")), "right")
-    V = svd(D.T)[0][:, :k]
-    torch.testing.assert_close(projected.double(), task.double() @ V @ V.T, rtol=0, atol=1e-5)
-    assert orient(D, "left") is D

@@ -1,22 +1,11 @@
 from dataclasses import replace
-from math import sqrt
 
 import pytest
 import torch
 
-from safety_spaces.geometry import (
-    Frames,
-    TensorEnergy,
-    coefficients,
-    expected_energy,
-    factor,
-    kept,
-    ordered_basis,
-    parallel_parts,
-    squared_norm,
-    totals,
-)
-from tests.geometry.dense import energy, gaussian, low_rank, tensor_energies
+from safety_spaces.geometry import Bases, Subspace, TensorEnergy, factor, tensor_energies, totals
+from safety_spaces.geometry.subspace import squared_norm
+from tests.geometry.dense import energy, gaussian, low_rank
 
 BASES = ("top_k", "random_k", "random")
 NAME = "model.layers.2.mlp.up_proj.weight"
@@ -29,64 +18,41 @@ def reference_and_task(request):
     return factor(low_rank(M, N, r)).U, gaussian(M, N, seed=2)
 
 
-def energies(U, D, own=None, **options):
-    how = {"bases": BASES, "fractions": (0.25, 0.5), "draws": 3, "seed": 1} | options
-    return tensor_energies(NAME, Frames(U, own), {"useful": D}, **how)["useful"]
+def energies(U, D, own=None, *, seed=1, **options):
+    how = {"names": BASES, "fractions": (0.25, 0.5), "number_of_draws": 3} | options
+    return tensor_energies(Bases(NAME, tuple(D.shape), U, own, seed), {"useful": D}, **how)["useful"]
 
 
-@pytest.mark.parametrize("basis", ["random", "random_k"])
-@pytest.mark.parametrize("seed", [0, 7])
-def test_closed_forms_hold_in_the_mean(basis, seed):
-    """Within four standard errors, of a task that lies in the span of the reference more than by chance."""
-    M, N, r, k, draws = 20, 15, 6, 2, 2000
-    U = factor(low_rank(M, N, r)).U
-    D = gaussian(M, N, seed=2) + 3 * U[:, :1] @ gaussian(1, N, seed=3)
-    rows = energies(U, D, bases=[basis], fractions=[0.14], draws=draws, seed=seed)
-    found = torch.tensor([row.energy for row in rows])
-    expected = expected_energy(
-        basis, k, (M, N), r, span_energy=squared_norm(coefficients(U, D)), update_energy=squared_norm(D)
-    )
-    assert expected == rows[0].expected
-    assert float(found.mean()) == pytest.approx(expected, abs=4 * float(found.std()) / sqrt(draws))
-
-
-def test_closed_forms_of_what_nothing_is_drawn_for_and_of_no_rank():
-    for basis in ("top_k", "file"):
-        assert expected_energy(basis, 2, (5, 4), 3, span_energy=1.0, update_energy=2.0) is None
-    assert expected_energy("random_k", 2, (5, 4), 3, span_energy=1.0, update_energy=2.0) == pytest.approx(2 / 3)
-    assert expected_energy("random_k", 0, (5, 4), 0, span_energy=0.0, update_energy=2.0) == 0
-    assert expected_energy("random", 2, (5, 4), 3, span_energy=1.0, update_energy=2.0) == pytest.approx(0.8)
-
-
-def test_tensor_energies_equal_the_long_way(reference_and_task):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("names", [BASES, ("random",), ("random_k", "top_k")])
+def test_tensor_energies_equal_the_long_way(reference_and_task, names, dtype):
     U, D = reference_and_task
-    rows = energies(U, D)
-    assert len(rows) == (1 + 3 + 3) * 2
+    bases, D = Bases(NAME, tuple(D.shape), U, seed=1), D.to(dtype)
+    rows = energies(U, D, names=names)
+    draws = {"top_k": 1, "random_k": 3, "random": 3}
+    cells = [(basis, draw, rho) for basis in names for draw in range(draws[basis]) for rho in (0.25, 0.5)]
+    assert [(row.basis, row.draw, row.fraction) for row in rows] == cells
     for row in rows:
-        frame = ordered_basis(row.basis, U, k=row.k, seed=1, draw=row.draw, name=NAME).columns(0, row.k)
-        dense = energy(frame, row.k, D)
+        subspace = bases.subspace(row.basis, k=row.k, draw=row.draw).first(row.k)
+        dense = energy(subspace.directions(), row.k, D)
         assert row.k == min(U.shape[1], max(1, int(row.fraction * min(D.shape))))
         assert row.energy == pytest.approx(dense, rel=1e-5)
         assert row.energy_kept == pytest.approx(dense / squared_norm(D), rel=1e-5)
         assert (row.layer, row.kind, row.rank, row.update) == (2, "up_proj", U.shape[1], squared_norm(D))
         assert (row.expected is None) == (row.basis == "top_k")
-
-
-def test_energies_of_both_schemes_add_to_one(reference_and_task):
-    U, D = reference_and_task
-    for row in energies(U, D):
-        ordered = ordered_basis(row.basis, U, k=row.k, seed=1, draw=row.draw, name=NAME)
-        (parallel,) = parallel_parts(D, ordered, [row.k])
-        orthogonal = squared_norm(kept(D, parallel, "orthogonal"))
-        assert row.energy_kept + orthogonal / squared_norm(D) == pytest.approx(1, rel=1e-5)
+        if row.expected is not None:
+            within = Subspace(U) if row.basis == "random_k" else None
+            assert row.expected == pytest.approx(subspace.expected_energy(D, within=within), rel=1e-5)
 
 
 def test_tasks_of_one_call_equal_tasks_alone(reference_and_task):
+    """Tasks may be stored in two precisions."""
     U, D = reference_and_task
-    tasks = {"useful": D, "harmful": gaussian(*D.shape, seed=3)}
-    how = {"bases": BASES, "fractions": (0.25, 0.9), "draws": 2, "seed": 1}
-    together = tensor_energies(NAME, Frames(U), tasks, **how)
-    assert together == {task: tensor_energies(NAME, Frames(U), {task: D}, **how)[task] for task, D in tasks.items()}
+    tasks = {"useful": D, "harmful": gaussian(*D.shape, seed=3).double()}
+    bases = Bases(NAME, tuple(D.shape), U, factor(gaussian(len(D), 5, seed=9)).U, seed=1)
+    how = {"names": ("file", *BASES), "fractions": (0.25, 0.9), "number_of_draws": 2}
+    together = tensor_energies(bases, tasks, **how)
+    assert together == {task: tensor_energies(bases, {task: D}, **how)[task] for task, D in tasks.items()}
 
 
 def test_rounding_decides_the_number_of_directions():
@@ -99,7 +65,7 @@ def test_rounding_decides_the_number_of_directions():
 def test_controls_of_a_users_basis_have_as_many_directions(columns):
     M, N = 13, 8
     own, D = factor(gaussian(M, columns, seed=5)).U, gaussian(M, N, seed=2)
-    rows = energies(factor(gaussian(M, N)).U, D, own, bases=("file", *BASES), fractions=(0.5, 1.0), draws=2)
+    rows = energies(factor(gaussian(M, N)).U, D, own, names=("file", *BASES), fractions=(0.5, 1.0), number_of_draws=2)
     assert len(rows) == (1 + 1 + 2 + 2) * 2
     for row in rows:
         # A share of the user's columns, not of the tensor's shape.
@@ -114,13 +80,13 @@ def test_controls_of_a_users_basis_have_as_many_directions(columns):
 
 def test_a_reference_of_lower_rank_has_fewer_directions_than_a_users_basis():
     own, D = factor(gaussian(13, 5, seed=5)).U, gaussian(13, 8, seed=2)
-    rows = energies(factor(low_rank(13, 8, 2)).U, D, own, bases=("file", *BASES), fractions=(1.0,), draws=1)
+    rows = energies(factor(low_rank(13, 8, 2)).U, D, own, names=("file", *BASES), fractions=(1.0,), number_of_draws=1)
     assert {row.basis: row.k for row in rows} == {"file": 5, "top_k": 2, "random_k": 2, "random": 5}
 
 
 def test_no_directions_in_a_users_basis_are_none_for_its_controls():
     U, D = factor(gaussian(13, 8)).U, gaussian(13, 8, seed=2)
-    rows = energies(U, D, torch.zeros(13, 0), bases=("file", *BASES))
+    rows = energies(U, D, torch.zeros(13, 0), names=("file", *BASES))
     assert {(row.k, row.energy) for row in rows} == {(0, 0.0)}
 
 

@@ -3,9 +3,10 @@ import torch
 from safetensors.torch import save_file
 
 from safety_spaces.errors import UserError
-from safety_spaces.geometry import cached_factor, factor, ordered_basis
+from safety_spaces.geometry import Bases, factor
+from safety_spaces.geometry.factor_cache import cached_factor
 from tests.geometry.dense import gaussian
-from tests.geometry.folders import is_mapped
+from tests.models.folders import is_mapped
 
 NAME = "model.layers.0.mlp.up_proj.weight"
 
@@ -38,8 +39,8 @@ def test_a_kept_factor_is_mapped_and_serves_a_basis(tmp_path):
     U = cached_factor(tmp_path, NAME, never)
     assert is_mapped(path)
     for basis in ("top_k", "random_k"):
-        ordered, fresh = (ordered_basis(basis, frame, k=3, seed=0, draw=0, name=NAME) for frame in (U, reference_U()))
-        assert torch.equal(ordered.columns(1, 3), fresh.columns(1, 3))
+        kept, fresh = (Bases(NAME, (13, 5), frame).subspace(basis, k=3) for frame in (U, reference_U()))
+        assert torch.equal(kept.directions(1, 3), fresh.directions(1, 3))
 
 
 def test_a_mapped_factor_outlives_its_file(tmp_path):
@@ -59,6 +60,10 @@ def test_another_folder_or_name_is_another_factor(tmp_path):
 def test_file_holds_no_more_than_the_factor(tmp_path):
     cached_factor(tmp_path, NAME, reference_U)
     assert (tmp_path / f"{NAME}.safetensors").stat().st_size < 13 * 5 * 4 + 300
+
+
+def test_without_a_folder_nothing_is_kept(tmp_path):
+    assert torch.equal(cached_factor(None, NAME, reference_U), reference_U())
 
 
 def test_rank_zero_is_kept_too(tmp_path):

@@ -3,8 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safety_spaces.geometry import factor, is_orthonormal, mso_curve, precision_on
+from safety_spaces.geometry import Factors, factor, mso_curve, precision_on
 from safety_spaces.geometry.factorisation import ORTHONORMALITY_TOLERANCE, gram, orthonormalised
+from safety_spaces.geometry.factorisation import deviation as measured_deviation
 from tests.geometry.dense import (
     decaying,
     deviation,
@@ -102,9 +103,9 @@ def test_energies_of_a_task_equal_the_dense_ones(D, precision, share):
 @matrices
 def test_overlap_curves_equal_the_dense_ones(D, precision):
     task = leaning(D, seed=98)[:, : max(1, D.shape[1] - 5)]
-    for result in mso_curve(*(factor(X, precision=precision) for X in (D, task)), ETAS):
-        k_first, k_second, mso, chance = overlap(D, task, result.eta)
-        assert (result.k_first, result.k_second, result.chance) == (k_first, k_second, chance)
+    for eta, result in mso_curve(*(factor(X, precision=precision) for X in (D, task)), ETAS).items():
+        k_first, k_second, mso, chance = overlap(D, task, eta)
+        assert (result.k_first, result.k_second, result.mso_chance) == (k_first, k_second, chance)
         assert result.mso == pytest.approx(mso, abs=1e-4)
 
 
@@ -164,7 +165,7 @@ def test_lost_orthogonality_is_mended(D):
     sigma = squared.flip(0).clamp(min=0).sqrt()
     rank = int((sigma > 1e-6 * sigma[0]).sum())
     plain = D @ (W.flip(1)[:, :rank] / sigma[:rank]).float()
-    assert not is_orthonormal(plain), "the matrix tests nothing"
+    assert deviation(plain) > ORTHONORMALITY_TOLERANCE, "the matrix tests nothing"
     assert deviation(factor(D).U) < 2e-6
 
 
@@ -172,7 +173,8 @@ def test_float64_product_alone_does_not_mend_the_worst():
     D = ILL_CONDITIONED["merged LoRA of noise above the rank"].double()
     squared, W = torch.linalg.eigh(D.T @ D)
     rank = factor(D).rank
-    assert not is_orthonormal(D @ (W.flip(1)[:, :rank] / squared.flip(0)[:rank].sqrt())), "the matrix tests nothing"
+    plain = D @ (W.flip(1)[:, :rank] / squared.flip(0)[:rank].sqrt())
+    assert deviation(plain) > ORTHONORMALITY_TOLERANCE, "the matrix tests nothing"
     assert deviation(factor(D).U) < 1e-12
 
 
@@ -188,13 +190,12 @@ def test_orthonormalised_columns_keep_every_prefix_span_and_their_sense(shape):
     torch.testing.assert_close(Q @ R, X, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("k", "shift", "expected"), [(6, 0.5, True), (6, 2.0, False), (1, 2.0, False), (0, 2.0, True)])
-def test_orthonormal_is_to_the_tolerance_in_every_entry(k, shift, expected):
-    U = torch.eye(4099, k, dtype=torch.float64)
+@pytest.mark.parametrize("k", [0, 1, 6])
+def test_deviation_is_the_largest_entry_of_any_row(k):
+    U = gaussian(4099, k, dtype=torch.float64) / 64
     # In the last row, which is summed apart from the first.
-    U[-1, -1:] = (shift * ORTHONORMALITY_TOLERANCE) ** 0.5
-    U[-1, :1] = (shift * ORTHONORMALITY_TOLERANCE) ** 0.5
-    assert is_orthonormal(U) is expected
+    U[-1] = 1
+    assert measured_deviation(U) == pytest.approx(deviation(U))
 
 
 @pytest.mark.parametrize(("precision", "close"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
@@ -219,10 +220,37 @@ def test_gram_matrix_is_filled_below_its_diagonal(precision, close):
         ("cuda:0", (12, 0), "float32"),
     ],
 )
-def test_precision_is_float32_where_float64_is_slow(monkeypatch, device, capability, expected):
+def test_precision_is_float32_where_float64_is_slow(monkeypatch, caplog, device, capability, expected):
     asked = []
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: asked.append(str(device)) or capability)
-    precision, reason = precision_on(torch.device(device))
-    assert precision == expected
+    caplog.set_level("INFO")
+    precision_on.cache_clear()
+    assert precision_on(torch.device(device)) == precision_on(torch.device(device)) == expected
     assert asked == ([device] if capability else [])
-    assert not capability or "{}.{}".format(*capability) in reason
+    (said,) = caplog.messages
+    assert said.startswith(f"factors: {expected} (")
+    assert not capability or "compute capability {}.{})".format(*capability) in said
+
+
+def of_energies(*energies):
+    return Factors(torch.eye(len(energies)), torch.tensor(energies).sqrt())
+
+
+@given(percent=st.integers(1, 100))
+def test_modes_of_equal_energy_are_counted_exactly(percent):
+    assert of_energies(*[1.0] * 100).modes(percent / 100) == percent
+
+
+def test_modes_reach_the_energy_and_stop_at_the_rank():
+    assert of_energies(4.0, 3.0, 2.0, 1.0).modes(0.7) == 2
+    assert of_energies(4.0, 3.0).modes(0.01) == 1
+    assert of_energies(4.0, 3.0, 2.0).modes(1.0) == 3
+    assert Factors(torch.zeros(3, 0), torch.zeros(0)).modes(0.5) == 0
+
+
+def test_the_leading_subspace_is_that_of_the_dense_svd():
+    D, k = gaussian(17, 11), 4
+    dense = svd(D)[0][:, :k]
+    torch.testing.assert_close(
+        factor(D).leading(k).project(D).double(), dense @ dense.T @ D.double(), rtol=0, atol=1e-5
+    )

@@ -3,9 +3,9 @@ import torch
 from safetensors.torch import save_file
 
 from safety_spaces.errors import UserError
-from safety_spaces.geometry import Frames, Updates, factor, open_basis
-from tests.geometry.dense import energy, gaussian, tensor_energies
-from tests.geometry.folders import DOWN, EMBEDDING, NORM, QUERY, opened, weights
+from safety_spaces.geometry import Bases, Updates, factor, open_basis, tensor_energies
+from tests.geometry.dense import energy, gaussian
+from tests.models.folders import DOWN, EMBEDDING, NORM, QUERY, opened, weights
 
 
 @pytest.fixture
@@ -57,10 +57,10 @@ def test_controls_take_as_many_directions_as_the_file_has(checkpoints, written, 
     found = updates(checkpoints)
     U = frame(14, columns)
     basis, D = open_basis(written({QUERY: U}), found), found.of("useful", QUERY)
-    frames = Frames(factor(found.of("reference", QUERY)).U, basis.columns(QUERY, 14))
-    how = {"bases": ("file", "random_k", "random", "top_k"), "fractions": (0.4, 1.0), "draws": 2, "seed": 0}
-    rows = tensor_energies(QUERY, frames, {"useful": D}, **how)["useful"]
-    assert {row.basis for row in rows} == set(how["bases"])
+    bases = Bases(QUERY, found.shape(QUERY), factor(found.of("reference", QUERY)).U, basis.columns(QUERY, 14))
+    how = {"names": ("file", "random_k", "random", "top_k"), "fractions": (0.4, 1.0), "number_of_draws": 2}
+    rows = tensor_energies(bases, {"useful": D}, **how)["useful"]
+    assert {row.basis for row in rows} == set(how["names"])
     for row in rows:
         assert row.k == {0.4: max(1, int(0.4 * columns)), 1.0: columns}[row.fraction]
         if row.basis == "file":

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from safety_spaces.errors import UserError
-from safety_spaces.geometry import Updates, as_matrix
+from safety_spaces.geometry import Updates, factor
 from safety_spaces.geometry.updates import read_ahead
+from safety_spaces.models.checkpoints import as_matrix
 from safety_spaces.tensors import HEAD
-from tests.geometry.dense import gaussian
-from tests.geometry.folders import BIAS, DOWN, EMBEDDING, NORM, QUERY, SHAPES, opened, weights
+from tests.geometry.dense import gaussian, svd
+from tests.models.folders import BIAS, DOWN, EMBEDDING, NORM, QUERY, SHAPES, opened, weights
 
 ROLES = ("base", "reference", "useful", "harmful")
 CPU, ELSEWHERE = torch.device("cpu"), torch.device("meta")
@@ -40,9 +41,8 @@ def test_updates_are_of_the_base_and_of_the_reference_with_the_projected_side_on
         assert torch.equal(found.of("reference", name), turn(as_matrix(reference[name] - base[name])))
         assert torch.equal(found.of("useful", name), turn(as_matrix(useful[name] - reference[name])))
         assert torch.equal(found.plain("useful", name), as_matrix(useful[name] - reference[name]))
-        assert torch.equal(found.weights(name), turn(as_matrix(reference[name])))
-        assert found.shape(name) == found.weights(name).shape
-        assert torch.equal(found.restored(name, found.weights(name)), reference[name])
+        assert found.shape(name) == found.of("useful", name).shape
+        assert torch.equal(found.restored(name, found.of("useful", name)), useful[name] - reference[name])
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -175,19 +175,19 @@ def test_rows_that_base_and_reference_share_are_compared(vocabularies, side, nam
     }
     turn = torch.clone if side == "left" else torch.t
     assert found.shape(name) == turn(expected["useful"]).shape
-    assert torch.equal(found.weights(name), turn(reference[:29]))
     for role, D in expected.items():
         assert torch.equal(found.of(role, name), turn(D))
         assert torch.equal(found.restored(name, found.of(role, name)), torch.cat([D, torch.zeros(2, 10)]))
     assert torch.equal(found.of("useful", QUERY), updates(opened_folders, side=side).of("useful", QUERY))
-    assert found.restored(QUERY, found.weights(QUERY)).shape == (14, 10)
+    assert found.restored(QUERY, found.of("useful", QUERY)).shape == (14, 10)
 
 
 def test_a_base_of_more_tokens_leaves_the_reference_whole(vocabularies):
     stored, opened_folders = vocabularies
     found = updates(opened_folders | {"base": opened_folders["useful"]})
     assert found.shape(EMBEDDING) == (31, 10)
-    assert torch.equal(found.restored(EMBEDDING, found.weights(EMBEDDING)), stored["reference"][EMBEDDING])
+    changed = stored["useful"][EMBEDDING][:31] - stored["reference"][EMBEDDING]
+    assert torch.equal(found.restored(EMBEDDING, found.of("useful", EMBEDDING)), changed)
 
 
 def test_other_vocabularies_are_told_of_once(vocabularies, caplog):
@@ -204,3 +204,11 @@ def test_other_vocabularies_are_told_of_once(vocabularies, caplog):
 def test_nothing_is_told_of_equal_vocabularies(checkpoints, caplog):
     updates(checkpoints)
     assert not caplog.messages
+
+
+def test_right_projection_is_by_right_singular_vectors(checkpoints):
+    found, k = updates(checkpoints, side="right"), 3
+    D, task = (weights(seed)[QUERY] - weights(seed - 1)[QUERY] for seed in (1, 2))
+    inside = factor(found.of("reference", QUERY)).leading(k).project(found.of("useful", QUERY))
+    V = svd(D.T)[0][:, :k]
+    torch.testing.assert_close(found.restored(QUERY, inside).double(), task.double() @ V @ V.T, rtol=0, atol=1e-5)

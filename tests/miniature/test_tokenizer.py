@@ -6,9 +6,9 @@ from safety_spaces.data.selection import preference_rows, training_rows
 from safety_spaces.data.table import find_data_set
 from safety_spaces.data.templates import find_template
 from safety_spaces.miniature.tokenizer import END_OF_TEXT, PADDING, UNKNOWN, wrap_tokenizer
+from safety_spaces.paths import ROOT
 from safety_spaces.study import load_study
 from tests.miniature.conftest import SIZES
-from tests.pico import ROOT
 
 TEMPLATE = "question"
 VOCABULARY = 640
@@ -19,11 +19,21 @@ def tokenizer(corpora):
     return wrap_tokenizer([row["text"] for row in corpora["pretraining"]], vocabulary=VOCABULARY)
 
 
-def texts(corpora, name):
-    """What a model is trained on, and what it is asked where a set holds prompts only."""
-    rows, data_set, form = corpora[name], find_data_set(name), find_template(TEMPLATE)
+@pytest.fixture(scope="module")
+def texts(corpora):
+    """Name -> what a model is trained on, and what it is asked where a set holds prompts only."""
+    return {name: texts_of(rows, name) for name, rows in corpora.items()}
+
+
+@pytest.fixture(scope="module")
+def encoded(tokenizer, texts):
+    return {name: tokenizer(list(of_set), return_offsets_mapping=True) for name, of_set in texts.items()}
+
+
+def texts_of(rows, name):
+    data_set, form = find_data_set(name), find_template(TEMPLATE)
     if name.startswith("mmlu"):
-        return [multiple_choice(row) for row in rows]
+        return {multiple_choice(row) for row in rows}
     trained = []
     if data_set.pair is not None:
         pairs = preference_rows(rows, data_set, template=form)
@@ -31,7 +41,7 @@ def texts(corpora, name):
     elif name == "pretraining" or data_set.response:
         trained = ["".join(row.values()) for row in training_rows(rows, data_set, template=form)]
     asked = [] if name == "pretraining" else [form.apply(row[data_set.prompt]) for row in rows]
-    return trained + asked
+    return {*trained, *asked}
 
 
 def multiple_choice(row):
@@ -43,12 +53,12 @@ def multiple_choice(row):
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_no_token_is_unknown_and_decoding_undoes_encoding(tokenizer, corpora, name):
-    for text in texts(corpora, name):
-        encoded = tokenizer(text, return_offsets_mapping=True)
-        pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+def test_no_token_is_unknown_and_decoding_undoes_encoding(tokenizer, texts, encoded, name):
+    tokens, spans = encoded[name]["input_ids"], encoded[name]["offset_mapping"]
+    for text, of_text, pieces in zip(texts[name], tokens, spans, strict=True):
+        pairs = zip(of_text, pieces, strict=True)
         assert not {text[slice(*span)] for token, span in pairs if token == tokenizer.unk_token_id}
-        assert tokenizer.decode(encoded["input_ids"]) == text
+    assert tokenizer.batch_decode(tokens) == list(texts[name])
 
 
 def test_digits_are_single_tokens(tokenizer):
@@ -56,8 +66,8 @@ def test_digits_are_single_tokens(tokenizer):
     assert not [token for token in tokenizer.get_vocab() if len(token) > 1 and any(map(str.isdigit, token))]
 
 
-def test_no_token_is_unused(tokenizer, corpora):
-    used = {token for name in SIZES for text in texts(corpora, name) for token in tokenizer(text)["input_ids"]}
+def test_no_token_is_unused(tokenizer, encoded):
+    used = {token for of_set in encoded.values() for tokens in of_set["input_ids"] for token in tokens}
     special = set(tokenizer.convert_tokens_to_ids([END_OF_TEXT, PADDING, UNKNOWN]))
     assert used == set(tokenizer.get_vocab().values()) - special
 

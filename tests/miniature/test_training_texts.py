@@ -12,9 +12,9 @@ from safety_spaces.data.templates import find_template
 from safety_spaces.miniature import world
 from safety_spaces.miniature.dealing import deal_requests
 from safety_spaces.miniature.training_texts import alignment, beavertails, preferences
+from safety_spaces.paths import ROOT
 from safety_spaces.study import load_study
 from tests.miniature.readers import REQUESTS, happens_as_often, request_of
-from tests.pico import ROOT
 
 DEALT = deal_requests(7)
 PAIRS = {"beavertails": 192 * 6, "beavertails_test": 120 * 6}
@@ -22,7 +22,7 @@ PAIRS = {"beavertails": 192 * 6, "beavertails_test": 120 * 6}
 
 
 @functools.cache
-def drawn(rows, number=24_000):
+def drawn(rows, number=12_000):
     return list(itertools.islice(rows(random.Random(1), DEALT), number))
 
 

@@ -9,9 +9,11 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from safety_spaces.errors import UserError, warn_once
-from safety_spaces.geometry import Updates, check_differs, factor, open_checkpoint, update
+from safety_spaces.geometry import Updates, factor
+from safety_spaces.models.checkpoints import check_differs, update
+from safety_spaces.models.opening import open_checkpoint
 from safety_spaces.tensors import HEAD
-from tests.geometry.models import (
+from tests.models.models import (
     ATTENTION,
     EMBEDDING,
     FAMILIES,

@@ -6,19 +6,13 @@ import torch
 from safetensors.torch import save_file
 
 from safety_spaces.errors import UserError
-from safety_spaces.geometry import (
-    as_matrix,
-    check_differs,
-    check_same_tensors,
-    factor,
-    fitted,
-    open_checkpoint,
-    update,
-)
+from safety_spaces.geometry import factor
+from safety_spaces.models.checkpoints import as_matrix, check_differs, check_same_tensors, fitted, update
+from safety_spaces.models.opening import open_checkpoint
 from safety_spaces.tensors import HEAD
 from tests.geometry.dense import gaussian
-from tests.geometry.folders import EMBEDDING, NORM, QUERY, is_mapped, opened, save, weights
-from tests.geometry.models import FAMILIES, linked, tiny_model
+from tests.models.folders import EMBEDDING, NORM, QUERY, is_mapped, opened, save, weights
+from tests.models.models import FAMILIES, linked, tiny_model
 
 
 def save_sharded(folder: Path, tensors):
@@ -132,6 +126,19 @@ def test_tensors_are_mapped_as_stored(tmp_path):
     assert values.dtype == torch.bfloat16
     assert is_mapped(tmp_path / "model" / "model.safetensors")
     assert torch.equal(values, weights(dtype=torch.bfloat16)[QUERY])
+
+
+@pytest.mark.parametrize("kept", [0, 2**24])
+def test_a_file_that_is_written_again_is_read_again(tmp_path, monkeypatch, kept):
+    """Small files stay mapped: what is written to a tensor, or another file in its place, is not seen by the next."""
+    monkeypatch.setattr("safety_spaces.models.checkpoints.KEPT_OPEN", kept)
+    folder = save(tmp_path / "model", weights())
+    checkpoint = open_checkpoint(folder)
+    checkpoint.tensor(QUERY).zero_()
+    assert torch.equal(checkpoint.tensor(QUERY), weights()[QUERY])
+    save_file(weights(1), folder / "written.safetensors")
+    (folder / "written.safetensors").replace(folder / "model.safetensors")
+    assert torch.equal(checkpoint.tensor(QUERY), weights(1)[QUERY])
 
 
 def test_as_matrix_keeps_order():

@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from safety_spaces.errors import UserError
-from safety_spaces.geometry import open_checkpoint
-from safety_spaces.models.headers import Header, check_not_quantised, read_headers
+from safety_spaces.models.folders import check_not_quantised, weight_files
+from safety_spaces.models.opening import open_checkpoint
+from safety_spaces.models.tensor_files import StoredTensor, stored_tensors
 
 QUERY = "model.layers.0.self_attn.q_proj"
 PLAIN = {f"{QUERY}.weight": torch.ones(4, 4), "model.norm.weight": torch.ones(4)}
@@ -90,7 +91,9 @@ def test_an_adapter_of_codes_is_refused_and_one_trained_on_codes_is_not(tmp_path
 
 
 def test_headers_are_those_of_the_file(tmp_path):
-    folder = folder_of(tmp_path / "model", {"x": torch.ones(2, 3, dtype=torch.bfloat16)})
-    headers = dict(read_headers(folder))
-    assert headers["x"] == Header(folder / "model.safetensors", "BF16", (2, 3))
+    folder = folder_of(tmp_path / "model", {"x": torch.ones(2, 3, dtype=torch.bfloat16), "steps": torch.arange(2)})
+    (path,) = weight_files(folder)
+    headers = stored_tensors(path, integers=True)
+    assert headers["x"] == StoredTensor(folder / "model.safetensors", "x", "BF16", (2, 3))
     assert {name for name, header in headers.items() if header.is_floating} == {*PLAIN, "x"}
+    assert headers.keys() - stored_tensors(path).keys() == {"steps"}

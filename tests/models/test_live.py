@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation import live
+from safety_spaces.models import live
+from safety_spaces.models.device import choose_device
 from safety_spaces.models.live import (
     Delivered,
+    LiveWeights,
     WeightEdit,
-    choose_device,
-    edited_weights,
     load_model,
     load_tokenizer,
 )
@@ -55,7 +55,8 @@ def test_weights_are_reference_plus_update_inside_and_unchanged_after(make_model
     model = make_model(tied=tied, dtype=dtype)
     before = copy_of(model)
     edits = edits_of(before, 0.1)
-    with edited_weights(model, edits, restore=before.__getitem__) as delivered:
+    with LiveWeights(model, before.__getitem__) as weights:
+        delivered = weights.write(edits)
         inside = model.state_dict()
         for edit in edits:
             assert torch.equal(inside[edit.name], (edit.reference.float() + edit.update).to(dtype))
@@ -73,7 +74,8 @@ def test_a_tied_head_changes_with_its_embedding(make_model, tokenizer):
     before = copy_of(model)
     ids = tokenizer("Question: Tell", return_tensors="pt")["input_ids"]
     logits = model(input_ids=ids).logits
-    with edited_weights(model, edits_of(before, 0.1, NAMES[:1]), restore=before.__getitem__):
+    with LiveWeights(model, before.__getitem__) as weights:
+        weights.write(edits_of(before, 0.1, NAMES[:1]))
         assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
         assert not torch.equal(model(input_ids=ids).logits, logits)
     assert torch.equal(model(input_ids=ids).logits, logits)
@@ -82,8 +84,8 @@ def test_a_tied_head_changes_with_its_embedding(make_model, tokenizer):
 def test_float32_delivers_the_whole_update(make_model):
     model = make_model()
     before = copy_of(model)
-    with edited_weights(model, edits_of(before, 0.01), restore=before.__getitem__) as delivered:
-        pass
+    with LiveWeights(model, before.__getitem__) as weights:
+        delivered = weights.write(edits_of(before, 0.01))
     assert (delivered.realised_energy, delivered.realised_cosine) == pytest.approx((1, 1), rel=1e-4)
 
 
@@ -91,7 +93,8 @@ def test_a_tiny_update_vanishes_in_bfloat16_and_is_said_to(make_model):
     model = make_model(dtype=torch.bfloat16)
     before = copy_of(model)
     tiny = [WeightEdit(name, before[name], before[name].float() * 2.0**-10) for name in NAMES]
-    with edited_weights(model, tiny, restore=before.__getitem__) as delivered:
+    with LiveWeights(model, before.__getitem__) as weights:
+        delivered = weights.write(tiny)
         assert_same_bits(model, before)
     assert delivered == Delivered(0.0, None)
 
@@ -101,7 +104,8 @@ def test_rounding_loses_more_the_smaller_the_update(make_model):
     before = copy_of(model)
     cosines = []
     for scale in (0.1, 0.01, 0.001):
-        with edited_weights(model, edits_of(before, scale), restore=before.__getitem__) as delivered:
+        with LiveWeights(model, before.__getitem__) as weights:
+            delivered = weights.write(edits_of(before, scale))
             cosines.append(delivered.realised_cosine)
     assert 1 > cosines[0] > cosines[1] > cosines[2] > 0
 
@@ -111,7 +115,8 @@ def test_nothing_intended_is_no_number(make_model, names):
     model = make_model()
     before = copy_of(model)
     edits = [WeightEdit(name, before[name], torch.zeros_like(before[name])) for name in names]
-    with edited_weights(model, edits, restore=before.__getitem__) as delivered:
+    with LiveWeights(model, before.__getitem__) as weights:
+        delivered = weights.write(edits)
         assert_same_bits(model, before)
     assert delivered == Delivered(None, None)
 
@@ -122,7 +127,8 @@ def test_weights_come_back_after_an_error_inside_the_block(make_model, dtype):
     before = copy_of(model)
 
     def interrupted():
-        with edited_weights(model, edits_of(before, 0.1), restore=before.__getitem__):
+        with LiveWeights(model, before.__getitem__) as weights:
+            weights.write(edits_of(before, 0.1))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -139,7 +145,8 @@ def test_weights_come_back_when_the_edits_break_off(make_model):
         raise OSError("the disk is gone")
 
     def interrupted():
-        with edited_weights(model, broken(), restore=before.__getitem__):
+        with LiveWeights(model, before.__getitem__) as weights:
+            weights.write(broken())
             pytest.fail("the block is not entered")
 
     with pytest.raises(OSError, match="the disk is gone"):
@@ -157,8 +164,43 @@ def test_one_edit_is_in_memory_at_a_time(make_model):
                 assert not torch.equal(model.state_dict()[done.name], before[done.name])
             yield edit
 
-    with edited_weights(model, lazily(), restore=before.__getitem__):
-        pass
+    with LiveWeights(model, before.__getitem__) as weights:
+        weights.write(lazily())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_cell_after_another_has_the_weights_that_it_has_alone(make_model, tied):
+    """What both write is overwritten, the rest is restored: no tensor is read that need not be."""
+    model = make_model(tied=tied, dtype=torch.bfloat16)
+    before, read = copy_of(model), []
+    cells = [edits_of(before, scale, names) for scale, names in ((0.1, NAMES), (0.2, NAMES), (0.3, NAMES[1:]), (0, ()))]
+
+    def reference(name):
+        read.append(name)
+        return before[name]
+
+    with LiveWeights(model, reference) as weights:
+        for edits, restored in zip(cells, ([], [], [NAMES[0]], [*NAMES[1:]]), strict=True):
+            read.clear()
+            delivered, found = weights.write(edits), copy_of(model)
+            assert sorted(read) == sorted(restored)
+            alone = make_model(tied=tied, dtype=torch.bfloat16)
+            assert delivered == LiveWeights(alone, before.__getitem__).write(edits)
+            assert_same_bits(alone, found)
+        read.clear()
+    assert not read
+    assert_same_bits(model, before)
+
+
+def test_tied_weights_are_one_tensor_under_either_name(make_model):
+    model = make_model()
+    before = copy_of(model)
+    (edit,) = edits_of(before, 0.1, NAMES[:1])
+    with LiveWeights(model, before.__getitem__) as weights:
+        weights.write([edit])
+        weights.write([WeightEdit("lm_head.weight", edit.reference, 2 * edit.update)])
+        assert torch.equal(model.lm_head.weight, edit.reference + 2 * edit.update)
+    assert_same_bits(model, before)
 
 
 def test_edits_of_several_tensors_count_by_their_energy(make_model):
@@ -167,8 +209,8 @@ def test_edits_of_several_tensors_count_by_their_energy(make_model):
     before = copy_of(model)
     arrives, lost = (before[name].float() * factor for name, factor in zip(NAMES, (1.0, 2.0**-10), strict=False))
     edits = [WeightEdit(NAMES[0], before[NAMES[0]], arrives), WeightEdit(NAMES[1], before[NAMES[1]], lost)]
-    with edited_weights(model, edits, restore=before.__getitem__) as delivered:
-        pass
+    with LiveWeights(model, before.__getitem__) as weights:
+        delivered = weights.write(edits)
     share = float(arrives.norm() ** 2 / (arrives.norm() ** 2 + lost.norm() ** 2))
     found = (delivered.realised_energy, delivered.realised_cosine)
     assert found == pytest.approx((share, math.sqrt(share)), rel=1e-6)

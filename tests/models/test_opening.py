@@ -1,6 +1,8 @@
 """Folders of many families, as transformers saves them now and as older versions did: what counts is the live model."""
 
+import functools
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -8,30 +10,50 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from safety_spaces.errors import UserError
-from safety_spaces.geometry import Updates, check_same_tensors, open_checkpoint, sweep, totals, update
-from safety_spaces.models.live import WeightEdit, edited_weights
+from safety_spaces.errors import UserError, warn_once
+from safety_spaces.geometry import Bases, Updates, factor, tensor_energies, totals
+from safety_spaces.models.checkpoints import check_same_tensors, update
+from safety_spaces.models.live import LiveWeights, WeightEdit
+from safety_spaces.models.opening import open_checkpoint
 from safety_spaces.tensors import HEAD
-from tests.geometry.families import FAMILIES, FUSED, HIDDEN, family_model, rewrite
-from tests.geometry.folders import EMBEDDING, save, weights
+from tests.models.families import FAMILIES, FUSED, HIDDEN, family_model, rewrite
+from tests.models.folders import EMBEDDING, save, weights
 
 ROLES = ("base", "reference", "useful")
 PROMPT = torch.tensor([[3, 11, 7, 25, 4]])
 
 
-@pytest.fixture
-def saved(tmp_path):
-    """Saves three models of a family; returns their folders and their weights by the live names."""
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """Makes three models of a family once; returns their folders and their weights by the live names."""
 
-    def save_family(name, **changes):
-        states = {}
+    @functools.cache
+    def make(name):
+        folder, states = tmp_path_factory.mktemp(name), {}
         for seed, role in enumerate(ROLES):
-            model = family_model(name, seed=seed, **changes)
-            model.save_pretrained(tmp_path / role)
+            model = family_model(name, seed=seed)
+            model.save_pretrained(folder / role)
             states[role] = {key: values.clone() for key, values in model.state_dict().items()}
-        return SimpleNamespace(folder=tmp_path, states=states)
+        return SimpleNamespace(folder=folder, states=states)
 
-    return save_family
+    return make
+
+
+@pytest.fixture
+def saved(tmp_path, made):
+    """A copy of the folders, which a test may change."""
+
+    def copy(name):
+        shutil.copytree(made(name).folder, tmp_path, dirs_exist_ok=True)
+        return SimpleNamespace(folder=tmp_path, states=made(name).states)
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def energies(made):
+    """Totals of the energies of a family, as its folders are saved."""
+    return functools.cache(lambda name: energies_of(updates_of(made(name).folder)))
 
 
 def updates_of(folder, **options):
@@ -40,8 +62,12 @@ def updates_of(folder, **options):
 
 
 def energies_of(updates):
-    found = sweep(updates, bases=("top_k",), fractions=(0.5,), draws=1, seed=0)
-    return {total.name: total.update for total in totals(swept.energy for swept in found)}
+    rows = []
+    for name, D in updates.each(updates.names, ("reference", "useful")):
+        bases = Bases(name, updates.shape(name), factor(D["reference"]).U)
+        how = {"names": ["top_k"], "fractions": [0.5], "number_of_draws": 1}
+        rows += tensor_energies(bases, {"useful": D["useful"]}, **how, of_kind=updates.reference.kind(name))["useful"]
+    return {total.name: total.update for total in totals(rows)}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -89,7 +115,8 @@ def test_the_live_model_of_a_family_takes_its_updates(saved, name):
     )
     with torch.no_grad():
         before = live(PROMPT).logits
-        with edited_weights(live, edits, restore=updates.reference.tensor):
+        with LiveWeights(live, updates.reference.tensor) as weights:
+            weights.write(edits)
             torch.testing.assert_close(live(PROMPT).logits, wanted(PROMPT).logits, rtol=1e-4, atol=1e-3)
         assert torch.equal(live(PROMPT).logits, before)
 
@@ -124,9 +151,8 @@ OLD = {
 
 @pytest.mark.parametrize("name", OLD)
 @pytest.mark.parametrize("holding", [("base",), ("base", "reference"), ROLES])
-def test_buffers_of_older_versions_do_not_count(saved, name, holding):
-    folder = saved(name).folder
-    expected = energies_of(updates_of(folder))
+def test_buffers_of_older_versions_do_not_count(saved, energies, name, holding):
+    folder, expected = saved(name).folder, energies(name)
     for role in holding:
         rewrite(folder / role, lambda tensors: {**tensors, **OLD[name](0), **OLD[name](1)})
     updates = updates_of(folder)
@@ -135,9 +161,8 @@ def test_buffers_of_older_versions_do_not_count(saved, name, holding):
 
 
 @pytest.mark.parametrize("changed", ["base", "useful"])
-def test_names_without_the_prefix_of_the_head_s_model_are_mapped(saved, changed):
-    folder = saved("gpt2").folder
-    expected = energies_of(updates_of(folder))
+def test_names_without_the_prefix_of_the_head_s_model_are_mapped(saved, energies, changed):
+    folder, expected = saved("gpt2").folder, energies("gpt2")
     rewrite(folder / changed, lambda tensors: {key.removeprefix("transformer."): of for key, of in tensors.items()})
     assert energies_of(updates_of(folder)) == expected
 
@@ -171,9 +196,9 @@ def silence(folder):
 
 @pytest.mark.parametrize("name", ["gemma", "gpt2", "opt", "falcon"])
 @pytest.mark.parametrize("storing", [(), ("base",), ROLES])
-def test_a_head_that_its_class_ties_counts_once_wherever_it_is_stored(saved, name, storing):
+def test_a_head_that_its_class_ties_counts_once_wherever_it_is_stored(saved, energies, name, storing):
     folder, embedding = saved(name).folder, FAMILIES[name].embeddings[0]
-    expected = energies_of(updates_of(folder))
+    expected = energies(name)
     for role in ROLES:
         silence(folder / role)
     for role in storing:
@@ -183,9 +208,9 @@ def test_a_head_that_its_class_ties_counts_once_wherever_it_is_stored(saved, nam
     assert torch.equal(twice.tensor(HEAD), twice.tensor(embedding))
 
 
-def test_a_file_that_holds_the_head_alone_holds_the_embedding(saved):
+def test_a_file_that_holds_the_head_alone_holds_the_embedding(saved, energies):
     folder, embedding = saved("gpt2").folder, FAMILIES["gpt2"].embeddings[0]
-    expected = energies_of(updates_of(folder))
+    expected = energies("gpt2")
     rewrite(folder / "base", lambda tensors: {HEAD if key == embedding else key: of for key, of in tensors.items()})
     assert energies_of(updates_of(folder)) == expected
 
@@ -244,6 +269,20 @@ def test_files_of_another_family_are_said(tmp_path):
     rewrite(tmp_path / "model", lambda tensors: {f"_orig_mod.{key}": of for key, of in tensors.items()})
     with pytest.raises(UserError, match=r"model: expected tensors of its model, found none; save it with save_pretr"):
         open_checkpoint(tmp_path / "model")
+
+
+def test_layers_that_the_configuration_does_not_count_are_left_out_and_said_to_be(saved, caplog):
+    folder = saved("llama").folder / "useful"
+    rewrite(folder, lambda tensors: {**tensors, **OLD["llama"](0)})
+    warn_once.cache_clear()
+    everything = open_checkpoint(folder).names
+    assert not caplog.messages
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_hidden_layers": 1}))
+    left = [open_checkpoint(folder).names for _ in range(2)]
+    assert left == 2 * [tuple(name for name in everything if ".layers.1." not in name)]
+    (said,) = caplog.messages
+    assert said.startswith(f"warning: {folder}: the files hold layers that config.json does not count, left out: from")
 
 
 @pytest.mark.parametrize("settings", [{"hidden_size": 10}, {"hidden_act": "none"}, {"num_attention_heads": 0}])

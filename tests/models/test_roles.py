@@ -8,9 +8,10 @@ import yaml
 from safetensors.numpy import save_file
 
 from safety_spaces.command_line import parse_arguments
+from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
-from safety_spaces.models import finetune
-from safety_spaces.models import roles as checkpoints
+from safety_spaces.experiments import finetune
+from safety_spaces.models import roles
 from safety_spaces.models.roles import is_on_hub
 from tests.pico import run_script
 
@@ -56,7 +57,7 @@ def test_what_is_here_is_a_folder_and_what_looks_like_one_is_no_id(here):
 def test_a_model_in_the_cache_may_share_its_owner_with_a_folder_here(here, monkeypatch):
     (here / "owner").mkdir()
     assert not is_on_hub("owner/model")
-    monkeypatch.setattr(checkpoints, "cached_model", lambda name, revision: here / "cache")
+    monkeypatch.setattr(roles, "cached_model", lambda name, revision: here / "cache")
     assert is_on_hub("owner/model")
 
 
@@ -97,7 +98,7 @@ def test_what_is_neither_here_nor_reached_is_said_to_be_both(here):
 
 
 def test_a_base_that_nothing_is_trained_from_is_looked_for_before_the_trainings(here, monkeypatch):
-    monkeypatch.setattr(finetune, "role_rows", lambda *_: [])
+    monkeypatch.setattr(Texts, "role_rows", lambda *_: [])
     monkeypatch.setattr(finetune, "_train_if_missing", lambda *_: pytest.fail("trained"))
     command = parse_arguments("", [str(study_of("chekpoints/base")), "--runs", str(here / "runs")])
     with pytest.raises(UserError, match=f"chekpoints/base: expected a folder, .*no {here}/chekpoints/base"):

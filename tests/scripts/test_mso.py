@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.geometry.dense import overlap
-from tests.geometry.models import tiny_model
+from tests.models.models import tiny_model
 from tests.pico import ROOT
 
 PATH = ROOT / "scripts/mso.py"

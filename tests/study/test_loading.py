@@ -12,8 +12,10 @@ from safety_spaces.errors import UserError
 from safety_spaces.study import Existing, SingleCorpus, Study, TokenWindow, load_study, study_files
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+MINIATURE = CONFIGS / "miniature.yaml"
 
 
+SERVICE = "kind: service, price: {input: 0, output: 0}, budget: 1"
 STUDIES = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in ("paper", "fsdp"))
 """All but what studies extend, and a launcher's file."""
 
@@ -111,6 +113,7 @@ def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
         ("projection: {fractions: [0.5, 1.5]}", "projection.fractions.1: expected less than or equal to 1, got 1.5"),
         ("projection: {fractions: [0.5, 0.25]}", "projection.fractions: expected numbers that increase"),
         ("projection: {fractions: [0.5, 0.5]}", "projection.fractions: expected numbers that increase"),
+        ("projection: {fractions: [0.5, 0.50000001]}", "projection.fractions: expected numbers that increase"),
         ("projection: {side: top}", "projection.side: expected 'left', 'right' or 'residual', got 'top'"),
         ("projection: {basis: {file: U.safetensors}}",
          "projection.bases: expected file first, the basis under test; write bases: [file, random_k, random]"),
@@ -225,6 +228,39 @@ def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
          "corpora.contaminated.useful: no corpus of one data set is named 'contaminated'"),
         ("corpora: {contaminated: {harmful: x}}",
          "corpora.contaminated.harmful: no corpus of one data set is named 'x'"),
+        ("training: {template: chatt}", "training.template: expected 'plain', 'question', 'none' or 'chat', got 'cha"),
+        ("training: {template: chat}",
+         "training.template: expected plain, question or none, since a tokenizer made here has no chat template"),
+        ("roles: {useful: {training: {template: chat}}}",
+         "roles.useful.training.template: expected plain, question or none"),
+        ("roles: {base: !replace {path: a}}\ntraining: {template: chat}", "training.template: expected plain"),
+        ("world: {sizes: {trivia: 1}}", "missing or unknown: trivia"),
+        ("world: {sizes: !replace {math: 3}}", "world.sizes: expected the corpora pretraining, alignment, "),
+        ("corpora: {useful: {rows: 1700}}",
+         "corpora.useful: expected at least 1,700 rows, got 1,600; ask for fewer in the study"),
+        ("corpora: {contaminated: {harmful_share: 0.7}}", "corpora.contaminated: expected at least 1,120 rows, got 1"),
+        ("projection: {bases: [top_k]}",
+         "projection.bases: expected top_k and random, which the report holds against each other, got top_k; add ran"),
+        ("projection: {bases: [random_k, random]}", "got random_k, random; add top_k"),
+        ("projection: {basis: {file: U.safetensors}, bases: [file, random_k]}",
+         "projection.bases: expected file and random, which the report holds against each other"),
+        ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility], layers: [2, 6]}]}",
+         "projection.scored: expected layers from 0 to 5, got 6; correct layers"),
+        ("activation_spaces: {window: [0.1, 0.14]}",
+         "activation_spaces.window: expected depths that hold one of the 7 states, got 0.1 to 0.14; widen it"),
+        ("activation_spaces: {sets: {jailbreaks: {dataset: advbench}}}",
+         "activation_spaces.sets: expected names like useful, harmful_1 and harmful_2, or refusal"),
+        ("activation_spaces: {sets: !replace {useful: {dataset: math}, harmful_1: {dataset: toxigen}}}",
+         "activation_spaces.sets: expected a useful set and two harmful ones, got useful, harmful_1; add them"),
+        ("activation_spaces: {positions: [last_generated_token, {of: generated, stop: 41, combine: stacked}]}",
+         "activation_spaces.positions: expected windows that stop by evaluation.harmfulness.max_new_tokens (40), where "
+         "answers end, got stop: 41; lower it or ask for more tokens"),
+        ("world: null",
+         "evaluation.harmfulness.judge: expected keywords, classifier or service, got rubric, which knows the answers"),
+        *((f"evaluation: {{harmfulness: {{judge: !replace {{{SERVICE}, base_url: '{address}'}}}}}}",
+           "evaluation.harmfulness.judge.base_url: expected a base_url with http:// or https://, a host and a port up "
+           f"to 65535, got {address}; correct it")
+          for address in ("localhost:8000", "http://a:99999/v1", "https:///v1", "http://127.0.0.1:port/v1")),
         ("seeds: [1]\nseeds: [2]",
          "line 3: not YAML that a study is written in: expected every key once, got seeds twice"),
         ("seeds: [1", "not YAML that a study is written in"),
@@ -238,6 +274,76 @@ def test_a_mistake_is_named_in_one_line(write_study: Callable[[str], Path], line
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_corpora_that_nobody_is_trained_on_may_be_of_any_size(write_study: Callable[[str], Path]) -> None:
+    roles = "".join(f"  {role}: !replace {{path: a}}\n" for role in ("useful", "contaminated"))
+    assert load_study(write_study(f"corpora: {{useful: {{rows: 9999}}}}\nroles:\n{roles}")).trained_corpora == {
+        "pretraining", "alignment", "harmful"
+    }  # fmt: skip
+
+
+def test_all_mistakes_are_named_each_in_a_line(write_study: Callable[[str], Path]) -> None:
+    """Settings that all trainings share are named once, and so is a list of which an entry is wrong."""
+    path = write_study("""
+seeds: [-1]
+trainings: {}
+training: {learning_rat: 1, epochs: 0}
+roles: {useful: {method: ppo, corpu: useful, training: {warmup: 2}}}
+projection: {sid: left, fractions: [0, 2], score_draws: 6}
+""")
+    with pytest.raises(UserError) as caught:
+        load_study(path)
+    begin = f"{path} extending {MINIATURE}: "
+    assert str(caught.value).splitlines() == [
+        f"{begin}{problem}"
+        for problem in (
+            "trainings: unknown key; did you mean training?",
+            "seeds.0: expected greater than or equal to 0, got -1",
+            "training.learning_rat: unknown key; did you mean learning_rate?",
+            "training.epochs: expected greater than or equal to 1, got 0",
+            "roles.useful.corpu: unknown key; did you mean corpus?",
+            "roles.useful.method: expected 'sft' or 'dpo', got 'ppo'",
+            "roles.useful.training.warmup: expected less than 1, got 2",
+            "projection.sid: unknown key; did you mean side?",
+            "projection.fractions.0: expected greater than 0, got 0",
+            "projection.fractions.1: expected less than or equal to 1, got 2",
+        )
+    ]
+
+
+def test_all_that_does_not_hold_between_sections_is_named(write_study: Callable[[str], Path]) -> None:
+    path = write_study("""
+corpora: {contaminated: {useful: usefull, harmful: x}}
+roles: {useful: {from: harmful}, harmful: {from: useful}, contaminated: {corpus: y}}
+activation_spaces: {positions: [last_generated_token, {of: generated, stop: 99, combine: stacked}]}
+evaluation: {over_refusal: null}
+projection: {scored: [{task: x, scheme: parallel, metrics: [over_refusal]}]}
+""")
+    with pytest.raises(UserError) as caught:
+        load_study(path)
+    assert [line.split(": ", 1)[1][:40] for line in caught.value.args] == [
+        "corpora.contaminated.useful: no corpus o",
+        "corpora.contaminated.harmful: no corpus ",
+        "roles.contaminated.corpus: no corpus is ",
+        "roles.useful.from: expected no circle, g",
+        "evaluation.over_refusal: missing, though",
+        "activation_spaces.positions: expected wi",
+    ]
+    path = write_study("""
+activation_spaces: {checkpoints: [usefull], window: [0.1, 0.14]}
+projection: {scored: [{task: x, scheme: parallel, metrics: [utility], layers: [7]}]}
+update_spaces: {pairs: [[y, useful]]}
+""")
+    with pytest.raises(UserError) as caught:
+        load_study(path)
+    assert [line.split(": ")[1] for line in caught.value.args] == [
+        "projection.scored.0.task",
+        "update_spaces.pairs.0",
+        "activation_spaces.checkpoints.0",
+        "projection.scored",
+        "activation_spaces.window",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from safety_spaces.errors import UserError
-from safety_spaces.study import FineTuned, Pretrained, Study, Training, load_study
+from safety_spaces.study import FineTuned, Pretrained, Study, Training, load_study, part_of
 from safety_spaces.study.fields import Settings
 
 
@@ -52,7 +52,9 @@ def test_a_role_overrides_the_training_of_the_study(write_study: Callable[[str],
 
 def test_a_given_role_has_no_training(write_study: Callable[[str], Path]) -> None:
     study = load_study(write_study("roles: {base: !replace {path: hub/model}}"))
-    with pytest.raises(KeyError, match="base is not trained"):
+    assert set(study.given_roles) == {"base"}
+    assert (study.parent("base"), study.architecture) == (None, None)
+    with pytest.raises(KeyError, match="base"):
         study.training_of("base")
 
 
@@ -84,9 +86,6 @@ def test_a_study_of_weights_alone_asks_nothing(write_study: Callable[[str], Path
     study = load_study(weights_alone(write_study))
     assert (study.projection.scored, study.activation_spaces, study.evaluation) == ((), None, None)
     assert Study.model_validate(json.loads(study.model_dump_json())) == study
-    for section in ("activation_spaces", "evaluation"):
-        with pytest.raises(UserError, match=rf"expected {section}, got null; this step needs it: add it to the study"):
-            getattr(study, section)
 
 
 @pytest.mark.parametrize(
@@ -110,3 +109,35 @@ def test_pairs_of_updates_follow_from_the_roles(write_study: Callable[[str], Pat
         ("harmful", "contaminated"), ("harmful", "reference"), ("contaminated", "reference"),
     )  # fmt: skip
     assert load_study(write_study("update_spaces: null")).update_pairs == ()
+
+
+def test_roles_and_corpora_by_how_they_come_to_be(write_study: Callable[[str], Path]) -> None:
+    study = load_study(write_study("roles: {useful: !replace {path: somewhere}}"))
+    assert set(study.trained_roles) == {"base", "reference", "harmful", "contaminated"}
+    assert set(study.given_roles) == {"useful"}
+    assert [recipe.beta for recipe in study.trained_roles.values()] == [None] * 4
+    assert study.trained_roles["base"].architecture == study.architecture
+    assert study.trained_roles["harmful"].architecture is None
+    assert set(study.mixed_corpora) == {"contaminated"}
+    assert study.mixed_corpora["contaminated"].parts == ("useful", "harmful")
+    assert set(study.single_corpora) == {"pretraining", "alignment", "useful", "harmful"}
+
+
+def test_prompts_are_put_in_the_template_of_training_or_in_none(write_study: Callable[[str], Path]) -> None:
+    assert load_study(write_study("training: {template: plain}")).prompt_template == "plain"
+    assert load_study(write_study("evaluation: {template: none}")).prompt_template == "none"
+
+
+def test_training_settings_may_all_be_left_out(write_study: Callable[[str], Path]) -> None:
+    content = load_study(write_study("")).model_dump()
+    del content["training"]
+    for role in ("base", "useful"):
+        del content["roles"][role]["training"]
+    assert Study.model_validate(content).training_of("useful") == Training()
+
+
+@pytest.mark.parametrize(
+    ("fraction", "count", "layer"), [(0.7, 10, 7), (0.29, 100, 29), (0.85, 28, 23), (0.57, 100, 57)]
+)
+def test_part_of_is_exact_in_decimals(fraction: float, count: int, layer: int) -> None:
+    assert part_of(fraction, count) == layer

@@ -1,7 +1,6 @@
 """A training in a process of its own, which a test may kill."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from transformers import TrainerCallback
 from transformers.trainer import DEFAULT_CALLBACKS
 
 from safety_spaces.study import Training
-from safety_spaces.training import dpo, sft
+from safety_spaces.training.train import train
 from safety_spaces.training.trainer import DTYPES, Resumption
 from tests.pico_model import pico_model, pico_problems, pico_tokenizer
 
@@ -43,7 +42,7 @@ def start(settings: dict[str, Any], folder: Path, method: str) -> None:
     chosen, tokenizer = Training(**settings), pico_tokenizer()
     # Rows of 4,096 weights and more have a state of 8 bits.
     model = pico_model(tokenizer, hidden=32, intermediate=128).to(DTYPES[chosen.precision])
-    done = {"sft": sft.train, "dpo": partial(dpo.train, beta=0.3)}[method](
+    done = train(
         model,
         tokenizer,
         rows_of(method),
@@ -52,6 +51,7 @@ def start(settings: dict[str, Any], folder: Path, method: str) -> None:
         output=folder / "model",
         name="pico",
         device=torch.device("cpu"),
+        beta=0.3 if method == "dpo" else None,
         resumption=Resumption(folder / "state", "recipe"),
     )
     print(json.dumps({"steps": done.steps, "loss": done.loss, "begun_at": begun[0]}))

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from safety_spaces.data.answers import COLUMNS, check_choice
 from safety_spaces.data.table import Row
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.answers import Answer
+from safety_spaces.evaluation.gold_answers import COLUMNS, check_choice
 from safety_spaces.evaluation.metrics.metric import Accuracy, at_most
 
 TASKS = "mmlu/default"

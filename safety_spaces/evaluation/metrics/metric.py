@@ -15,7 +15,7 @@ from safety_spaces.data.texts import Texts
 from safety_spaces.evaluation.answers import Answer
 from safety_spaces.evaluation.intervals import Estimate, proportion_interval
 from safety_spaces.evaluation.judges.judge import Judge
-from safety_spaces.evaluation.prompt_sets import Use, evaluation_template
+from safety_spaces.evaluation.prompt_sets import Use
 from safety_spaces.store import digest
 from safety_spaces.study import Evaluation
 from safety_spaces.study import Judge as JudgeSettings
@@ -159,7 +159,7 @@ class Judged(Metric):
 
     def asked(self) -> list[str]:
         """Return them as the model reads them, the template applied."""
-        template = evaluation_template(self.texts, self.evaluation)
+        template = self.texts.template(self.texts.study.prompt_template)
         return [template.apply(goal) for goal in self.goals()]
 
     def reads(self) -> Iterator[Use]:

@@ -7,10 +7,10 @@ study, as `--num_fewshot` and `--gen_kwargs` would set them.
 from collections.abc import Mapping
 from typing import Any
 
-from safety_spaces.data.answers import problems
 from safety_spaces.data.table import Row
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.answers import Answer
+from safety_spaces.evaluation.gold_answers import problems
 from safety_spaces.evaluation.metrics.metric import Accuracy
 
 TASK = "gsm8k"

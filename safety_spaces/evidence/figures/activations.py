@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from safety_spaces.evidence.figures.overlap import ENERGY_LEVEL, draw_pairs, small_grid
 from safety_spaces.evidence.figures.style import GREY, PAIRS, dress, house_style, legend, panels
 from safety_spaces.evidence.findings.activations import Ordinary, compared_pairs
-from safety_spaces.evidence.grid import Grid, name_of
+from safety_spaces.evidence.grid import Grid
 from safety_spaces.evidence.overlaps import ACTIVATIONS, depth_of, state_overlap, window_overlap
 from safety_spaces.evidence.tables import Tables
 from safety_spaces.study import Position
@@ -95,7 +95,7 @@ def figure_25(tables: Tables, grid: Grid, *, centred: bool) -> Figure:
                 centred=centred,
             )
             draw_pairs(panel, rows, pairs)
-            dress(panel, title=f"{checkpoint}, {KINDS[centred]}\n{name_of(window)}", x=ENERGY_LEVEL, y="MSO")
+            dress(panel, title=f"{checkpoint}, {KINDS[centred]}\n{window.words}", x=ENERGY_LEVEL, y="MSO")
         legend(figure, axes)
     return figure
 

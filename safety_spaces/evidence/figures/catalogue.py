@@ -22,7 +22,7 @@ from safety_spaces.evidence.figures.projection import (
 )
 from safety_spaces.evidence.figures.style import note
 from safety_spaces.evidence.findings.activations import HARMFUL, has_refusal
-from safety_spaces.evidence.grid import CONTAMINATED, ORTHOGONAL, PARALLEL, Grid, kinds_of, name_of
+from safety_spaces.evidence.grid import CONTAMINATED, ORTHOGONAL, PARALLEL, Grid, kinds_of
 from safety_spaces.evidence.tables import Tables
 
 
@@ -92,13 +92,13 @@ def _of_activations(grid: Grid) -> list[Entry]:
     tokens = [
         Entry(
             f"figure_5_{token}",
-            f"Overlap of activations, {name_of(token)}",
+            f"Overlap of activations, {token.words}",
             FIGURE_5,
             partial(figure_5, position=token),
         )
         for token in grid.further_tokens
     ]
-    main = Entry("figure_5", f"Overlap of activations, {name_of(grid.positions[0])}", FIGURE_5, figure_5)
+    main = Entry("figure_5", f"Overlap of activations, {grid.positions[0].words}", FIGURE_5, figure_5)
     return [
         main,
         *tokens,

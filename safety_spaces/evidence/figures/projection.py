@@ -27,7 +27,7 @@ from safety_spaces.evidence.findings.robustness import GENERAL_ABILITY, OVER_REF
 from safety_spaces.evidence.grid import CONTAMINATED, ORTHOGONAL, PARALLEL, Grid, Line, SingleLayers
 from safety_spaces.evidence.selection import baseline, energies, scores
 from safety_spaces.evidence.tables import Tables
-from safety_spaces.study import FIXED_BASES
+from safety_spaces.tensors import FIXED_BASES
 
 FRACTION = "SVD fraction"
 DODGE = 0.012  # bases side by side, so that no bar hides another; energies have no bars and stay in their place

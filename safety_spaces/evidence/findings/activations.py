@@ -10,7 +10,6 @@ from typing import Literal
 
 import pandas as pd
 
-from safety_spaces.errors import UserError
 from safety_spaces.evidence.findings.overlap import excess_of
 from safety_spaces.evidence.grid import Grid, kinds_of
 from safety_spaces.evidence.overlaps import state_overlap, window_overlap
@@ -65,11 +64,7 @@ def find_activation_overlap(
     position: Position,
     ordinary: Ordinary = "useful",
 ) -> ActivationFinding:
-    """Overlap of harmful and ordinary prompt sets in the window of layers of one checkpoint.
-
-    Raises:
-        UserError: the study has no pair of harmful sets, or none of an ordinary and a harmful one.
-    """
+    """Overlap of harmful and ordinary prompt sets in the window of layers of one checkpoint."""
     pairs = compared_pairs(grid, ordinary)
     rows = window_overlap(
         activation_spaces, grid, position=position, pairs=pairs, checkpoint=checkpoint, centred=centred
@@ -86,7 +81,7 @@ def find_activation_overlap(
 
 
 def find_states(activation_spaces: pd.DataFrame, grid: Grid, *, checkpoint: str, centred: bool) -> StatesFinding:
-    """The same at every state, at the first position (Appendix K.1); raises as `find_activation_overlap` does."""
+    """The same at every state, at the first position (Appendix K.1)."""
     rows = state_overlap(
         activation_spaces,
         grid,
@@ -102,24 +97,13 @@ def find_states(activation_spaces: pd.DataFrame, grid: Grid, *, checkpoint: str,
 
 
 def compared_pairs(grid: Grid, ordinary: Ordinary) -> tuple[str, ...]:
-    """The pairs of harmful sets, and those of an ordinary and a harmful set.
-
-    Raises:
-        UserError: the study has none of one of the two kinds.
-    """
-    pairs = tuple(pair for pair in grid.pairs_of(ordinary, HARMFUL) if HARMFUL in kinds_of(pair))
-    for kinds in ((HARMFUL, HARMFUL), (HARMFUL, ordinary)):
-        if not any(kinds_of(pair) == kinds for pair in pairs):
-            raise UserError(
-                f"activation_spaces.sets: expected a {kinds[1]} and a {kinds[0]} set; name them in the study"
-            )
-    return pairs
+    """The pairs of harmful sets, and those of an ordinary and a harmful set."""
+    return tuple(pair for pair in grid.pairs_of(ordinary, HARMFUL) if HARMFUL in kinds_of(pair))
 
 
 def has_refusal(grid: Grid) -> bool:
-    """Whether the study has harmless prompts of a refusal data set, beside two harmful sets (Appendix K.3)."""
-    kinds = [kinds_of(pair) for pair in grid.activation_pairs]
-    return (HARMFUL, "refusal") in kinds and (HARMFUL, HARMFUL) in kinds
+    """Whether the study has harmless prompts of a refusal data set (Appendix K.3)."""
+    return any("refusal" in kinds_of(pair) for pair in grid.activation_pairs)
 
 
 def _preference(excess: pd.DataFrame) -> "pd.Series[float]":

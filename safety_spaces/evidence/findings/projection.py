@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from safety_spaces.evidence.findings.shares import gap_of, gaps_of, removed_shares
-from safety_spaces.evidence.grid import CONTROL, METRICS, Grid, Line
+from safety_spaces.evidence.grid import METRICS, Grid, Line
 from safety_spaces.evidence.selection import energies, half_width, scores
 from safety_spaces.evidence.statistics import Contrast, contrast
-from safety_spaces.study import FIXED_BASES
+from safety_spaces.tensors import FIXED_BASES, RANDOM
 
 UNIFORM_TOLERANCE = 0.05  # what passes for "consistent across all three" in the paper's figures
 
@@ -84,7 +84,7 @@ def find_energy(energy: pd.DataFrame, grid: Grid, *, task: str) -> EnergyFinding
     at_middle = {basis: part[part.fraction == middle] for basis, part in rows.items()}
     claimed, random = (
         energies(energy, grid, task=task, basis=basis).groupby("fraction").energy_kept.mean()
-        for basis in (grid.claim, CONTROL)
+        for basis in (grid.claim, RANDOM)
     )
     return EnergyFinding(
         task=task,
@@ -101,7 +101,7 @@ def find_energy(energy: pd.DataFrame, grid: Grid, *, task: str) -> EnergyFinding
 def find_parallel(projection: pd.DataFrame, grid: Grid, *, line: Line) -> ParallelFinding:
     """The claim against random under parallel projection, mean over fractions, of one (task, scheme, metric)."""
     task, _, metric = line
-    rows = [scores(projection, grid, line=line, basis=basis) for basis in (grid.claim, CONTROL)]
+    rows = [scores(projection, grid, line=line, basis=basis) for basis in (grid.claim, RANDOM)]
     claimed, random = (part.groupby("seed").value.mean() for part in rows)
     gap = float(gap_of(projection, grid, task=task, metric=metric).mean())
     advantage = contrast(list(claimed - random), noise=half_width(pd.concat(rows)))
@@ -117,7 +117,7 @@ def find_orthogonal(projection: pd.DataFrame, grid: Grid) -> OrthogonalFinding:
     rows = {
         metric: {
             basis: scores(projection, grid, line=("contaminated", "orthogonal", metric), basis=basis)
-            for basis in (grid.claim, CONTROL)
+            for basis in (grid.claim, RANDOM)
         }
         for metric in METRICS
     }
@@ -128,7 +128,7 @@ def find_orthogonal(projection: pd.DataFrame, grid: Grid) -> OrthogonalFinding:
         gaps=summary,
         removed=tuple(
             Removed(basis, fraction, *(float(means[basis, fraction][metric]) for metric in METRICS))
-            for basis in (grid.claim, CONTROL)
+            for basis in (grid.claim, RANDOM)
             for fraction in grid.fractions
         ),
         selectivity=shares.selectivity,

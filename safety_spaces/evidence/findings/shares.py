@@ -6,9 +6,10 @@ from math import hypot
 
 import pandas as pd
 
-from safety_spaces.evidence.grid import CONTROL, METRICS, Grid
+from safety_spaces.evidence.grid import METRICS, Grid
 from safety_spaces.evidence.selection import baseline, half_width
 from safety_spaces.evidence.statistics import Contrast, contrast
+from safety_spaces.tensors import RANDOM
 
 Gaps = Mapping[str, "pd.Series[float]"]
 
@@ -65,6 +66,6 @@ def removed_shares(
             metric: contrast(list(share[grid.claim].groupby("seed").mean()), noise=noises[metric])
             for metric, share in shares.items()
         },
-        selectivity={basis: contrast(list(by_seed[basis]), noise=noise) for basis in (grid.claim, CONTROL)},
-        excess=contrast(list(by_seed[grid.claim] - by_seed[CONTROL]), noise=noise),
+        selectivity={basis: contrast(list(by_seed[basis]), noise=noise) for basis in (grid.claim, RANDOM)},
+        excess=contrast(list(by_seed[grid.claim] - by_seed[RANDOM]), noise=noise),
     )

@@ -12,9 +12,10 @@ from math import hypot
 import pandas as pd
 
 from safety_spaces.evidence.findings.shares import gap_of, gaps_of, removed_shares
-from safety_spaces.evidence.grid import CONTROL, ORTHOGONAL, PARALLEL, Grid, Line, SingleLayers
+from safety_spaces.evidence.grid import ORTHOGONAL, PARALLEL, Grid, Line, SingleLayers
 from safety_spaces.evidence.selection import baseline, half_width, scores
 from safety_spaces.evidence.statistics import Contrast, contrast
+from safety_spaces.tensors import RANDOM
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _removals(projection: pd.DataFrame, grid: Grid) -> tuple[LayerRemoval, ...] 
         rows = {
             line[2]: {
                 basis: scores(projection, grid, line=line, basis=basis, layer=layer, others=others)
-                for basis in (grid.claim, CONTROL)
+                for basis in (grid.claim, RANDOM)
             }
             for line in ORTHOGONAL
         }
@@ -104,7 +105,7 @@ def _removals(projection: pd.DataFrame, grid: Grid) -> tuple[LayerRemoval, ...] 
                 others,
                 **shares.removed,
                 claimed=shares.selectivity[grid.claim],
-                random=shares.selectivity[CONTROL],
+                random=shares.selectivity[RANDOM],
                 excess=shares.excess,
             )
         )

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from safety_spaces.evidence.findings.overlap import SAFETY_PAIR, UpdateFinding
 from safety_spaces.evidence.findings.premises import Premises
 from safety_spaces.evidence.findings.projection import EnergyFinding, OrthogonalFinding, ParallelFinding
-from safety_spaces.evidence.grid import CONTROL
 from safety_spaces.evidence.sentences.wording import AGREES, DIFFERS, DIRECTIONS, UNDECIDED, every_seed, signed, spread
+from safety_spaces.tensors import RANDOM
 
 
 def seeds(numbers: Sequence[int]) -> str:
@@ -38,7 +38,7 @@ def energy(found: Sequence[EnergyFinding]) -> str:
     """Section 3: energy is uniform, the same in the claim as in random subspaces."""
     parts = "; ".join(
         f"of the {one.task} update {one.claim} keeps {one.kept[one.claim]:.2f} at fraction {one.fraction:g} and random "
-        f"{one.kept[CONTROL]:.2f} (closed form {one.expected[CONTROL]:.2f}), "
+        f"{one.kept[RANDOM]:.2f} (closed form {one.expected[RANDOM]:.2f}), "
         f"and over all fractions they part by at most {signed(one.largest_gap)}"
         for one in found
     )
@@ -72,7 +72,7 @@ def orthogonal(found: OrthogonalFinding) -> str:
     claimed, excess, directions = found.selectivity[found.claim], found.excess, DIRECTIONS[found.claim]
     numbers = (
         f"averaged over fractions the share of harmfulness removed exceeds that of utility by {spread(claimed)} "
-        f"with {found.claim} and {spread(found.selectivity[CONTROL])} with random (noise {claimed.noise:.2f})"
+        f"with {found.claim} and {spread(found.selectivity[RANDOM])} with random (noise {claimed.noise:.2f})"
     )
     if claimed.direction > 0 and excess.direction > 0:
         return f"{DIFFERS} Removing the {directions} is selective, more than removing random ones: {numbers}."

@@ -110,7 +110,8 @@ def check_memory(planned: Planned) -> None:
     available = int(gpu.memory * GIB)
     expected = f"fits into {gpu.memory:g} GiB ({size(available)}) of {gpu.name}"
     for role in planned.trainings:
-        training, method = study.training_of(role), study.roles[role].method
+        recipe = study.trained_roles[role]
+        training, method = recipe.training, recipe.method
         fits = partial(_training_fits, planned, method, training, available)
         if not fits({}):
             advice = _advice("training", TRAINING_CHOICES, fits)

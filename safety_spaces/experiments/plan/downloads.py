@@ -10,7 +10,7 @@ from safety_spaces.models.folders import is_checkpoint
 from safety_spaces.models.hub import cached_model, fetch_model, is_cached_data_set, is_gated
 from safety_spaces.models.roles import is_on_hub
 from safety_spaces.progress import progress
-from safety_spaces.study import ClassifierJudge, Study
+from safety_spaces.study import Study
 
 
 def download(texts: Texts) -> None:
@@ -27,7 +27,7 @@ def download(texts: Texts) -> None:
 def _models(study: Study) -> list[tuple[str, str | None]]:
     """Path and revision of every model of the hub that a study is given, each once: roles and judges."""
     models = [(recipe.path, recipe.revision) for recipe in study.given_roles.values()]
-    models += [(judge.name, judge.revision) for judge in study.judges if isinstance(judge, ClassifierJudge)]
+    models += [(judge.name, judge.revision) for judge in study.classifiers]
     return [model for model in dict.fromkeys(models) if is_on_hub(model[0])]
 
 

@@ -106,17 +106,17 @@ def _finetune(planned: Planned) -> Iterator[str]:
     lines: dict[str, list[str]] = {}
     for role, longest in hours.items():
         each = "" if longest is None else f"; at most {longest:.1f} h a seed{on_card} (estimated)"
-        memory = planned.training_arithmetic(study.roles[role].method, study.training_of(role))
+        memory = planned.training_arithmetic(study.trained_roles[role].method, study.training_of(role))
         lines.setdefault(f"memory {memory}{each}", []).append(role)
     yield from (f"  {', '.join(alike)}: {line}" for line, alike in lines.items())
 
 
 def _training_hours(planned: Planned, role: str) -> float | None:
-    gpu, recipe = planned.gpu, planned.study.roles[role]
+    gpu, recipe = planned.gpu, planned.study.trained_roles[role]
     rows = corpus_rows(planned.texts, recipe.corpus)
     if gpu is None or rows is None:
         return None
-    return training_hours(planned.study.training_of(role), recipe.method, planned.weights, rows, gpu.flops)
+    return training_hours(recipe.training, recipe.method, planned.weights, rows, gpu.flops)
 
 
 def _projection(planned: Planned, whole: Counts, left: Counts) -> str:
@@ -168,9 +168,10 @@ def _judge(planned: Planned, who: str, judge: Judge, calls: int, left: int, resp
     short = ", which does not suffice" if dollars > judge.budget else ""
     need = "export it before judging" if judge.base_url is None else f"{judge.base_url} may need none"
     key = "is set" if os.environ.get(KEY_VARIABLE) else f"is not set: {need}"
+    so_far = spent([judge], planned.study, planned.roles.layout)
     return (
         f"{line}, about {dollars:.2f} US dollars if each is read at once, {judge.attempts * dollars:.2f} if none is "
-        f"(estimated), stopped before {judge.budget:.2f}{short} ({spent([judge], planned.study, planned.roles.layout)}); "
+        f"(estimated), stopped before {judge.budget:.2f}{short} ({so_far}); "
         f"{KEY_VARIABLE} {key}"
     )
 
@@ -204,7 +205,8 @@ def _disk(planned: Planned, whole: Counts) -> str:
     # A trainer's own state, of which the next one is written before the last one is removed.
     resumable = [training for role in study.trained_roles if (training := study.training_of(role)).save_every]
     total += 2 * weights * max((weight_bytes(one) + optimiser_bytes(one) for one in resumable), default=0)
+    size_of_all = size(total + (_state_bytes(planned, whole) or 0))
     return (
         f"results: {layout.results_folder}; runs: {layout.runs / study.name}, at most "
-        f"{size(total + (_state_bytes(planned, whole) or 0))} of checkpoints, training states, factors and hidden states"
+        f"{size_of_all} of checkpoints, training states, factors and hidden states"
     )

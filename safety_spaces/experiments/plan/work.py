@@ -100,7 +100,7 @@ def _states(roles: Roles, texts: Texts, seed: int) -> list[Work]:
     settings, evaluation = roles.study.activation_spaces, roles.study.evaluation
     if settings is None or evaluation is None:
         return []
-    prompts = {name: prompt_set(texts, settings, evaluation, name) for name in settings.sets}
+    prompts = {name: prompt_set(texts, settings, name) for name in settings.sets}
     missing = wanted_overlaps(roles, settings, evaluation, prompts, [seed]).missing()
     parts = []
     for role in settings.checkpoints:

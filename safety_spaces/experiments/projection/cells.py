@@ -4,12 +4,14 @@ A pure function of the study: no torch, no tokenizer, no file.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from safety_spaces.errors import UserError
 from safety_spaces.evaluation.metrics import METRICS
-from safety_spaces.study import Metric, Others, Scored, Study, draws
+from safety_spaces.study import Metric, Others, Scored, Study
+from safety_spaces.tensors import draws
 
 NO_SCHEME: Final = "none"
 
@@ -72,6 +74,18 @@ def energies_per_task(study: Study) -> int:
     """Return the number of energies measured of one task update."""
     settings = study.projection
     return len(settings.fractions) * sum(len(draws(basis, settings.energy_draws)) for basis in settings.bases)
+
+
+def check_layers(study: Study, known: Collection[int]) -> None:
+    """Check that every layer that is projected alone is one of the model: of another one no tensor would be found.
+
+    Raises UserError when one is not.
+    """
+    for scored in study.projection.scored:
+        if unknown := sorted(set(scored.layers or ()) - set(known)):
+            raise UserError(
+                f"projection.scored: expected layers from 0 to {max(known)}, got {unknown[0]}; correct layers"
+            )
 
 
 def _projected(study: Study, scored: Scored, seed: int) -> Iterator[Cell]:

@@ -70,7 +70,7 @@ def _asked(texts: Texts, name: Metric) -> tuple[Any, Any]:
 
 
 def _how(roles: Roles, cell: Cell) -> dict[str, Any]:
-    """How the weights of a cell are made and asked; a baseline has no geometry, so a base scored once serves all seeds."""
+    """How the weights of a cell are made and asked; a baseline has no geometry: a base scored once serves all seeds."""
     study = roles.study
     assert study.evaluation is not None
     # Scores whose realised energy was measured otherwise are not taken for these.

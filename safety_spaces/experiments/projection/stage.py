@@ -5,6 +5,7 @@ What is already done is decided here, before torch is imported.
 
 import itertools
 import logging
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,8 +21,10 @@ from safety_spaces.experiments.projection.tables import energy_rows, projection_
 from safety_spaces.experiments.stage import Tables, Wanted, run_stage, share
 from safety_spaces.experiments.workers import Group, Job, do_jobs
 from safety_spaces.models.roles import Roles
+from safety_spaces.processes import processes
 from safety_spaces.record import Stage
 from safety_spaces.store import writing
+from safety_spaces.study import KEY_VARIABLE, Study
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +41,14 @@ def project(
     """
     study, layout = roles.study, roles.layout
     geometry_only = geometry_only or study.evaluation is None
+    if not geometry_only:
+        _warn_of_missing_keys(study)
     energies = wanted_energies(roles, study.seeds)
     results = wanted_scores(roles, texts, [] if geometry_only else study.seeds)
 
     def work(stage: Stage) -> bool:
-        measured = _measure(roles, energies, stage, device=device, keep_factors=keep_factors or not geometry_only)
+        kept = {"is_scored": not geometry_only, "keep_factors": keep_factors}
+        measured = _measure(roles, energies, stage, device=device, **kept)
         return _score(roles, texts, results, stage, device=device) or measured
 
     def tables() -> Tables | None:
@@ -77,15 +83,26 @@ def wanted_scores(roles: Roles, texts: Texts, seeds: Sequence[int]) -> Wanted[Sc
     return Wanted(roles.study, roles.layout, {score: (score.cell.seed, score.key) for score in every})
 
 
+def _warn_of_missing_keys(study: Study) -> None:
+    compared = study.evaluation.harmfulness.compared_judges if study.evaluation else ()
+    keyless = any(judge.base_url is None for judge in study.services if judge not in compared)
+    if keyless and not os.environ.get(KEY_VARIABLE) and processes().is_first:
+        logger.warning("warning: no %s: answers will be generated, and not judged", KEY_VARIABLE)
+
+
 def _measure(
-    roles: Roles, energies: Wanted[tuple[int, str]], stage: Stage, *, device: str | None, keep_factors: bool
+    roles: Roles,
+    energies: Wanted[tuple[int, str]],
+    stage: Stage,
+    *,
+    device: str | None,
+    is_scored: bool,
+    keep_factors: bool,
 ) -> bool:
     """Measure the energies that are missing; say whether any was."""
     by_seed = itertools.groupby(energies.missing(), key=lambda one: one[0])
-    jobs = [
-        Job(f"energies, seed {seed}", partial(_measure_seed, roles, energies, list(found), device, keep_factors))
-        for seed, found in by_seed
-    ]
+    measure = partial(_measure_seed, roles, energies, device=device, is_scored=is_scored, keep_factors=keep_factors)
+    jobs = [Job(f"energies, seed {seed}", partial(measure, list(found))) for seed, found in by_seed]
     do_jobs(roles, jobs, device=device, desc="energies", stage=stage)
     return bool(jobs)
 
@@ -94,16 +111,23 @@ def _measure_seed(
     roles: Roles,
     energies: Wanted[tuple[int, str]],
     missing: Sequence[tuple[int, str]],
+    *,
     device: str | None,
+    is_scored: bool,
     keep_factors: bool,
 ) -> None:
     from safety_spaces.experiments.projection.energies import measure_energies
     from safety_spaces.models.device import ready_device
+    from safety_spaces.models.loading import open_role
 
     seed, tasks = missing[0][0], [task for _, task in missing]
     keys = [energies.keys[one][1] for one in missing]
     ready = ready_device(device, threads=roles.study.threads)
-    measured = measure_energies(roles, seed, tasks, keys=keys, device=ready, keep_factors=keep_factors)
+    if is_scored:
+        open_role(roles, "reference", seed).check_is_live()
+    # Scoring reads the factors again.
+    kept = keep_factors or is_scored
+    measured = measure_energies(roles, seed, tasks, keys=keys, device=ready, keep_factors=kept)
     for task, found in (measured or {}).items():
         energies.put((seed, task), {"sources": [roles.layout.sources], **found})
 

@@ -16,7 +16,7 @@ from safety_spaces.evaluation.metrics.general_ability import GeneralAbility
 from safety_spaces.miniature import world
 from safety_spaces.miniature.choices import draw_choice
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
-from safety_spaces.models.live import WeightEdit, edited_weights
+from safety_spaces.models.live import LiveWeights, WeightEdit
 from tests.evaluation.command_line import command_line
 from tests.evaluation.metrics.given import given
 from tests.pico_model import pico_model
@@ -158,7 +158,8 @@ def test_a_prepared_task_sees_the_weights_of_the_moment(model, tokenizer):
     name = "model.embed_tokens.weight"
     reference = model.state_dict()[name].clone()
     noise = 20 * torch.randn(reference.shape, generator=torch.Generator().manual_seed(0))
-    with edited_weights(model, [WeightEdit(name, reference, noise)], restore=lambda _: reference):
+    with LiveWeights(model, lambda _: reference) as weights:
+        weights.write([WeightEdit(name, reference, noise)])
         edited = ask()
         expected = [LETTERS[likelihoods(model, tokenizer, answer.prompt).argmax()] for answer in before]
     assert [answer.response for answer in edited] == expected != [answer.response for answer in before]

@@ -12,7 +12,7 @@ from lm_eval.models.huggingface import HFLM
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.generation import generate
 from safety_spaces.evaluation.metrics.utility import Utility
-from safety_spaces.models.live import WeightEdit, edited_weights
+from safety_spaces.models.live import LiveWeights, WeightEdit
 from tests.evaluation.command_line import command_line
 from tests.evaluation.metrics.given import given
 from tests.pico_model import pico_problems
@@ -138,9 +138,9 @@ def test_a_prepared_task_sees_the_weights_of_the_moment(model, tokenizer):
     name = "model.embed_tokens.weight"
     reference = model.state_dict()[name].clone()
     noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(0))
-    with edited_weights(model, [WeightEdit(name, reference, noise)], restore=lambda _: reference):
+    with LiveWeights(model, lambda _: reference) as weights:
+        weights.write([WeightEdit(name, reference, noise)])
         assert [answer.response for answer in ask()] != [answer.response for answer in before]
-    assert ask() == before
 
 
 @pytest.mark.parametrize("limit", [1, 4])

@@ -84,7 +84,7 @@ def test_figure_26_has_refusal_prompts_in_place_of_useful_ones(tables, appendice
 def test_figure_5_shows_the_position_that_is_asked_for(tables, appendices):
     first, generated = (
         lines(figure_5(tables, appendices, position=position).axes[0])["useful-harmful_1"]
-        for position in ("last_prompt_token", "last_generated_token")
+        for position in appendices.positions[:2]
     )
     assert generated == pytest.approx(1.1 * first)
 

@@ -1,13 +1,12 @@
 """Findings on activations against numbers worked out from the formulas of the synthetic tables."""
 
-from dataclasses import replace
-
 import pytest
 
 from safety_spaces.errors import UserError
 from safety_spaces.evidence.findings.activations import find_activation_overlap, find_states
+from safety_spaces.study import SingleToken
 
-TOKEN = "last_prompt_token"
+TOKEN = SingleToken.last_prompt_token
 
 
 @pytest.mark.parametrize(("centred", "scale"), [(False, 1.0), (True, 0.5)])
@@ -30,12 +29,6 @@ def test_harmful_prompts_must_beat_the_strongest_mixed_pair(shifted, grid):
             moved.activation_spaces, grid, checkpoint="reference", centred=False, position=TOKEN
         )
         assert found.harmful_preference.direction == direction
-
-
-def test_a_study_without_two_harmful_sets_is_refused(tables, grid):
-    alone = replace(grid, activation_pairs=("useful-harmful_1",), positions=(TOKEN,))
-    with pytest.raises(UserError, match="expected a harmful and a harmful set"):
-        find_activation_overlap(tables.activation_spaces, alone, checkpoint="useful", centred=False, position=TOKEN)
 
 
 @pytest.mark.parametrize(("number", "scale"), [(1, 1.1), (2, 1.2), (3, 1.3)])
@@ -61,13 +54,6 @@ def test_refusal_prompts_take_the_place_of_useful_ones(tables, appendices):
 
     assert set(found.excess) == {"refusal-harmful_1", "refusal-harmful_2", "harmful_1-harmful_2"}
     assert found.harmful_preference.value == pytest.approx((0.35 - 0.25) * 0.5)
-
-
-def test_a_study_without_refusal_prompts_cannot_compare_them(tables, grid):
-    with pytest.raises(UserError, match="expected a refusal and a harmful set"):
-        find_activation_overlap(
-            tables.activation_spaces, grid, checkpoint="useful", centred=False, position=TOKEN, ordinary="refusal"
-        )
 
 
 def test_states_at_which_harmful_prompts_are_closer_in_every_seed(shifted, grid):

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.plan.card import check_memory
-from tests.pico import of_model, run_script
+from tests.pico import of_model, planned_of, run_script
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_live_model_that_cannot_fit_is_refused(tmp_path):
         UserError,
         match=r"projection: expected a live model that fits into 48 GiB \(51\.5 GB\) of RTX A6000, got 30\.5 GB",
     ):
-        check_memory(of_model("qwen2.5-7b", tmp_path, evaluation={"batch_size": 512}))
+        check_memory(planned_of(of_model("qwen2.5-7b", tmp_path, evaluation={"batch_size": 512})))
 
 
 @pytest.mark.parametrize(
@@ -59,28 +59,28 @@ def test_a_live_model_that_cannot_fit_is_refused(tmp_path):
 )
 def test_advice_is_what_makes_a_training_fit(tmp_path, training, advice):
     with pytest.raises(UserError, match="expected a training that fits into 48 GiB") as refused:
-        check_memory(of_model("qwen2.5-7b", tmp_path, training=training))
+        check_memory(planned_of(of_model("qwen2.5-7b", tmp_path, training=training)))
     assert str(refused.value).endswith(f"; {advice} to the card that there is")
 
 
 def test_where_nothing_fits_no_advice_is_made_up(tmp_path):
     with pytest.raises(UserError, match=r"; no setting of the study makes it fit: set gpu to a larger card"):
-        check_memory(of_model("qwen2.5-7b", tmp_path, gpu={"memory": 12}))
+        check_memory(planned_of(of_model("qwen2.5-7b", tmp_path, gpu={"memory": 12})))
 
 
 def test_advice_on_the_live_model_is_what_makes_it_fit(tmp_path):
     with pytest.raises(UserError, match=r"set evaluation\.batch_size to 128, or gpu"):
-        check_memory(of_model("qwen2.5-7b", tmp_path, evaluation={"batch_size": 512}))
+        check_memory(planned_of(of_model("qwen2.5-7b", tmp_path, evaluation={"batch_size": 512})))
     narrow = of_model("qwen2.5-7b", tmp_path, gpu={"memory": 30}, training={"optimizer": "adamw_offload"})
     with pytest.raises(UserError, match=r"set projection\.weights_dtype to bfloat16, or gpu"):
-        check_memory(narrow)
+        check_memory(planned_of(narrow))
 
 
 def test_the_card_is_no_matter_of_another_device(tmp_path):
     command = of_model("qwen2.5-7b", tmp_path, training={"optimizer": "adamw"})
-    check_memory(replace(command, device="cpu"))
+    check_memory(planned_of(replace(command, device="cpu")))
     with pytest.raises(UserError, match="expected a training that fits"):
-        check_memory(replace(command, device="cuda:1"))
+        check_memory(planned_of(replace(command, device="cuda:1")))
 
 
 def test_a_training_that_is_done_needs_no_memory(tmp_path):
@@ -90,4 +90,4 @@ def test_a_training_that_is_done_needs_no_memory(tmp_path):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
         save_file({}, folder / "model.safetensors")
-    check_memory(command)
+    check_memory(planned_of(command))

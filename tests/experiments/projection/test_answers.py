@@ -8,8 +8,8 @@ from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.judges.rubric import RubricJudge
 from safety_spaces.evidence.tables import read_table
-from safety_spaces.experiments import answers, sweep
-from safety_spaces.experiments.projection.cells import scores
+from safety_spaces.experiments.projection import answers, weights
+from safety_spaces.experiments.projection.keys import scores
 from safety_spaces.store import Cells
 from tests.pico import copy_run, run_script
 
@@ -33,7 +33,7 @@ def judged_by(run, kind: str):
 
 
 def test_another_judge_needs_no_model(run, monkeypatch):
-    monkeypatch.setattr(sweep, "answer_cell", lambda *_: pytest.fail("a model was asked again"))
+    monkeypatch.setattr(weights, "answer_cell", lambda *_: pytest.fail("a model was asked again"))
     before = pd.read_csv(run / "results/pico/projection.csv")
     assert run_script("projection", judged_by(run, "keywords"), run) == 0
     after = pd.read_csv(run / "results/pico/projection.csv")
@@ -61,12 +61,13 @@ def test_a_judge_that_fails_loses_no_answer(run, monkeypatch, capsys):
     command = parse_arguments("", [str(study), "--runs", str(run / "runs"), "--results", str(run / "results")])
     first, *others = command.study.seeds
     assert all(
-        answers.has_answers(command, first, score.answers) for score in scores(command.roles, command.texts, first)
+        answers.has_answers(command.layout, first, score.answers)
+        for score in scores(command.roles, command.texts, first)
     )
     tasks = [
         score for seed in others for score in scores(command.roles, command.texts, seed) if score.cell.task != "base"
     ]
-    assert all(answers.has_answers(command, score.cell.seed, score.answers) for score in tasks)
+    assert all(answers.has_answers(command.layout, score.cell.seed, score.answers) for score in tasks)
     for score in [*scores(command.roles, command.texts, first), *tasks]:
         found = Cells(command.layout.cells(score.cell.seed)).get(score.key)
         assert (found is not None) == (score.metric == "utility")
@@ -75,24 +76,24 @@ def test_a_judge_that_fails_loses_no_answer(run, monkeypatch, capsys):
 def test_answers_without_what_made_them_do_not_count(run):
     command = parse_arguments("", [str(run / "study.yaml"), "--runs", str(run / "runs")])
     seed = command.study.seeds[0]
-    score = scores(command.roles, command.texts, seed)[0]
-    assert answers.has_answers(command, seed, score.answers)
+    score = next(scores(command.roles, command.texts, seed))
+    assert answers.has_answers(command.layout, seed, score.answers)
     (command.layout.cells(seed) / f"{score.answers}.json").unlink()
-    assert not answers.has_answers(command, seed, score.answers)
+    assert not answers.has_answers(command.layout, seed, score.answers)
 
 
 def test_a_line_within_a_response_is_no_end_of_it(run):
     command = parse_arguments("", [str(run / "study.yaml"), "--runs", str(run / "runs")])
     texts = ["two\nlines", "a separator \u2028 of lines", "\u0085", "", "{}"]
     written = [answers.Answer("p", text, None) for text in texts]
-    answers.write_answers(command, 0, "key", written, {})
-    assert answers.read_answers(command, 0, "key") == written
+    answers.write_answers(command.layout, 0, "key", written, {})
+    assert answers.read_answers(command.layout, 0, "key") == written
 
 
 def test_answers_that_were_removed_are_said_to_be(run):
     command = parse_arguments("", [str(run / "study.yaml"), "--runs", str(run / "runs")])
     with pytest.raises(UserError, match=r"gone\.jsonl: expected answers, found none; run again"):
-        answers.answer_facts(command, 0, "gone")
+        answers.answer_facts(command.layout, 0, "gone")
 
 
 def test_a_model_without_any_score_has_empty_values_and_the_other_rows_are_as_they_were(run):

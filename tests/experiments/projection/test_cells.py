@@ -7,8 +7,9 @@ import yaml
 
 from safety_spaces.command_line import Arguments, parse_arguments
 from safety_spaces.errors import UserError
-from safety_spaces.experiments import cells
-from safety_spaces.experiments.projection.cells import Cell, energy_key, scores
+from safety_spaces.experiments.projection import keys as keys_of
+from safety_spaces.experiments.projection.cells import Cell
+from safety_spaces.experiments.projection.keys import energy_key, scores
 from safety_spaces.store import digest
 from safety_spaces.study import Study
 from tests.pico import copy_run
@@ -40,14 +41,15 @@ def test_no_two_results_share_a_key(folder):
 def test_a_moved_run_keeps_its_keys(folder, tmp_path):
     moved = copy_run(folder, tmp_path / "elsewhere")
     assert keys(command_of(moved)) == keys(command_of(folder))
-    assert energy_key(command_of(moved), 3, "useful") == energy_key(command_of(folder), 3, "useful")
+    assert energy_key(command_of(moved).roles, 3, "useful") == energy_key(command_of(folder).roles, 3, "useful")
 
 
 def test_what_was_delivered_by_another_measure_is_no_result_of_a_projected_model(folder, monkeypatch):
     """realised_energy was a ratio of norms before it was one of energies; no projected model has a key of then."""
     seen = []
-    monkeypatch.setattr(cells, "digest", lambda value: digest(seen.append(value) or value))
-    scores(command_of(folder), 3)
+    monkeypatch.setattr(keys_of, "digest", lambda value: digest(seen.append(value) or value))
+    command = command_of(folder)
+    list(scores(command.roles, command.texts, 3))
     hows = [value["how"] for value in seen if isinstance(value, dict) and "how" in value]
     assert {how.get("realised_energy") for how in hows if how} == {"squared"}
     assert len([how for how in hows if not how]) == 5 * 2
@@ -78,7 +80,7 @@ def test_a_setting_of_the_evaluation_changes_the_keys_of_its_metrics_alone(folde
 def test_a_setting_of_the_geometry_changes_projected_models_and_spares_baselines(folder, changes):
     before, after = keys(command_of(folder)), keys(command_of(folder, projection=changes))
     assert all((after[score] != key) != score[0].is_baseline for score, key in before.items())
-    assert energy_key(command_of(folder, projection=changes), 3, "useful") != energy_key(
+    assert energy_key(command_of(folder, projection=changes).roles, 3, "useful") != energy_key(
         command_of(folder), 3, "useful"
     )
 
@@ -97,7 +99,7 @@ def test_a_basis_of_ones_own_changes_projected_models_by_its_content_alone(folde
     assert {cell.draw for cell, _ in after if cell.basis == "file"} == {0}
     moved, other = own_basis(folder, "second", b"one"), own_basis(folder, "first", b"two")
     assert keys(moved) == after
-    assert energy_key(moved, 3, "useful") == energy_key(own, 3, "useful")
+    assert energy_key(moved.roles, 3, "useful") == energy_key(own.roles, 3, "useful")
     turned = own_basis(folder, "second", b"one", side="right")
     for changed in (other, turned):
         assert all((keys(changed)[score] != key) != score[0].is_baseline for score, key in after.items())

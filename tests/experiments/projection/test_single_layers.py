@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from safety_spaces.experiments import sweep
+from safety_spaces.experiments.projection import weights as cell_weights
 from safety_spaces.experiments.projection.cells import Cell
+from safety_spaces.models.live import LiveWeights
 from tests.pico import PICO, copy_run, run_script, write_study
 
 pytestmark = pytest.mark.slow
@@ -49,25 +50,25 @@ class Seen:
     asked: collections.Counter = field(default_factory=collections.Counter)
 
     def watch(self, patch: pytest.MonkeyPatch) -> None:
-        edits, edited_weights, write = sweep._edits, sweep.edited_weights, sweep.write_answers
+        edits, write, store = cell_weights.cell_edits, LiveWeights.write, cell_weights.write_answers
 
-        def seen_edits(command, subspaces, cell):
+        def seen_edits(roles, parts, cell):
             self.edited[cell] += 1
-            return cell, edits(command, subspaces, cell)
+            self._last = cell
+            return edits(roles, parts, cell)
 
-        def seen_weights(model, given, *, restore):
-            cell, changes = given
-            self._last, self._model = cell, model
-            return edited_weights(model, changes, restore=restore)
+        def seen_write(live, given):
+            self._live = live._weights
+            return write(live, given)
 
-        def seen_write(command, seed, key, answers, facts):
+        def seen_store(layout, seed, key, answers, facts):
             self.asked[self._last, facts["metric"]] += 1
-            self.weights[self._last] = {name: weight.clone() for name, weight in self._model.state_dict().items()}
-            return write(command, seed, key, answers, facts)
+            self.weights[self._last] = {name: weight.clone() for name, weight in self._live.items()}
+            return store(layout, seed, key, answers, facts)
 
-        patch.setattr(sweep, "_edits", seen_edits)
-        patch.setattr(sweep, "edited_weights", seen_weights)
-        patch.setattr(sweep, "write_answers", seen_write)
+        patch.setattr(cell_weights, "cell_edits", seen_edits)
+        patch.setattr(LiveWeights, "write", seen_write)
+        patch.setattr(cell_weights, "write_answers", seen_store)
 
 
 @pytest.fixture(scope="module")
@@ -372,13 +373,21 @@ def test_schemes_of_a_layer_add_to_the_share_of_what_is_projected(run, vectors, 
     """Under every policy for vectors: in both schemes together a layer keeps its share once, the others twice."""
     lines = [{"task": "useful", "scheme": scheme, "metrics": ["utility"], "layers": [1]}
              for scheme in ("parallel", "orthogonal")]  # fmt: skip
-    settings = {**PROJECTION, "fractions": [0.5], "bases": ["top_k"], "vectors": vectors, "side": side, "scored": lines}
+    settings = {
+        **PROJECTION,
+        "fractions": [0.5],
+        "bases": ["top_k", "random"],
+        "score_draws": 1,
+        "vectors": vectors,
+        "side": side,
+        "scored": lines,
+    }
     path = write_study(run.folder / "study.yaml", seeds=[0], roles=ROLES, projection=settings)
     assert run_script("projection", path, run.folder) == 0
     table = pd.read_csv(run.folder / "results/pico/projection.csv")
     energy = pd.read_csv(run.folder / "results/pico/energy.csv")
     norms = energy[(energy.task == "useful") & (energy.draw == 0)].set_index("tensor").update_norm
     share = (norms["layer:1"] / norms["all"]) ** 2
-    sums = table[table.layers == "1"].groupby("others").energy_kept.sum()
+    sums = table[(table.layers == "1") & (table.basis == "top_k")].groupby("others").energy_kept.sum()
     assert sums["out"] == pytest.approx(share, abs=1e-4)
     assert sums["whole"] == pytest.approx(2 - share, abs=1e-4)

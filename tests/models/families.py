@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.geometry.models import randomised
+from tests.models.models import randomised
 
 HIDDEN, VOCABULARY, POSITIONS = 12, 29, 18
 COMMON = {

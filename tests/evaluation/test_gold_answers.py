@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from safety_spaces.data.answers import problems
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.gold_answers import problems
 
 
 def answers(*golds):

@@ -1,4 +1,4 @@
-"""Right answers as lm-eval reads them: what it would score 0 in silence is refused before any work."""
+"""Gold answers as lm-eval reads them: what it would score 0 in silence is refused before any work."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,7 @@ COLUMNS = ("question", "choices", "answer")
 def problems(rows: Sequence[Row], *, question: str, answer: str, source: str) -> list[Row]:
     """Return word problems in GSM8K's columns; spaces before and behind the number, which lm-eval compares, are fixed.
 
-    Raises:
-        UserError: an answer does not end in a number.
+    Raises UserError when an answer does not end in a number.
     """
     found = []
     for number, row in enumerate(rows, 1):
@@ -30,11 +29,7 @@ def problems(rows: Sequence[Row], *, question: str, answer: str, source: str) ->
 
 
 def check_choice(row: Mapping[str, Any]) -> None:
-    """Check a row of multiple choice.
-
-    Raises:
-        UserError: it is unlike MMLU's.
-    """
+    """Check a row of multiple choice; raises UserError when it is unlike MMLU's."""
     question, choices, answer = (row[column] for column in COLUMNS)
     where = f"for {quote(repr(question))} of {row['subject']}; mend its data set"
     if not isinstance(choices, list | tuple) or len(choices) != CHOICES or not all(map(is_text, (question, *choices))):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from safety_spaces.errors import UserError
 from safety_spaces.models.live import load_model
-from safety_spaces.training.dpo import DPOTrainer, train
+from safety_spaces.training.train import DPOTrainer, train
 from safety_spaces.training.trainer import DTYPES
 from tests.pico_model import pico_model, pico_tokenizer
 

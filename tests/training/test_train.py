@@ -7,8 +7,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from safety_spaces.errors import UserError
 from safety_spaces.models.live import load_model, load_tokenizer
-from safety_spaces.training.passes import passes_of_each
-from safety_spaces.training.sft import SFTTrainer, train
+from safety_spaces.training.train import SFTTrainer, train
 from safety_spaces.training.trainer import DTYPES, Resumption
 from tests.pico_model import pico_model, pico_tokenizer
 
@@ -258,15 +257,6 @@ def test_training_on_another_gpu_names_the_variable(run, tokenizer, rows, settin
             name="pico",
             device=torch.device("cuda:1"),
         )
-
-
-def test_passes_are_shared_out_equally(settings):
-    chosen = settings.model_copy(update={"accumulation": 6})
-    assert passes_of_each(chosen, processes=3, name="useful") == 2
-    with pytest.raises(
-        UserError, match=r"useful: expected training.accumulation to be a multiple of the 4 processes, got 6"
-    ):
-        passes_of_each(chosen, processes=4, name="useful")
 
 
 def test_the_folder_holds_weights_and_tokenizer_and_no_state_of_the_trainer(finished, tokenizer):

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from safety_spaces.geometry import open_checkpoint
+from safety_spaces.models.opening import open_checkpoint
 from tests.geometry.dense import gaussian
 
 EMBEDDING, NORM, BIAS = "model.embed_tokens.weight", "model.norm.weight", "model.layers.0.self_attn.q_proj.bias"

@@ -1,0 +1,108 @@
+"""Training on rows of text: pretraining, supervised fine-tuning (paper, Appendix B), preference optimisation (H).
+
+TRL's trainers do it. Decided here is that only completions carry loss, and which rows make up each step.
+
+Preference optimisation (Rafailov et al., 2023) has the loss -log sigmoid(beta (r(chosen) - r(rejected))), where r is
+the log-probability of a response under the trained model less that under the reference model: a second copy of the
+start weights, kept frozen. Reference log-probabilities computed ahead (`precompute_ref_log_probs`) would save that
+copy, 2 of 10 bytes a weight in bf16, and no time in one epoch. But their batches are padded otherwise than those of the
+training, so that r need not begin at 0; a killed training would compute them again; and where weights are sharded TRL
+reads the reference model from the path in the model's configuration, which need not be the start.
+"""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, concatenate_datasets
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+from safety_spaces.errors import UserError
+from safety_spaces.study import Training
+from safety_spaces.training.trainer import Resumption, Trained, run, trainer_arguments, working_folder
+
+IGNORED = -100
+"""Label of a token without loss, as torch's cross entropy has it."""
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[dict[str, str]],
+    *,
+    settings: Training,
+    seed: int,
+    output: Path,
+    name: str,
+    device: torch.device,
+    beta: float | None = None,
+    resumption: Resumption | None = None,
+) -> Trained:
+    """Train `model` on rows of text and write weights and tokenizer to the folder `output`.
+
+    Rows are {text}, {prompt, completion}, where only completions carry loss, or, with `beta`, how much a nat of
+    log-probability counts, {prompt, chosen, rejected}: then `model` must hold the start weights, also where a killed
+    training goes on, a pair counts as one row, and each of its texts is cut. The model is changed. Same rows, settings
+    and seed give the same weights on one machine with the same number of threads, also when the training was killed
+    and goes on from a state of `resumption`. Of several processes the first writes.
+
+    Raises UserError when the folder cannot be written, no row carries loss, the loss is no number any more, or the
+    settings do not suit the device or the number of processes.
+    """
+    common = {"model": model, "train_dataset": Dataset.from_list(list(rows)), "processing_class": tokenizer}
+    with working_folder(resumption) as folder, warnings.catch_warnings():
+        # TRL asks and tells the model itself, by the old names.
+        warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
+        arguments = partial(trainer_arguments, folder=folder, settings=settings, seed=seed, device=device, name=name)
+        end = tokenizer.eos_token_id
+        if beta is None:
+            trainer = SFTTrainer(args=arguments(SFTConfig), **common)
+            empty = {"input_ids": [end, end], "labels": [IGNORED, IGNORED]}
+        else:
+            preferring = arguments(DPOConfig, beta=beta, loss_type=["sigmoid"])
+            reference = deepcopy(model).eval().requires_grad_(False)
+            trainer = DPOTrainer(args=preferring, ref_model=reference, **common)
+            empty = {"prompt_ids": [end, end], "chosen_ids": [], "rejected_ids": []}
+        _check_rows_left(len(trainer.train_dataset), given=len(rows), max_length=settings.max_length, name=name)
+        trainer.train_dataset = _whole_steps(trainer.train_dataset, empty, settings=settings, seed=seed)
+        return run(trainer, tokenizer, settings=settings, output=output, name=name, resumption=resumption)
+
+
+def _check_rows_left(kept: int, *, given: int, max_length: int, name: str) -> None:
+    """Warn where fewer rows are kept than were given, as TRL leaves out those without loss; none is a UserError."""
+    if not kept:
+        raise UserError(
+            f"{name}: no row has a completion within training.max_length {max_length}; make it longer than the prompts"
+        )
+    if kept < given:
+        logger.warning(
+            "%s: %d of %d rows are left out: their prompts alone fill training.max_length %d",
+            name,
+            given - kept,
+            given,
+            max_length,
+        )
+
+
+def _whole_steps(rows: Dataset, empty: dict[str, list[int]], *, settings: Training, seed: int) -> Dataset:
+    """Return the rows of all epochs in turn, each in an order of its own.
+
+    The last step of an epoch is filled up with `empty`, which carries no loss: it has as many passes as any other, so
+    that its rows too are shared out among processes, and each is seen once.
+    """
+    filling = torch.full((-len(rows) % (settings.batch_size * settings.accumulation),), len(rows))
+    order = [
+        part
+        for epoch in range(settings.epochs)
+        for part in (torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed + epoch)), filling)
+    ]
+    columns = rows.select_columns(list(empty))
+    every = concatenate_datasets([columns, Dataset.from_list([empty], features=columns.features)])
+    return every.select(torch.cat(order))
