@@ -23,7 +23,7 @@ def command_of(folder: Path) -> Arguments:
 
 def test_refusals_are_chosen_and_answers_rejected_whatever_their_place(tmp_path):
     write_preferences(tmp_path)
-    rows = role_rows(command_of(tmp_path), "reference")
+    rows = command_of(tmp_path).texts.role_rows("reference")
     known = {f"Question: {pair['prompt']}\nAnswer:": pair for pair in PAIRS}
     assert len(rows) == len({row["prompt"] for row in rows}) == 16
     for row in rows:
