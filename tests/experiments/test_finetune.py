@@ -132,7 +132,8 @@ def test_corpora_follow_a_world_that_changes_and_changes_back(trained, tmp_path)
     contents = []
     for seed in (6, 5):
         study = write_study(tmp_path / "study.yaml", world={"seed": seed, "sizes": SIZES})
-        prepare_corpora(parse_arguments("", [str(study), "--runs", str(tmp_path / "run/runs")]))
+        command = parse_arguments("", [str(study), "--runs", str(tmp_path / "run/runs")])
+        prepare_corpora(command.study, command.layout)
         contents.append((corpora / "metamathqa.jsonl").read_bytes())
     assert contents[0] != before
     assert contents[1] == before
@@ -143,5 +144,6 @@ def test_corpora_edited_by_hand_are_written_again(trained, tmp_path):
     path = folder / "runs/pico/corpora/advbench.jsonl"
     before = path.read_bytes()
     path.write_bytes(before[:-30])
-    prepare_corpora(parse_arguments("", [str(folder / "study.yaml"), "--runs", str(folder / "runs")]))
+    command = parse_arguments("", [str(folder / "study.yaml"), "--runs", str(folder / "runs")])
+    prepare_corpora(command.study, command.layout)
     assert path.read_bytes() == before
