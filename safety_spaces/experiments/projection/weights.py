@@ -18,13 +18,14 @@ from safety_spaces.experiments.projection.energies import Subspaces
 from safety_spaces.experiments.projection.keys import Score
 from safety_spaces.geometry.bases import Bases
 from safety_spaces.geometry.energies import vector_share
+from safety_spaces.geometry.subspace import Subspace
 from safety_spaces.models.checkpoints import fitted
 from safety_spaces.models.device import ready_device
 from safety_spaces.models.live import LiveWeights, WeightEdit
 from safety_spaces.models.loading import live_model, open_role, role_tokenizer
 from safety_spaces.models.roles import Roles
 from safety_spaces.study import Metric
-from safety_spaces.tensors import RANDOM, layer
+from safety_spaces.tensors import layer
 
 REMEMBERED_BYTES = 2**30
 """Of what the cells of one task, basis and draw have in common; what does not fit is read and computed again."""
@@ -37,6 +38,7 @@ class _Sum:
     D: Float[Tensor, "M N"]
     bases: Bases
     parallel: Float[Tensor, "M N"]
+    subspace: Subspace | None = None
     k: int = 0
 
 
@@ -69,8 +71,10 @@ class KeptParts:
 
     def _begin(self, name: str, D: Float[Tensor, "M N"]) -> _Sum:
         begun = _Sum(D, self._subspaces.bases(name), torch.zeros_like(D))
-        if self._left >= 2 * D.nbytes:
-            self._left -= 2 * D.nbytes
+        # The update, the sum, and a frame of at most as many columns as rows.
+        held = 2 * D.nbytes + len(D) * min(D.shape) * D.element_size()
+        if self._left >= held:
+            self._left -= held
             self._sums[name] = begun
         return begun
 
@@ -80,17 +84,17 @@ class KeptParts:
         if (share := vector_share(D.shape, settings.vectors)) is not None:
             # A vector that a policy takes out of the projection is the same under both schemes.
             return torch.zeros_like(D).add_(D, alpha=share)
-        ks = begun.bases.counts(cell.fractions(settings.fractions), rounding=settings.rounding)
-        # A random frame of other columns differs in the last bits of those that it shares.
-        if begun.k > ks[-1] or (cell.basis == RANDOM and begun.k < ks[-1]):
+        ks = begun.bases.counts(settings.fractions, rounding=settings.rounding)
+        wanted = ks[len(cell.fractions(settings.fractions)) - 1]
+        if begun.k > wanted:
             begun.parallel.zero_()
             begun.k = 0
-        if begun.k < ks[-1]:
-            subspace = begun.bases.subspace(cell.basis, k=ks[-1], draw=cell.draw or 0, device=D.device)
-            for k in ks:
-                if k > begun.k:
-                    subspace.add_part(begun.parallel, D, begun.k, k)
-                    begun.k = k
+        if begun.subspace is None and begun.k < wanted:
+            # Of the largest fraction: a random frame of other columns differs in the last bits of those that it shares.
+            begun.subspace = begun.bases.subspace(cell.basis, k=ks[-1], draw=cell.draw or 0, device=D.device)
+        for k in (k for k in ks if begun.subspace and begun.k < k <= wanted):
+            begun.subspace.add_part(begun.parallel, D, begun.k, k)
+            begun.k = k
         return begun.parallel if cell.scheme == "parallel" else D - begun.parallel
 
 
