@@ -83,9 +83,10 @@ class Evaluation(Settings):
     @property
     def judges_by_place(self) -> dict[str, Judge]:
         """Every judge by the key of the study that it stands under, those included that are compared alone."""
+        sections = {name: getattr(self, name) for name in type(self).model_fields}
+        judged = {name: section for name, section in sections.items() if hasattr(section, "judge")}
         compared = enumerate(self.harmfulness.compared_judges)
         return {
-            "evaluation.harmfulness.judge": self.harmfulness.judge,
+            **{f"evaluation.{name}.judge": section.judge for name, section in judged.items()},
             **{f"evaluation.harmfulness.compared_judges.{number}": judge for number, judge in compared},
-            **({} if self.over_refusal is None else {"evaluation.over_refusal.judge": self.over_refusal.judge}),
         }

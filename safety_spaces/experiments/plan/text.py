@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 from safety_spaces.evaluation.judges import spent
+from safety_spaces.evaluation.metrics import every_metric
 from safety_spaces.experiments.plan.card import GIB, Planned
 from safety_spaces.experiments.plan.costs import (
     Counts,
@@ -147,16 +148,15 @@ def _kept_factors(planned: Planned) -> int:
 
 
 def _judges(planned: Planned, whole: Counts, left: Counts) -> Iterator[str]:
-    """One line for each judge: of harmfulness, of over-refusal, and each that judge_agreement.py asks too."""
+    """One line for the judge of each metric, and for each that judge_agreement.py asks too."""
     evaluation = planned.study.evaluation
     assert evaluation is not None
-    harmfulness, over_refusal = evaluation.harmfulness, evaluation.over_refusal
-    calls, tokens = whole.judged["harmfulness"], harmfulness.max_new_tokens
-    yield _judge(planned, "judge", harmfulness.judge, calls, left.judged.get("harmfulness", 0), tokens)
-    if over_refusal is not None and (asked := whole.judged.get("over_refusal")):
-        remaining, longest = left.judged.get("over_refusal", 0), over_refusal.max_new_tokens
-        yield _judge(planned, "over_refusal", over_refusal.judge, asked, remaining, longest)
-    for judge in harmfulness.compared_judges:
+    for metric in every_metric(planned.texts, evaluation).values():
+        if metric.judge is not None and (calls := whole.judged.get(metric.name)):
+            who, remaining = "judge" if metric.is_main else metric.name, left.judged.get(metric.name, 0)
+            yield _judge(planned, who, metric.judge, calls, remaining, metric.new_tokens)
+    calls, tokens = whole.judged["harmfulness"], evaluation.harmfulness.max_new_tokens
+    for judge in evaluation.harmfulness.compared_judges:
         yield _judge(planned, "judge_agreement", judge, calls, calls, tokens)
 
 

@@ -169,18 +169,16 @@ def _answer_jobs(roles: Roles, texts: Texts, seed: int, missing: Sequence[Score]
     tasks = sorted({score.cell.task for score in unanswered} - {"base", "reference"})
     metrics = sorted({score.metric for score in unanswered})
     group = Group(f"seed {seed}", partial(open_session, roles, texts, seed, tasks, metrics, device))
-    cells = [list(found) for _, found in itertools.groupby(unanswered, key=lambda score: score.cell)]
+    cells = {cell: list(found) for cell, found in itertools.groupby(unanswered, key=lambda score: score.cell)}
     return [
-        Job(
-            _said(found[0].cell), partial(answer_cell, roles, found), group, near=_near(found[0].cell), steps=len(found)
-        )
-        for found in cells
+        Job(_said(cell), partial(answer_cell, roles, cells[cell]), group, near=_near(cell), steps=len(cells[cell]))
+        for cell in sorted(cells, key=lambda cell: (not cell.is_baseline, _near(cell), cell.fraction or 0))
     ]
 
 
 def _near(cell: Cell) -> str:
     """What cells share that are best answered one after the other: the next fraction adds to the last one's sum."""
-    return f"{cell.task} {cell.basis} {cell.draw} {cell.layer}"
+    return f"{cell.task} {cell.basis} {cell.draw}"
 
 
 def _said(cell: Cell) -> str:

@@ -89,10 +89,10 @@ class KeptParts:
         if begun.k > wanted:
             begun.parallel.zero_()
             begun.k = 0
-        if begun.subspace is None and begun.k < wanted:
+        if begun.subspace is None:
             # Of the largest fraction: a random frame of other columns differs in the last bits of those that it shares.
             begun.subspace = begun.bases.subspace(cell.basis, k=ks[-1], draw=cell.draw or 0, device=D.device)
-        for k in (k for k in ks if begun.subspace and begun.k < k <= wanted):
+        for k in (k for k in ks if begun.k < k <= wanted):
             begun.subspace.add_part(begun.parallel, D, begun.k, k)
             begun.k = k
         return begun.parallel if cell.scheme == "parallel" else D - begun.parallel
