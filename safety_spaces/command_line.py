@@ -63,8 +63,7 @@ def _chat_tokenizer(roles: Roles) -> Any:
 def parse_arguments(description: str, argv: Sequence[str] | None, *, projects: bool = False) -> Arguments:
     """Read the arguments that all scripts take, those of the projection if it `projects`, and the study.
 
-    Raises UserError when the study is wrong, there can be no such device, files cannot lie where they are to lie, or
-    the results there are those of another study.
+    Raises UserError when the study is wrong, there can be no such device, or files cannot lie where they are to lie.
     """
     given = _parser(description, projects=projects).parse_args(argv)
     prepare_libraries(logging.INFO)
@@ -78,7 +77,6 @@ def parse_arguments(description: str, argv: Sequence[str] | None, *, projects: b
     for option, folder in {"results": layout.results_folder, "runs": layout.runs / study.name}.items():
         # A plan and a download write nothing.
         check_place(f"--{option}", getattr(layout, option), folder, writes=not (given.plan or given.download))
-    check_name(study, layout)
     return Arguments(
         study,
         layout,
@@ -150,9 +148,10 @@ def is_preview(arguments: Arguments, *, needs_data: bool = True, needs_models: b
     """Do what --plan or --download ask for in place of the work; say whether one of them was given.
 
     What the study names outside of itself is looked at first, also for work that `needs_data` or `needs_models`.
-    Raises UserError when something is not there, a training cannot fit on the card that the study names, or something
-    cannot be downloaded.
+    Raises UserError when something is not there, results are those of another study of this name, a training cannot fit
+    on the card that the study names, or something cannot be downloaded.
     """
+    check_name(arguments.study, arguments.layout)
     plans, downloads = arguments.plan, arguments.download
     if needs_models or plans or downloads:
         arguments.roles.check_given()

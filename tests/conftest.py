@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -41,3 +42,24 @@ def make_model(tokenizer: Any) -> Callable[..., Any]:
         return pico_model(tokenizer, tied=tied).to(dtype).eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with study.yaml, runs/ and results/ after the fine-tuning; not to be changed."""
+    from tests.pico import run_script, write_study
+
+    folder = tmp_path_factory.mktemp("trained")
+    assert run_script("finetune", write_study(folder / "study.yaml"), folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same folder after all five scripts; not to be changed."""
+    from tests.pico import SCRIPTS, copy_run, run_script
+
+    folder = copy_run(trained, tmp_path_factory.mktemp("finished") / "run")
+    for name in SCRIPTS:
+        assert run_script(name, folder / "study.yaml", folder) == 0, name
+    return folder

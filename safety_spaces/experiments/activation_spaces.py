@@ -35,7 +35,10 @@ def compare_activations(roles: Roles, texts: Texts, *, device: str | None) -> li
     overlaps = wanted_overlaps(roles, settings, evaluation, prompts)
 
     def work(stage: Stage) -> bool:
-        missing = share(list(dict.fromkeys((one.seed, one.role) for one in overlaps.missing())))
+        left = {(one.seed, one.role) for one in overlaps.missing()}
+        missing = [
+            one for one in share(list(dict.fromkeys((one.seed, one.role) for one in overlaps.keys))) if one in left
+        ]
         jobs = [
             Job(f"states of {role}, seed {seed}", partial(_measure, roles, overlaps, prompts, seed, role, device))
             for seed, role in missing

@@ -64,8 +64,8 @@ def test_no_activations_are_said_to_be_none(own, tmp_path, caplog):
 def test_judges_need_an_evaluation(own, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(SCRIPTS, "judge_agreement", "scripts/judge_agreement.py")
     assert load_script("judge_agreement").main([str(own), "--runs", str(tmp_path), "--results", str(tmp_path)]) == 2
-    message = "error: study own-models: expected evaluation, got null; this step needs it: add it to the study\n"
-    assert capsys.readouterr().err == message
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith(f"error: {own}: expected two judges or more, got none alone; add another: evaluation: ")
 
 
 def test_its_plan_and_its_downloads_ask_for_no_data(own, tmp_path, capsys):

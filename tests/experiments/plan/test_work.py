@@ -14,7 +14,7 @@ from safety_spaces.experiments.plan.work import Work, whole_work, work_left
 from safety_spaces.experiments.projection.keys import energy_key, scores
 from safety_spaces.experiments.state_keys import Compared, states_keys, wanted_overlaps
 from safety_spaces.models import folders
-from tests.pico import ROOT, copy_run, of_model, prompts_of
+from tests.pico import ROOT, copy_run, of_model, plan_of, prompts_of
 
 
 @pytest.fixture
