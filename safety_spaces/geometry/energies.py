@@ -113,9 +113,7 @@ def totals(rows: Iterable[TensorEnergy], *, vectors: Vectors = "project") -> lis
 
 def _total(place: tuple[str, int | None, str, str, float, int], members: Sequence[TensorEnergy]) -> TensorEnergy:
     # fsum rounds once, so a total does not depend on the order of the tensors.
-    energy, update = (
-        math.fsum(numbers) for numbers in zip(*((row.energy, row.update) for row in members), strict=True)
-    )
+    energy, update = math.fsum(row.energy for row in members), math.fsum(row.update for row in members)
     expected = [row.expected for row in members if row.expected is not None]
-    ranks, ks = sum(row.rank for row in members), sum(row.k for row in members)
-    return TensorEnergy(*place, ranks, ks, energy, update, math.fsum(expected) if expected else None)
+    rank, k = sum(row.rank for row in members), sum(row.k for row in members)
+    return TensorEnergy(*place, rank, k, energy, update, math.fsum(expected) if expected else None)
