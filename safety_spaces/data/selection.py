@@ -36,10 +36,7 @@ def mix(
 
 
 def training_rows(rows: Sequence[Row], data_set: DataSet, *, template: Template) -> list[dict[str, str]]:
-    """Return rows for the trainer: {prompt, completion} with the template applied, or {text} of whole texts.
-
-    Raises UserError when the data set holds prompts without a response, or with two.
-    """
+    """Return {prompt, completion}, the template applied, or {text}; raises UserError for none or two responses."""
     if data_set.is_text:
         return [{"text": row[data_set.prompt]} for row in rows]
     if data_set.pair is not None:

@@ -119,11 +119,7 @@ def gaussian(M: int, k: int, generator: Generator) -> Float[Tensor, "M k"]:
 
 
 def open_basis(path: Path, updates: Updates) -> Checkpoint:
-    """List the matrices of a user's file.
-
-    Raises UserError when a name is no tensor of the model, or a matrix has more columns than rows, or another height
-    than the projected side of its tensor.
-    """
+    """List the matrices of a user's file; raises UserError when a name or a shape does not fit the updates."""
     matrices = Checkpoint(path, stored_tensors(path))
     if not matrices.names:
         raise UserError(f"{path}: expected a matrix for one tensor or more, found none; write it with save_file")

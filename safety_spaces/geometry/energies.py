@@ -57,10 +57,7 @@ def tensor_energies(
     vectors: Vectors = "project",
     of_kind: str | None = None,
 ) -> dict[str, list[TensorEnergy]]:
-    """Energies of each task update of one tensor in the bases of these names, at every fraction and draw.
-
-    Updates come oriented as the bases are. The kind is by name where it is not given.
-    """
+    """Energies of each task update of one tensor, oriented as the bases, in every basis, at every fraction and draw."""
     ks = dict(zip(fractions, bases.counts(fractions, rounding=rounding), strict=True))
     norms = {task: squared_norm(D) for task, D in updates.items()}
     device = next(iter(updates.values())).device

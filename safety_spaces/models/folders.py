@@ -156,11 +156,7 @@ def special_tokens(folder: Path) -> dict[str, Any]:
 
 
 def checkpoint_identity(folder: Path) -> str:
-    """Return the digest of a checkpoint's weights, configuration and tokenizer, whatever its path, age and writer.
-
-    That of an adapter says nothing of its parent, to which it is added. Raises UserError when the folder is no finished
-    checkpoint.
-    """
+    """Return the digest of a checkpoint's content, whatever its path, age and writer; UserError if unfinished."""
     if (wrong := flaw(folder)) is not None:
         raise UserError(
             f"{folder}: expected {CONFIG} and *.safetensors, or {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}; "

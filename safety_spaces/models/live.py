@@ -128,10 +128,7 @@ class LiveWeights:
 
     @torch.no_grad()
     def write(self, edits: Iterable[WeightEdit]) -> Delivered:
-        """Make the weights reference + update where there is an edit, and the reference's everywhere else.
-
-        The edits are consumed one tensor at a time, so no second model is in memory.
-        """
+        """Make the weights reference + update where there is an edit, else the reference's; tensor by tensor."""
         stale, sums = dict(self._changed), torch.zeros(3, dtype=torch.float64)
         for edit in edits:
             weight = self._weights[edit.name]

@@ -46,11 +46,7 @@ class Roles:
         return cached or resolve_path(given.path)
 
     def finished(self, role: str, seed: int) -> Path:
-        """Return the folder of a finished checkpoint; a model of the hub is downloaded unless it is there.
-
-        Raises UserError when it is not there, only its half-written `.partial` folder is, or it was trained with other
-        settings than the study's.
-        """
+        """Return a finished checkpoint's folder, fetched if need be; UserError if missing or of other settings."""
         given = self.study.given_roles.get(role)
         folder = self.folder(role, seed)
         if given is not None and is_on_hub(given.path, given.revision):
