@@ -34,10 +34,7 @@ MMLU_HEADER = ("question", *LETTERS, "answer")
 
 
 def read_file(path: Path, *, prompt: str) -> list[Row]:
-    """Read JSON (lines), CSV, TSV, Arrow, parquet, or a text file with one `prompt` (the name of its column) a line.
-
-    Raises UserError when the file is missing, of an unknown kind, or cannot be parsed; which line.
-    """
+    """Read a file, of text with one `prompt` (a column) a line; raises UserError, with its line, when it cannot be."""
     if not path.is_file():
         raise UserError(f"{path}: expected a data set, found no file or folder; correct its path in the study")
     kind = Path(path.stem if path.suffix.lower() in OPENERS else path).suffix.lower()

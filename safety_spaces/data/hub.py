@@ -29,11 +29,7 @@ def without_progress_bars() -> Iterator[None]:
 
 
 def read_hub(name: str, data_set: DataSet, *, choose: Callable[[Sequence[str]], Iterable[str]]) -> list[Row]:
-    """Read a split of a data set; `choose` picks the columns from those that came.
-
-    Raises UserError when it is on no hub, gated, not cached where there is no network, not of the pinned revision, or
-    cannot be read.
-    """
+    """Read a split of a data set, of columns that `choose` picks; raises UserError when it cannot be had or read."""
     import datasets
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 

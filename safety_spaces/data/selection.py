@@ -12,10 +12,7 @@ T = TypeVar("T")
 
 
 def draw_rows(rows: Sequence[T], count: int | None, *, seed: int, name: str) -> list[T]:
-    """Return `count` rows drawn without replacement, or all for None, in an order that (seed, name) fixes.
-
-    Raises UserError when there are fewer rows.
-    """
+    """Return `count` rows, or all, drawn in an order that (seed, name) fixes; raises UserError when there are fewer."""
     wanted = len(rows) if count is None else count
     if wanted > len(rows):
         raise UserError(f"{name}: expected at least {wanted} rows, got {len(rows)}; ask for fewer in the study")
@@ -39,10 +36,7 @@ def mix(
 
 
 def training_rows(rows: Sequence[Row], data_set: DataSet, *, template: Template) -> list[dict[str, str]]:
-    """Return rows for the trainer: {prompt, completion} with the template applied, or {text} of whole texts.
-
-    Raises UserError when the data set holds prompts without a response, or with two.
-    """
+    """Return {prompt, completion}, the template applied, or {text}; raises UserError for none or two responses."""
     if data_set.is_text:
         return [{"text": row[data_set.prompt]} for row in rows]
     if data_set.pair is not None:
@@ -62,10 +56,7 @@ def training_rows(rows: Sequence[Row], data_set: DataSet, *, template: Template)
 
 
 def preference_rows(rows: Sequence[Row], data_set: DataSet, *, template: Template) -> list[dict[str, str]]:
-    """Return rows {prompt, chosen, rejected} for preference optimisation, the template applied.
-
-    Raises UserError when the data set holds no pairs, or does not say which response of a pair is preferred.
-    """
+    """Return rows {prompt, chosen, rejected}, the template applied; raises UserError when the data set has no pairs."""
     if data_set.pair is None:
         raise UserError(
             f"training: expected a data set of pairs of responses, got one with {', '.join(data_set.texts)}; choose "

@@ -87,10 +87,6 @@ class DataSet:
         return min((size for size in sizes if size is not None), default=self.size)
 
 
-OWN_SET = DataSet("prompt", "response")
-"""What a user's own set, under a name of its own, is taken for."""
-
-
 @functools.cache
 def data_sets() -> dict[str, DataSet]:
     """Return the table: name in a study -> data set."""
@@ -99,11 +95,8 @@ def data_sets() -> dict[str, DataSet]:
 
 
 def find_data_set(name: str, *, own: Collection[str] = ()) -> DataSet:
-    """Return a data set of the table, or one of the user's `own`, for which the study names a file.
-
-    Raises UserError when no data set has this name.
-    """
-    known = dict.fromkeys(own, OWN_SET) | data_sets()
+    """Return a data set of the table, or one of the user's `own`, of prompts and responses; else raise UserError."""
+    known = dict.fromkeys(own, DataSet("prompt", "response")) | data_sets()
     if name not in known:
         raise UserError(
             f"data set {name}: none has this name, and the study names no file for it under datasets; "

@@ -15,8 +15,6 @@ from safety_spaces.paths import resolve_path
 from safety_spaces.store import Layout, digest
 from safety_spaces.study import CHAT, SingleCorpus, Study, TemplateName
 
-SETS_IN_MEMORY = 4
-
 AsRows = Callable[[list[Row], DataSet], list[dict[str, str]]]
 Items = tuple[tuple[str, Any], ...]
 """A mapping that can be hashed."""
@@ -32,8 +30,7 @@ class Texts:
 
     def path(self, name: str) -> Path | None:
         """Return the file or folder of a data set: the study's own, the one its world wrote, or None for the hub's."""
-        own = self.study.datasets.get(name)
-        if own is not None:
+        if (own := self.study.datasets.get(name)) is not None:
             return resolve_path(own.path)
         return None if self.study.world is None else self.layout.corpora / f"{name}.jsonl"
 
@@ -42,10 +39,7 @@ class Texts:
         return find_data_set(name, own=self.study.datasets)
 
     def rows(self, name: str, columns: Sequence[str], where: Mapping[str, Any] | None = None) -> list[Row]:
-        """Return `columns` of the rows of a data set whose columns have the values in `where`; read once a process.
-
-        Raises UserError when the data set is missing or unlike its table entry.
-        """
+        """Return columns of the rows that meet a condition, read once a process; UserError when they cannot be had."""
         path, own = self.path(name), self.study.datasets.get(name)
         if self.study.world is not None and own is None and not (path and path.is_file()):
             raise UserError(
@@ -64,22 +58,17 @@ class Texts:
 
     def size(self, name: str, where: Mapping[str, Any] | None = None) -> int | None:
         """Return the number of rows of a data set that meet a condition: at most, where it is not here, if known."""
-        world, data_set = self.study.world, self.data_set(name)
         if self.is_here(name):
             return len(self.rows(name, (), where))
-        if world is not None:
-            return world.sizes.get(name, data_set.size)
-        return data_set.most_rows(where or {})
+        world, data_set = self.study.world, self.data_set(name)
+        return data_set.most_rows(where or {}) if world is None else world.sizes.get(name, data_set.size)
 
     def template(self, name: TemplateName) -> Template:
         """Return a template; raises UserError when it is that of the model, which has none."""
         return find_template(name, self.tokenizer() if name == CHAT else None)
 
     def drawn(self, name: str) -> list[Row]:
-        """Draw a corpus of one data set; prompts of the corpus that it is to be disjoint from are left out before.
-
-        Raises UserError when the data set is missing, unlike its table entry, or has too few rows.
-        """
+        """Draw a corpus of one data set, without prompts of the one it is disjoint from; UserError if too small."""
         single = self.study.single_corpora
         corpus, data_set = single[name], self.data_set(single[name].dataset)
         rows = self.rows(corpus.dataset, data_set.trained, corpus.where)
@@ -89,10 +78,7 @@ class Texts:
         return draw_rows(rows, corpus.rows, seed=corpus.seed, name=name)
 
     def role_rows(self, role: str) -> list[dict[str, str]]:
-        """Return the rows that a role is trained on, templates applied, in an order that does not depend on the seed.
-
-        Raises UserError when a data set is missing, unlike its table entry, or has too few rows.
-        """
+        """Return the rows that train a role, templates applied, the same for every seed; UserError if too few."""
         recipe = self.study.trained_roles[role]
         as_rows = preference_rows if recipe.method == "dpo" else training_rows
         return self._corpus_rows(recipe.corpus, partial(as_rows, template=self.template(recipe.training.template)))
@@ -124,7 +110,7 @@ class Texts:
         return facts
 
 
-@lru_cache(maxsize=SETS_IN_MEMORY)
+@lru_cache(maxsize=4)
 def _read_once(
     path: Path | None, name: str, columns: tuple[str, ...], where: Items, names: Items | None, _: int | None
 ) -> list[Row]:

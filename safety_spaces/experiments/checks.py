@@ -15,7 +15,6 @@ from safety_spaces.evaluation.prompt_sets import Use, reads_of_sets
 from safety_spaces.experiments.projection.cells import check_layers
 from safety_spaces.models.folders import is_checkpoint, special_tokens
 from safety_spaces.models.roles import Roles, check_weights
-from safety_spaces.models.sizes import base_architecture
 from safety_spaces.study.fields import known_names
 
 logger = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ def check_inputs(roles: Roles, texts: Texts) -> None:
     Raises UserError when the model lacks a layer that is named, a checkpoint is quantised, its generation_config.json
     or a data set cannot be read, a data set is not in the table or lacks a column, or there is no such rubric.
     """
-    study, shape = roles.study, base_architecture(roles)
+    study, shape = roles.study, roles.architecture
     if shape is not None:
         check_layers(study, range(shape.layers))
     for role in study.given_roles:

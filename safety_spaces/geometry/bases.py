@@ -49,11 +49,10 @@ class Bases:
     seed: int = 0
 
     def subspace(self, basis: str, *, k: int, draw: int = 0, device: torch.device | None = None) -> Subspace:
-        """The span of the first k directions of a basis, or of more.
+        """The span of the first k directions of a basis, or of more; raises ValueError for `file` where there is none.
 
         top_k and file: the columns of U, or a user's own, as they stand (equation 3). random_k: the columns of U, drawn
-        without replacement. random: a Haar frame of k columns, made on the device. Raises ValueError for `file` where
-        there is none.
+        without replacement. random: a Haar frame of k columns, made on the device.
         """
         if basis == TOP_K:
             return Subspace(self.U)
@@ -108,10 +107,7 @@ def stream(basis: str, *, seed: int, draw: int, name: str) -> Generator:
 
 
 def haar_frame(M: int, k: int, generator: Generator, *, device: torch.device | None = None) -> Float[Tensor, "M k"]:
-    """A Haar-distributed frame of k columns; nested: fewer columns are a prefix of more.
-
-    As a span it has the distribution of a Gaussian matrix's leading singular vectors, so no SVD of noise is needed.
-    """
+    """A Haar frame of k columns, fewer a prefix of more; it spans what an SVD of Gaussian noise would, without one."""
     return orthonormalised(gaussian(M, k, generator).to(device))
 
 
@@ -122,35 +118,8 @@ def gaussian(M: int, k: int, generator: Generator) -> Float[Tensor, "M k"]:
     return drawn.reshape(k, M).T
 
 
-@dataclass(frozen=True)
-class OwnBasis:
-    """The matrices of one file, of which names and shapes fit the updates."""
-
-    path: Path
-    matrices: Checkpoint
-
-    def columns(self, name: str, height: int) -> Float[Tensor, "M c"]:
-        """Directions of one tensor, of the height given; none where the file has none.
-
-        Raises UserError when they are not orthonormal to 1e-4.
-        """
-        if name not in self.matrices.stored:
-            return torch.zeros(height, 0)
-        U = as_matrix(self.matrices.tensor(name)).float()
-        if (largest := deviation(U)) > ACCEPTED_DEVIATION:
-            raise UserError(
-                f"{self.path}: expected orthonormal columns of {name}, U'U differs from I by {largest:.2g}; "
-                "write the Q of torch.linalg.qr(U) in float32"
-            )
-        return U
-
-
-def open_basis(path: Path, updates: Updates) -> OwnBasis:
-    """List the matrices of a user's file.
-
-    Raises UserError when a name is no tensor of the model, a matrix has another height than the projected side of its
-    tensor, or more columns than rows.
-    """
+def open_basis(path: Path, updates: Updates) -> Checkpoint:
+    """List the matrices of a user's file; raises UserError when a name or a shape does not fit the updates."""
     matrices = Checkpoint(path, stored_tensors(path))
     if not matrices.names:
         raise UserError(f"{path}: expected a matrix for one tensor or more, found none; write it with save_file")
@@ -166,4 +135,17 @@ def open_basis(path: Path, updates: Updates) -> OwnBasis:
                 f"{path}: expected {name} to have {height} rows and at most as many columns, got {shape}; "
                 "correct the matrix or projection.basis.side"
             )
-    return OwnBasis(path, matrices)
+    return matrices
+
+
+def own_columns(matrices: Checkpoint, name: str, height: int) -> Float[Tensor, "M c"]:
+    """A user's directions of one tensor, or none; raises UserError when they are not orthonormal to 1e-4."""
+    if name not in matrices.stored:
+        return torch.zeros(height, 0)
+    U = as_matrix(matrices.tensor(name)).float()
+    if (largest := deviation(U)) > ACCEPTED_DEVIATION:
+        raise UserError(
+            f"{matrices.folder}: expected orthonormal columns of {name}, U'U differs from I by {largest:.2g}; "
+            "write the Q of torch.linalg.qr(U) in float32"
+        )
+    return U

@@ -57,10 +57,7 @@ def tensor_energies(
     vectors: Vectors = "project",
     of_kind: str | None = None,
 ) -> dict[str, list[TensorEnergy]]:
-    """Energies of each task update of one tensor in the bases of these names, at every fraction and draw.
-
-    Updates come oriented as the bases are. The kind is by name where it is not given.
-    """
+    """Energies of each task update of one tensor, oriented as the bases, in every basis, at every fraction and draw."""
     ks = dict(zip(fractions, bases.counts(fractions, rounding=rounding), strict=True))
     norms = {task: squared_norm(D) for task, D in updates.items()}
     device = next(iter(updates.values())).device
@@ -113,9 +110,7 @@ def totals(rows: Iterable[TensorEnergy], *, vectors: Vectors = "project") -> lis
 
 def _total(place: tuple[str, int | None, str, str, float, int], members: Sequence[TensorEnergy]) -> TensorEnergy:
     # fsum rounds once, so a total does not depend on the order of the tensors.
-    energy, update = (
-        math.fsum(numbers) for numbers in zip(*((row.energy, row.update) for row in members), strict=True)
-    )
+    energy, update = math.fsum(row.energy for row in members), math.fsum(row.update for row in members)
     expected = [row.expected for row in members if row.expected is not None]
-    ranks, ks = sum(row.rank for row in members), sum(row.k for row in members)
-    return TensorEnergy(*place, ranks, ks, energy, update, math.fsum(expected) if expected else None)
+    rank, k = sum(row.rank for row in members), sum(row.k for row in members)
+    return TensorEnergy(*place, rank, k, energy, update, math.fsum(expected) if expected else None)

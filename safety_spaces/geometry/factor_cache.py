@@ -37,15 +37,10 @@ def cached_factor(folder: Path | None, name: str, compute: Callable[[], Float[Te
     except (SafetensorError, OSError):
         pass
     transposed = compute().cpu().T.contiguous()
-    _write(path, name, transposed)
-    return transposed.T
-
-
-def _write(path: Path, name: str, transposed: Float[Tensor, "r M"]) -> None:
     # The process in the name: two processes that share a folder never write one file.
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         save_file({KEY: transposed}, partial, metadata={"tensor": name})
         with partial.open("rb") as file:
             os.fsync(file.fileno())
@@ -53,6 +48,7 @@ def _write(path: Path, name: str, transposed: Float[Tensor, "r M"]) -> None:
     except (SafetensorError, OSError) as error:
         partial.unlink(missing_ok=True)
         raise UserError(
-            f"{path.parent}: could not write {path.name} ({error}); "
+            f"{folder}: could not write {path.name} ({error}); "
             "free disk space or make the folder writable, then run again"
         ) from error
+    return transposed.T

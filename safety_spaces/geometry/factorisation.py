@@ -81,10 +81,9 @@ def precision_on(device: torch.device) -> Precision:
     precision: Precision = "float64"
     reason = "exact and fast on a CPU"
     if device.type == "cuda":
-        capability = torch.cuda.get_device_capability(device)
-        precision = "float64" if capability in FAST_FLOAT64 else "float32"
-        speed = "fast" if precision == "float64" else "float64 is slow"
-        reason = "{} at compute capability {}.{}".format(speed, *capability)
+        major, minor = torch.cuda.get_device_capability(device)
+        precision, speed = ("float64", "fast") if (major, minor) in FAST_FLOAT64 else ("float32", "float64 is slow")
+        reason = f"{speed} at compute capability {major}.{minor}"
     logger.info("factors: %s (%s)", precision, reason)
     return precision
 

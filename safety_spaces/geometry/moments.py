@@ -48,11 +48,8 @@ class Moments:
         if n == 0:
             return self
         gap = other.mean - self.mean
-        return Moments(
-            n,
-            self.mean + gap * (other.n / n),
-            self.scatter + other.scatter + torch.outer(gap, gap) * (self.n * other.n / n),
-        )
+        scatter = self.scatter + other.scatter + torch.outer(gap, gap) * (self.n * other.n / n)
+        return Moments(n, self.mean + gap * (other.n / n), scatter)
 
 
 def second_moment(moments: Moments, *, centred: bool) -> Float64[Tensor, "d d"]:
@@ -76,6 +73,5 @@ def state_moments(path: Path, index: int, *, device: torch.device | None = None)
     states = np.load(path, mmap_mode="r")
     total = Moments.empty(states.shape[2], device=device)
     for start in range(0, len(states), STATES_AT_ONCE):
-        shard = np.array(states[start : start + STATES_AT_ONCE, index])
-        total = total.update(torch.from_numpy(shard))
+        total = total.update(torch.from_numpy(np.array(states[start : start + STATES_AT_ONCE, index])))
     return total

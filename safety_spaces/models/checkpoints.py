@@ -148,14 +148,11 @@ class Checkpoint:
             )
 
     def _parts(self) -> list[str]:
-        """Tensors that the live model joins into others."""
+        # What the live model joins into others.
         return [name for name in self.names if name not in self.model.kinds]
 
     def tensor(self, name: str) -> Float[Tensor, "..."]:
-        """Read one tensor, in float32 (float64 is kept).
-
-        Raises UserError when the file is cut short or the tensor holds a NaN or an infinity.
-        """
+        """Read one tensor, in float32 or float64; raises UserError when its file is cut short or it is not finite."""
         values = self.mapped(name).to(self.dtype(name))
         self.check_finite(name, values)
         return values
@@ -225,8 +222,9 @@ def fitted(checkpoint: Checkpoint, reference: Checkpoint, name: str) -> Float[Te
     """
     _check_shapes(reference, checkpoint, [name])
     values, shape = checkpoint.tensor(name), reference.shape(name)
-    is_fit = values.shape == shape
-    return values if is_fit else torch.cat([values[: shape[0]], reference.tensor(name)[len(values) :]])
+    if values.shape == shape:
+        return values
+    return torch.cat([values[: shape[0]], reference.tensor(name)[len(values) :]])
 
 
 def check_differs(base: Checkpoint, reference: Checkpoint) -> None:

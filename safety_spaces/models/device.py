@@ -17,10 +17,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def ready_device(name: str | None, *, threads: int) -> torch.device:
-    """Set the number of threads, on which the last bits of a sum depend, and return the device to run on.
-
-    Raises UserError when the device asked for is not there.
-    """
+    """Set the threads, on which the last bits of a sum depend, and return the device; UserError if it is not there."""
     torch.set_num_threads(threads)
     # Libraries draw a bar for every small step; the experiments draw one for each that a person waits for.
     datasets.disable_progress_bars()

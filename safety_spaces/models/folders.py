@@ -53,10 +53,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold a model's or an adapter's weights: the one, or those of the index, there or not.
-
-    Empty where there is neither; other safetensors files of a folder are not the model's.
-    """
+    """Return the files of a model's or an adapter's weights, the one or those of the index, there or not; else none."""
     whole = folder / (ADAPTER_WEIGHTS if is_adapter(folder) else WHOLE)
     if whole.is_file():
         return [whole]
@@ -120,10 +117,7 @@ def _no_weights(folder: Path, names: list[str]) -> str:
 
 
 def check_not_quantised(folder: Path) -> None:
-    """Raise UserError where a folder holds the codes of a quantised model, whose differences mean nothing.
-
-    Its configuration says so, or the types of its tensors; raises UserError too when a file is cut short.
-    """
+    """Raise UserError where a folder holds a quantised model, whose differences mean nothing, or a file is cut."""
     # Beside an adapter lies the configuration of what it was trained on, which may have been quantised then.
     config = {} if is_adapter(folder) else read_json(folder / CONFIG) or {}
     found = next((f"{key} in {CONFIG}" for key in QUANTISATION_SETTINGS if config.get(key)), None)
@@ -145,15 +139,13 @@ def _is_code(stored: StoredTensor) -> bool:
 
 
 def special_tokens(folder: Path) -> dict[str, Any]:
-    """Return the ids of the tokens that begin, end and pad a text: of generation_config.json, else of config.json.
-
-    Raises UserError when generation_config.json cannot be read, or an id is no token's.
-    """
+    """Return the ids of special tokens, of generation_config.json before config.json; UserError where they are none."""
     settings = read_json(folder / GENERATION)
     if settings is None and (folder / GENERATION).exists():
         raise UserError(f"{folder / GENERATION}: expected a JSON object, found none; mend or remove the file")
-    known = {**(read_json(folder / CONFIG) or {}), **_set(settings or {})}
-    tokens = {key: value for key, value in _set(known).items() if key in SPECIAL_TOKENS}
+    said = [*(read_json(folder / CONFIG) or {}).items(), *(settings or {}).items()]
+    # Files write -1 for a token that a model has not.
+    tokens = {key: value for key, value in said if key in SPECIAL_TOKENS and value not in (None, -1)}
     for key, value in tokens.items():
         if any(type(token) is not int for token in (value if isinstance(value, list) else [value])):
             raise UserError(
@@ -163,27 +155,16 @@ def special_tokens(folder: Path) -> dict[str, Any]:
     return tokens
 
 
-def _set(settings: dict[str, Any]) -> dict[str, Any]:
-    # Files write -1 for a token that a model has not.
-    return {key: value for key, value in settings.items() if value not in (None, -1)}
-
-
 def checkpoint_identity(folder: Path) -> str:
-    """Return the digest of a checkpoint's weights, configuration and tokenizer, whatever its path, age and writer.
-
-    That of an adapter says nothing of its parent, to which it is added. Raises UserError when the folder is no finished
-    checkpoint.
-    """
+    """Return the digest of a checkpoint's content, whatever its path, age and writer; UserError if unfinished."""
     if (wrong := flaw(folder)) is not None:
         raise UserError(
             f"{folder}: expected {CONFIG} and *.safetensors, or {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}; "
             f"train the checkpoint or correct its path ({wrong})"
         )
+    settings = _effective(folder / (ADAPTER_CONFIG if is_adapter(folder) else CONFIG))
     if is_adapter(folder):
-        config = read_json(folder / ADAPTER_CONFIG) or {}
-        settings: dict[str, Any] = {key: config.get(key) for key in ADAPTER_KEYS_WITH_EFFECT}
-    else:
-        settings = _effective(folder / CONFIG)
+        settings = {key: settings.get(key) for key in ADAPTER_KEYS_WITH_EFFECT}
     others = {name: _effective(folder / name) for name in SETTINGS if (folder / name).is_file()}
     files = [*weight_files(folder), *(path for name in TOKENIZERS if (path := folder / name).is_file())]
     return digest([settings, others, [file_digest(path) for path in files]])

@@ -10,8 +10,6 @@ HUB_ID = re.compile(r"(?!.*(--|\.\.))(\w([\w.-]*\w)?/)?\w([\w.-]{0,94}\w)?", re.
 FILE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".json", ".yaml", ".git")
 LOCAL_FOLDERS = frozenset({"checkpoints", "data", "models", "output", "outputs", "results", "runs", "weights"})
 """Where people keep models: what lies below these, and is not there, is a mistake in a path and no id."""
-GATED = ("meta-llama/", "google/gemma-", "cohereforai/", "coherelabs/")
-"""Beginnings of the names of models whose owners ask for a consent first."""
 WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 UNWANTED_FILES = ("original/*", "consolidated*", "onnx/*")
 """Copies of the weights in the formats of other programs, in some repositories."""
@@ -21,18 +19,6 @@ def is_hub_id(name: str) -> bool:
     """Say whether a name has the form model or owner/model; a relative path may have it too."""
     is_local = name.split("/")[0] in LOCAL_FOLDERS or name.endswith(FILE_SUFFIXES)
     return HUB_ID.fullmatch(name) is not None and not is_local
-
-
-def is_gated(name: str) -> bool:
-    """Say whether a model is known to be given out on request, by the family that its name begins with."""
-    return name.lower().startswith(GATED)
-
-
-def is_logged_in() -> bool:
-    """Say whether this machine has a token of the hub."""
-    from huggingface_hub import get_token
-
-    return get_token() is not None
 
 
 def is_cached_data_set(name: str, revision: str) -> bool:
@@ -51,10 +37,7 @@ def cached_model(name: str, revision: str | None, **options: Any) -> Path | None
 
 
 def fetch_model(name: str, revision: str | None) -> Path:
-    """Return the folder of a model of the hub; what is not there yet is downloaded.
-
-    Raises UserError when there is no such model or revision, access has to be asked for, or the hub cannot be reached.
-    """
+    """Return the folder of a model of the hub, downloaded where it is not there; raises UserError when it cannot be."""
     import httpx2
     from huggingface_hub import errors
 

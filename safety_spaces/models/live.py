@@ -74,9 +74,8 @@ def load_model(
 def greedy_model(folder: Path, **settings: Any) -> CausalModel:
     """Load a causal language model as transformers does, but for how it generates: greedily, to the end of the text.
 
-    Of generation_config.json the ids of special tokens alone are taken. `generate` lets every other field of the file
-    act where its caller leaves one out, lm-eval's call too, and a file may hold what the library refuses to save.
-    Raises UserError when generation_config.json cannot be read.
+    Of generation_config.json the ids of special tokens alone are taken, since `generate` lets every other field act
+    where its caller, lm-eval too, leaves one out. Raises UserError when the file cannot be read.
     """
     from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -85,10 +84,7 @@ def greedy_model(folder: Path, **settings: Any) -> CausalModel:
 
 
 def load_tokenizer(folder: Path | str) -> Any:
-    """Load a tokenizer that pads on the left, as greedy generation in batches needs.
-
-    Raises UserError when there is none, or it has neither a padding token nor one that ends a text.
-    """
+    """Load a tokenizer that pads on the left, as greedy batches need; raises UserError without one, or a pad token."""
     from transformers import AutoTokenizer
 
     try:
@@ -132,10 +128,7 @@ class LiveWeights:
 
     @torch.no_grad()
     def write(self, edits: Iterable[WeightEdit]) -> Delivered:
-        """Make the weights reference + update where there is an edit, and the reference's everywhere else.
-
-        The edits are consumed one tensor at a time, so no second model is in memory.
-        """
+        """Make the weights reference + update where there is an edit, else the reference's; tensor by tensor."""
         stale, sums = dict(self._changed), torch.zeros(3, dtype=torch.float64)
         for edit in edits:
             weight = self._weights[edit.name]
@@ -145,7 +138,10 @@ class LiveWeights:
         for place, name in stale.items():
             self._weights[name].copy_(self._reference(name))
             del self._changed[place]
-        return _delivered(*sums.tolist())
+        realised, intended, dot = sums.tolist()
+        if intended == 0:
+            return Delivered(None, None)
+        return Delivered(realised / intended, dot / math.sqrt(realised * intended) if realised else None)
 
 
 def _write(weight: Tensor, edit: WeightEdit) -> Float[Tensor, "3"]:
@@ -160,10 +156,3 @@ def _write(weight: Tensor, edit: WeightEdit) -> Float[Tensor, "3"]:
         intended = intended.flatten().double()
         sums += torch.stack([realised @ realised, intended @ intended, realised @ intended])
     return sums.cpu()
-
-
-def _delivered(realised: float, intended: float, dot: float) -> Delivered:
-    if intended == 0:
-        return Delivered(None, None)
-    cosine = dot / math.sqrt(realised * intended) if realised else None
-    return Delivered(realised / intended, cosine)

@@ -37,10 +37,7 @@ def _warn_of_another_parent(roles: Roles, role: str, folder: Path, parent: str) 
 
 
 def role_tokenizer(roles: Roles, role: str, seed: int) -> Any:
-    """Load a role's tokenizer; a LoRA folder without one has that of the role that it adds to.
-
-    Raises UserError when the checkpoint is missing, or its tokenizer can neither pad nor end a text.
-    """
+    """Load a role's tokenizer, as `load_tokenizer` does; a LoRA folder without one has that of what it adds to."""
     folder, parent = roles.finished(role, seed), roles.adapted(role, seed)
     if parent is not None and not any((folder / name).is_file() for name in TOKENIZERS):
         return role_tokenizer(roles, parent, seed)
@@ -53,10 +50,7 @@ def live_model(roles: Roles, role: str, seed: int, *, device: torch.device) -> A
 
 
 def role_model(roles: Roles, role: str, seed: int, *, device: torch.device, dtype: torch.dtype) -> Any:
-    """Load a role's model; a LoRA folder is added to the role that it adds to.
-
-    Raises UserError when the checkpoint is missing or cannot be read.
-    """
+    """Load a role's model, a LoRA folder with what it adds to; raises UserError when one is missing or unreadable."""
     whole = roles.whole(role, seed)
     folder = roles.finished(whole, seed)
     if whole == role:

@@ -15,19 +15,8 @@ from typing import Any, Literal
 import torch
 
 from safety_spaces.errors import UserError, warn_once
+from safety_spaces.models import folders
 from safety_spaces.models.checkpoints import Checkpoint, LowRank, mapped
-from safety_spaces.models.folders import (
-    ADAPTER_CONFIG,
-    ADAPTER_KEYS_WITH_EFFECT,
-    ADAPTER_WEIGHTS,
-    CONFIG,
-    INDEX,
-    WHOLE,
-    check_checkpoint,
-    check_not_quantised,
-    is_adapter,
-    weight_files,
-)
 from safety_spaces.models.model_tensors import model_tensors
 from safety_spaces.models.tensor_files import StoredTensor, stored_tensors
 from safety_spaces.store import read_json
@@ -53,20 +42,20 @@ KEYS_OF_TRAINING = frozenset({
 
 
 def open_checkpoint(folder: Path | str, *, tied: Tied = "once", parent: Checkpoint | None = None) -> Checkpoint:
-    """List the tensors of a folder with model.safetensors or a sharded model.safetensors.index.json, or of an adapter.
+    """List the tensors of a folder of safetensors files, whole, sharded or of an adapter.
 
     tied says how often an output head counts that the live model ties to the embedding: once, as the embedding, or
-    twice, as in a state_dict (the published code). A LoRA folder in PEFT's format needs its parent, the model that it
-    adds to, and counts the head as the parent does. Raises UserError when the folder or a shard is missing or
-    unreadable, the model is quantised, or an adapter is not plain LoRA of the parent.
+    twice, as in a state_dict (the published code). A LoRA folder needs its parent and counts the head as that does.
+    Raises UserError when the folder or a shard is missing or unreadable, the model is quantised, or an adapter is not
+    plain LoRA of the parent.
     """
     folder = Path(folder)
     # The tensors of a model without a configuration go by their names.
-    check_checkpoint(folder, needs_config=False)
-    if is_adapter(folder):
+    folders.check_checkpoint(folder, needs_config=False)
+    if folders.is_adapter(folder):
         return _adapted(folder, parent)
-    check_not_quantised(folder)
-    model, files = model_tensors(folder), stored_tensors(*weight_files(folder))
+    folders.check_not_quantised(folder)
+    model, files = model_tensors(folder), stored_tensors(*folders.weight_files(folder))
     stored = {live: place for name, place in files.items() if (live := model.live_name(name)) is not None}
     if not stored:
         raise UserError(f"{folder}: expected tensors of its model, found none; save it with save_pretrained")
@@ -75,8 +64,9 @@ def open_checkpoint(folder: Path | str, *, tied: Tied = "once", parent: Checkpoi
         shared = {name: source for name, source in model.tied.items() if not _differ(stored, name, source)}
         _warn_of_layers(folder, files.keys() - stored.keys(), model.kinds)
     else:
-        is_tied, table = (read_json(folder / CONFIG) or {}).get("tie_word_embeddings"), _embedding(stored, model.kinds)
-        shared = {HEAD: table} if is_tied and table is not None else {}
+        is_tied = (read_json(folder / folders.CONFIG) or {}).get("tie_word_embeddings")
+        table = _embedding(stored, model.kinds) if is_tied else None
+        shared = {} if table is None else {HEAD: table}
     return Checkpoint(folder, _counted(stored, shared, tied), model=model, ties_head=bool(shared))
 
 
@@ -91,11 +81,12 @@ def _differ(stored: Mapping[str, StoredTensor], name: str, source: str) -> bool:
 def _warn_of_layers(folder: Path, left_out: set[str], kinds: Mapping[str, str]) -> None:
     """Warn where files hold more layers than config.json says: like transformers, we leave them out."""
     if beyond := sorted({number for number in map(layer, left_out) if number is not None} - set(map(layer, kinds))):
-        warn_once(f"{folder}: the files hold layers that {CONFIG} does not count, left out: from layer {beyond[0]} on")
+        warn_once(
+            f"{folder}: the files hold layers that config.json does not count, left out: from layer {beyond[0]} on"
+        )
 
 
 def _counted(stored: Mapping[str, StoredTensor], shared: Mapping[str, str], tied: Tied) -> dict[str, StoredTensor]:
-    """Tensors of which one that is shared counts once, under the name of its source, or twice."""
     counted = dict(stored)
     for name, source in shared.items():
         own = counted.pop(name, None)
@@ -113,7 +104,7 @@ def _adapted(folder: Path, parent: Checkpoint | None) -> Checkpoint:
     """A parent's tensors with the changes of a LoRA folder: tensors in place of its own, and products added."""
     if parent is None:
         raise UserError(f"{folder}: expected a model, found a LoRA folder; name the model or role that it adds to")
-    if any((folder / name).exists() for name in (WHOLE, INDEX)):
+    if any((folder / name).exists() for name in (folders.WHOLE, folders.INDEX)):
         raise UserError(f"{folder}: expected a model or a LoRA folder, found both; move one of them to its own folder")
     table = _embedding(parent.stored, parent.model.kinds) if parent.ties_head else None
     head = {} if table is None else {HEAD: parent.shape(table)}
@@ -141,9 +132,8 @@ def _is_copy(parent: Checkpoint, name: str, place: StoredTensor) -> bool:
 def _check_alike(folder: Path, whole: Mapping[str, StoredTensor], products: Mapping[str, LowRank], table: str) -> None:
     """Raise UserError where an adapter changes a head in another way than the embedding that it is."""
     head, embedding = products.get(HEAD), products.get(table)
-    if head is None or embedding is None:
-        is_alike = head is None
-    else:
+    is_alike = head is None
+    if head is not None and embedding is not None:
         swapped = ((head.A, embedding.B), (head.B, embedding.A))
         is_alike = head.scale == embedding.scale and all(torch.equal(mapped(a), mapped(b).t()) for a, b in swapped)
     if {HEAD, table} <= whole.keys():
@@ -161,12 +151,8 @@ def _check_alike(folder: Path, whole: Mapping[str, StoredTensor], products: Mapp
 
 
 def _read_adapter(folder: Path, shapes: Shapes) -> tuple[dict[str, StoredTensor], dict[str, LowRank]]:
-    """List the whole tensors and the products of a LoRA folder on a parent of these shapes; nothing is computed.
-
-    Raises UserError when the folder is not LoRA alone (DoRA, other methods of PEFT), a tensor of it has no place in
-    the parent, or its matrices fit neither the parent nor adapter_config.json.
-    """
-    config, path = _checked_config(folder / ADAPTER_CONFIG), folder / ADAPTER_WEIGHTS
+    """List the whole tensors and the products of a LoRA folder on a parent of these shapes; nothing is computed."""
+    config, path = _checked_config(folder / folders.ADAPTER_CONFIG), folder / folders.ADAPTER_WEIGHTS
     whole: dict[str, StoredTensor] = {}
     pairs: dict[tuple[str, bool], dict[str, StoredTensor]] = {}
     for key, place in stored_tensors(path, integers=True).items():
@@ -194,7 +180,7 @@ def _product(
     is_pair = set(pair) == {"A", "B"} and all(len(place.shape) == 2 for place in pair.values())
     if not (is_pair and pair["A"].shape[0] == pair["B"].shape[1] == rank):
         raise UserError(
-            f"{path}: expected matrices A and B of rank {rank} for {module}, as {ADAPTER_CONFIG} says, got "
+            f"{path}: expected matrices A and B of rank {rank} for {module}, as {folders.ADAPTER_CONFIG} says, got "
             f"{', '.join(f'{side} {place.shape}' for side, place in sorted(pair.items()))}; save the adapter again"
         )
     scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
@@ -225,7 +211,7 @@ def _checked_config(path: Path) -> dict[str, Any]:
             f"{path}: expected an adapter of the parent's own weights, init_lora_weights {start} changes them; "
             "save it with path_initial_model_for_weight_conversion"
         )
-    known = KEYS_OF_TRAINING.union(ADAPTER_KEYS_WITH_EFFECT)
+    known = KEYS_OF_TRAINING.union(folders.ADAPTER_KEYS_WITH_EFFECT)
     if unknown := sorted(key for key, value in config.items() if value and key not in known):
         raise UserError(f"{path}: expected plain LoRA, {unknown[0]} is not supported; {REMEDY}")
     for key in ("r", "lora_alpha"):

@@ -6,19 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from safety_spaces.errors import UserError
 from safety_spaces.models import folders
-from safety_spaces.models.folders import check_checkpoint, is_adapter, is_checkpoint
 from safety_spaces.models.hub import cached_model, fetch_model, is_hub_id
 from safety_spaces.models.tensor_files import file_flaw
 from safety_spaces.paths import is_there, resolve_path
 from safety_spaces.store import Layout, digest, file_digest, read_json
-from safety_spaces.study import Existing, Recipe, Study
+from safety_spaces.study import Architecture, Existing, Recipe, Study
 
 OF_A_RUN = re.compile(r"runs/([^/]+)/(?:seed-\d+/)?checkpoints/[^/]+/?")
 """A path that names a checkpoint of another study."""
 RECIPE_FILE = "recipe.json"
 """Beside the weights of a trained role: what they were trained from, and what the training did."""
+CONFIG_NAMES = {
+    "vocabulary": "vocab_size", "hidden": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads",
+    "key_value_heads": "num_key_value_heads", "intermediate": "intermediate_size",
+    "positions": "max_position_embeddings", "tied": "tie_word_embeddings",
+}  # fmt: skip
+"""What config.json calls the fields of an architecture but for its family, model_type."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +36,7 @@ class Roles:
     layout: Layout
 
     def folder(self, role: str, seed: int) -> Path:
-        """Return the folder of a role's checkpoint, finished or not; nothing is downloaded.
-
-        What another study made lies where --runs says.
-        """
+        """Return the folder of a role's checkpoint, finished or not, of another study below --runs; fetches nothing."""
         given = self.study.given_roles.get(role)
         if given is None:
             return self.layout.checkpoint(role, seed)
@@ -42,29 +46,21 @@ class Roles:
         return cached or resolve_path(given.path)
 
     def finished(self, role: str, seed: int) -> Path:
-        """Return the folder of a finished checkpoint; a model of the hub is downloaded unless it is there.
-
-        Raises UserError when it is not there, only its half-written `.partial` folder is, or it was trained with other
-        settings than the study's.
-        """
+        """Return a finished checkpoint's folder, fetched if need be; UserError if missing or of other settings."""
         given = self.study.given_roles.get(role)
+        folder = self.folder(role, seed)
         if given is not None and is_on_hub(given.path, given.revision):
             folder = given_folder(given.path, given.revision)
-        else:
-            folder = self.folder(role, seed)
-        otherwise = self.remedy(self.study.roles[role])
-        check_checkpoint(folder, expected=f"the finished checkpoint {role}", otherwise=otherwise)
+        remedy = self.remedy(self.study.roles[role])
+        folders.check_checkpoint(folder, expected=f"the finished checkpoint {role}", otherwise=remedy)
         if given is None:
             check_recipe(folder, self.recipe_settings(role))
         return folder
 
     def adapted(self, role: str, seed: int) -> str | None:
-        """Return the role whose weights a LoRA folder adds to; None where a role's folder holds whole weights.
-
-        Raises UserError when the base is a LoRA folder, or the checkpoint is not there.
-        """
+        """Return the role whose weights a LoRA folder adds to, else None; raises UserError for a base, or no folder."""
         given = self.study.given_roles.get(role)
-        if given is None or not is_adapter(folder := self.finished(role, seed)):
+        if given is None or not folders.is_adapter(folder := self.finished(role, seed)):
             return None
         if role == "base":
             raise UserError(
@@ -79,14 +75,24 @@ class Roles:
         return role
 
     def identity(self, role: str, seed: int) -> str:
-        """Return the digest of a checkpoint's content, of a LoRA folder together with what it adds to.
-
-        Raises UserError when the checkpoint is not there, or is quantised.
-        """
+        """Return the digest of a checkpoint's content, of a LoRA folder with its parent's; UserError if quantised."""
         folder = self.finished(role, seed).resolve()
         check_weights(folder)
         own, parent = folder_identity(folder), self.adapted(role, seed)
         return own if parent is None else digest([own, self.identity(parent, seed)])
+
+    @property
+    def architecture(self) -> Architecture | None:
+        """The shape of the base: the study's, else what its folder says; None for a family that we do not know."""
+        if (described := self.study.roles["base"].architecture) is not None:
+            return described
+        config = read_json(self.folder("base", self.study.seeds[0]) / folders.CONFIG) or {}
+        said = {ours: config[theirs] for ours, theirs in CONFIG_NAMES.items() if config.get(theirs) is not None}
+        defaults = {"key_value_heads": said.get("heads"), "tied": False}
+        try:
+            return Architecture.model_validate({"family": config.get("model_type"), **defaults, **said})
+        except ValidationError:
+            return None
 
     def recipe_settings(self, role: str) -> dict[str, Any]:
         """Return the settings of a study that determine a trained checkpoint; its rows and its parent are data."""
@@ -100,17 +106,14 @@ class Roles:
         }
 
     def check_given(self) -> None:
-        """Check the folders and the own basis that a study names; models of another study may be made later.
-
-        Raises UserError when a folder is no finished checkpoint, or the basis no safetensors file.
-        """
+        """Raise UserError unless the folders and basis that a study names are there; another study's may come later."""
         for role, recipe in self.study.given_roles.items():
             if not (study_of(recipe) or is_on_hub(recipe.path, recipe.revision)):
                 self.finished(role, self.study.seeds[0])
         for judge in self.study.classifiers:
             if not is_on_hub(judge.name, judge.revision):
-                classifier = resolve_path(judge.name)
-                check_checkpoint(classifier, expected="the classifier of a judge", otherwise="correct its name")
+                folder, expected = resolve_path(judge.name), "the classifier of a judge"
+                folders.check_checkpoint(folder, expected=expected, otherwise="correct its name")
         basis = self.study.projection.basis
         if basis is not None and file_flaw(path := basis_file(basis.file)) is not None:
             raise UserError(
@@ -151,20 +154,16 @@ def is_on_hub(path: str, revision: str | None = None) -> bool:
 
 
 def given_folder(path: str, revision: str | None) -> Path:
-    """Return the folder that a path of a study names; a model of the hub is downloaded unless the cache has it whole.
-
-    Raises UserError when the model cannot be downloaded.
-    """
+    """Return the folder of a path of a study, of a model of the hub the cache's; UserError when it cannot be had."""
     if not is_on_hub(path, revision):
         return resolve_path(path)
     cached = cached_model(path, revision)
-    return cached if cached is not None and is_checkpoint(cached) else fetch_model(path, revision)
+    return cached if cached is not None and folders.is_checkpoint(cached) else fetch_model(path, revision)
 
 
 def basis_file(file: str) -> Path:
     """Return the path of a user's own basis; raises UserError when its file is not there."""
-    path = resolve_path(file)
-    if not path.is_file():
+    if not (path := resolve_path(file)).is_file():
         raise UserError(
             f"projection.basis.file: expected a file at {path}, found none; write it with safetensors, or correct "
             "its path"
@@ -192,13 +191,6 @@ def training_notes(folder: Path) -> dict[str, Any]:
     return read_json(folder / RECIPE_FILE) or {}
 
 
-@functools.cache
-def check_weights(folder: Path) -> None:
-    """Check once per process that a folder is not quantised; else raise UserError."""
-    folders.check_not_quantised(folder)
-
-
-@functools.cache
-def folder_identity(folder: Path) -> str:
-    """Return `checkpoint_identity`, read once per process, since a run never changes a finished checkpoint."""
-    return folders.checkpoint_identity(folder)
+# Read once per process, since a run never changes a finished checkpoint.
+check_weights = functools.cache(folders.check_not_quantised)
+folder_identity = functools.cache(folders.checkpoint_identity)

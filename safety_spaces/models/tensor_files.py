@@ -31,10 +31,7 @@ class StoredTensor:
 
 
 def stored_tensors(*files: Path, integers: bool = False) -> dict[str, StoredTensor]:
-    """Return the floating-point tensors of safetensors files by name, or those of integers too.
-
-    Raises UserError when a file is cut short.
-    """
+    """Return the floating-point tensors of files by name, or integers too; UserError when a file is cut short."""
     found = {}
     for path in files:
         if (header := _header(path)) is None:
@@ -45,10 +42,7 @@ def stored_tensors(*files: Path, integers: bool = False) -> dict[str, StoredTens
 
 
 def file_flaw(path: Path) -> str | None:
-    """Return why a path is no whole safetensors file, and what to do, as its size and its header say; else None.
-
-    Raises OSError when it cannot be read.
-    """
+    """Return why a path is no whole safetensors file, and what to do, else None; raises OSError if it is unreadable."""
     if not path.is_file():
         return f"found no {path.name}; copy it too"
     with path.open("rb") as file:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from safety_spaces.models.roles import CONFIG_NAMES
 from safety_spaces.study import Architecture
 
 
@@ -13,14 +14,7 @@ def new_model(architecture: Architecture, tokenizer: Any, *, seed: int) -> Any:
 
     config = AutoConfig.for_model(
         architecture.family,
-        vocab_size=architecture.vocabulary,
-        hidden_size=architecture.hidden,
-        num_hidden_layers=architecture.layers,
-        num_attention_heads=architecture.heads,
-        num_key_value_heads=architecture.key_value_heads,
-        intermediate_size=architecture.intermediate,
-        max_position_embeddings=architecture.positions,
-        tie_word_embeddings=architecture.tied,
+        **{theirs: getattr(architecture, ours) for ours, theirs in CONFIG_NAMES.items()},
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -4,6 +4,7 @@ from safetensors.torch import save_file
 
 from safety_spaces.errors import UserError
 from safety_spaces.geometry import Bases, Updates, factor, open_basis, tensor_energies
+from safety_spaces.geometry.bases import own_columns
 from tests.geometry.dense import energy, gaussian
 from tests.models.folders import DOWN, EMBEDDING, NORM, QUERY, opened, weights
 
@@ -36,20 +37,20 @@ def written(tmp_path):
 def test_columns_are_those_of_the_file_as_high_as_the_projected_side(checkpoints, written, dtype, side, height):
     U, u = frame(height, 4), frame(10, 1)[:, 0]
     basis = open_basis(written({QUERY: U.to(dtype), NORM: u}), updates(checkpoints, side))
-    assert torch.equal(basis.columns(QUERY, height), U)
-    assert torch.equal(basis.columns(NORM, 10), u[:, None])
-    assert basis.columns(QUERY, height).dtype == torch.float32
+    assert torch.equal(own_columns(basis, QUERY, height), U)
+    assert torch.equal(own_columns(basis, NORM, 10), u[:, None])
+    assert own_columns(basis, QUERY, height).dtype == torch.float32
 
 
 def test_a_tensor_without_a_matrix_has_no_directions(checkpoints, written):
     basis = open_basis(written({QUERY: frame(14, 4)}), updates(checkpoints))
-    assert basis.columns(DOWN, 10).shape == (10, 0)
+    assert own_columns(basis, DOWN, 10).shape == (10, 0)
 
 
 @pytest.mark.parametrize("k", [0, 14])
 def test_a_matrix_may_have_no_column_or_as_many_as_rows(checkpoints, written, k):
     basis = open_basis(written({QUERY: frame(14, k)}), updates(checkpoints))
-    assert basis.columns(QUERY, 14).shape == (14, k)
+    assert own_columns(basis, QUERY, 14).shape == (14, k)
 
 
 @pytest.mark.parametrize("columns", [1, 3, 5])
@@ -57,7 +58,7 @@ def test_controls_take_as_many_directions_as_the_file_has(checkpoints, written, 
     found = updates(checkpoints)
     U = frame(14, columns)
     basis, D = open_basis(written({QUERY: U}), found), found.of("useful", QUERY)
-    bases = Bases(QUERY, found.shape(QUERY), factor(found.of("reference", QUERY)).U, basis.columns(QUERY, 14))
+    bases = Bases(QUERY, found.shape(QUERY), factor(found.of("reference", QUERY)).U, own_columns(basis, QUERY, 14))
     how = {"names": ("file", "random_k", "random", "top_k"), "fractions": (0.4, 1.0), "number_of_draws": 2}
     rows = tensor_energies(bases, {"useful": D}, **how)["useful"]
     assert {row.basis for row in rows} == set(how["names"])
@@ -103,18 +104,18 @@ def test_a_matrix_of_the_other_side_is_explained(checkpoints, written):
 def test_columns_that_are_not_orthonormal_are_explained(checkpoints, written, scale, accepted):
     basis = open_basis(written({QUERY: scale * frame(14, 4)}), updates(checkpoints))
     if accepted:
-        assert basis.columns(QUERY, 14).shape == (14, 4)
+        assert own_columns(basis, QUERY, 14).shape == (14, 4)
         return
     message = f"expected orthonormal columns of {QUERY}, U'U differs from I by .*; write the Q of torch.linalg.qr"
     with pytest.raises(UserError, match=message):
-        basis.columns(QUERY, 14)
+        own_columns(basis, QUERY, 14)
 
 
 def test_columns_that_are_not_finite_are_explained(checkpoints, written):
     U = frame(14, 4)
     U[3, 2] = float("nan")
     with pytest.raises(UserError, match=rf"U.safetensors: expected finite .*tensor {QUERY} holds NaN or infinity"):
-        open_basis(written({QUERY: U}), updates(checkpoints)).columns(QUERY, 14)
+        own_columns(open_basis(written({QUERY: U}), updates(checkpoints)), QUERY, 14)
 
 
 @pytest.mark.parametrize("content", [b"", b"no safetensors at all"])

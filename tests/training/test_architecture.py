@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from safety_spaces.models.sizes import architecture_shapes
+from safety_spaces.experiments.plan.sizes import architecture_shapes
 from safety_spaces.training.architecture import new_model
 from tests.pico_model import pico_architecture
 

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.plan.costs import activation_bytes, live_bytes, size, training_bytes
+from safety_spaces.experiments.plan.sizes import Shapes, model_shapes, parameters
 from safety_spaces.experiments.plan.work import Work, work_left
 from safety_spaces.models.folders import is_checkpoint
 from safety_spaces.models.roles import Roles
-from safety_spaces.models.sizes import Shapes, base_architecture, model_shapes, parameters
 from safety_spaces.study import Architecture, Gpu, Study, Training
 
 GIB = 2**30
@@ -55,7 +55,7 @@ class Planned:
     @cached_property
     def architecture(self) -> Architecture | None:
         """Shape of the base, None for a family that is not known here."""
-        return base_architecture(self.roles)
+        return self.roles.architecture
 
     @property
     def gpu(self) -> Gpu | None:

@@ -13,10 +13,10 @@ from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.metrics import every_metric
 from safety_spaces.evaluation.prompt_sets import number_of_prompts
+from safety_spaces.experiments.plan.sizes import Shapes, parameters
 from safety_spaces.experiments.plan.work import Work
 from safety_spaces.experiments.projection.cells import belongs_to_first_seed, energies_per_task
 from safety_spaces.experiments.state_keys import answer_tokens
-from safety_spaces.models.sizes import Shapes, parameters
 from safety_spaces.paths import resolve_path
 from safety_spaces.study import Architecture, Metric, MixedCorpus, ServiceJudge, Study, Training
 

@@ -7,10 +7,13 @@ from safety_spaces.data.table import find_data_set
 from safety_spaces.data.texts import Texts
 from safety_spaces.experiments.checks import data_uses
 from safety_spaces.models.folders import is_checkpoint
-from safety_spaces.models.hub import cached_model, fetch_model, is_cached_data_set, is_gated
+from safety_spaces.models.hub import cached_model, fetch_model, is_cached_data_set
 from safety_spaces.models.roles import is_on_hub
 from safety_spaces.progress import progress
 from safety_spaces.study import Study
+
+GATED = ("meta-llama/", "google/gemma-", "cohereforai/", "coherelabs/")
+"""Beginnings of the names of models whose owners ask for a consent first."""
 
 
 def download(texts: Texts) -> None:
@@ -51,6 +54,6 @@ def missing_data_sets(texts: Texts) -> list[str]:
 
 def on_request(models: Sequence[str], data_sets: Sequence[str]) -> list[str]:
     """Return the pages where access has to be asked for, of those that are to be downloaded."""
-    pages = [name for name in models if is_gated(name)]
+    pages = [name for name in models if name.lower().startswith(GATED)]
     hubs = [data_set.hub for name in data_sets if (data_set := find_data_set(name)).access]
     return [f"https://huggingface.co/{page}" for page in (*pages, *(f"datasets/{hub.id}" for hub in hubs if hub))]

@@ -21,11 +21,10 @@ from safety_spaces.experiments.plan.costs import (
     weight_bytes,
 )
 from safety_spaces.experiments.plan.downloads import missing_data_sets, missing_models, on_request
+from safety_spaces.experiments.plan.sizes import factor_bytes
 from safety_spaces.experiments.plan.work import whole_work
 from safety_spaces.models.folders import is_checkpoint
-from safety_spaces.models.hub import is_logged_in
 from safety_spaces.models.roles import is_on_hub, study_of
-from safety_spaces.models.sizes import factor_bytes
 from safety_spaces.study import KEY_VARIABLE, Judge, ServiceJudge
 
 STATE_BYTES = 4
@@ -187,7 +186,9 @@ def _downloads(planned: Planned) -> Iterator[str]:
     if parts := [f"{kind} {', '.join(of)}" for kind, of in named.items() if of]:
         yield f"to be downloaded: {'; '.join(parts)}"
     if pages := on_request(models, data_sets):
-        login = "" if is_logged_in() else ", then log in with `hf auth login`"
+        from huggingface_hub import get_token
+
+        login = "" if get_token() else ", then log in with `hf auth login`"
         yield f"given out on request: ask for access at {', '.join(pages)}{login}"
 
 

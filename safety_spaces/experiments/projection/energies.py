@@ -13,7 +13,7 @@ from torch import Tensor
 
 from safety_spaces.experiments.passes import measure_tensors, open_updates
 from safety_spaces.experiments.projection.cells import check_layers
-from safety_spaces.geometry.bases import Bases, open_basis
+from safety_spaces.geometry.bases import Bases, open_basis, own_columns
 from safety_spaces.geometry.energies import TensorEnergy, tensor_energies, totals
 from safety_spaces.geometry.factor_cache import cached_factor
 from safety_spaces.geometry.factorisation import factor, precision_on
@@ -58,7 +58,8 @@ class Subspaces:
             return factor(self.updates.of(REFERENCE, name) if D is None else D, precision=self._precision).U
 
         U, shape = cached_factor(self._cache, name, compute), self.updates.shape(name)
-        return Bases(name, shape, U, None if self._own is None else self._own.columns(name, shape[0]), self.seed)
+        own = None if self._own is None else own_columns(self._own, name, shape[0])
+        return Bases(name, shape, U, own, self.seed)
 
 
 def measure_energies(

@@ -11,8 +11,8 @@ from safety_spaces.data.table import data_sets
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.plan.card import check_memory
 from safety_spaces.experiments.plan.costs import activation_bytes, judge_dollars, training_bytes, training_hours
+from safety_spaces.experiments.plan.sizes import architecture_shapes, factor_size
 from safety_spaces.experiments.projection.cells import cells
-from safety_spaces.models.sizes import architecture_shapes, base_architecture, factor_size
 from safety_spaces.study import load_study
 from safety_spaces.training.architecture import new_model
 from tests.pico import ROOT, counts_of, of_model, plan_of, planned_of, run_script, write_study
@@ -125,7 +125,7 @@ def test_a_folder_without_a_described_shape_is_planned_from_its_configuration(tm
     tokenizer = pico_tokenizer()
     new_model(pico_architecture(tokenizer), tokenizer, seed=0).save_pretrained(tmp_path / "base")
     command = of_model("llama-3.2-1b", tmp_path, roles={"base": {"path": str(tmp_path / "base"), "architecture": None}})
-    assert base_architecture(command.roles) == pico_architecture(tokenizer)
+    assert command.roles.architecture == pico_architecture(tokenizer)
     assert "activations not counted" not in plan_of(command)
 
 

@@ -13,7 +13,7 @@ from safety_spaces.experiments.plan.costs import counts
 from safety_spaces.experiments.plan.work import Work, whole_work, work_left
 from safety_spaces.experiments.projection.keys import energy_key, scores
 from safety_spaces.experiments.state_keys import Compared, states_keys, wanted_overlaps
-from safety_spaces.models import folders
+from safety_spaces.models import roles
 from tests.pico import ROOT, copy_run, of_model, plan_of, prompts_of
 
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_found_out_is_not_taken_off(copied, caplog):
 
 
 def test_nothing_is_hashed_where_nothing_can_be_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "checkpoint_identity", lambda folder: pytest.fail(f"{folder} was read"))
+    monkeypatch.setattr(roles, "folder_identity", lambda folder: pytest.fail(f"{folder} was read"))
     command = of_model("llama-3.2-1b", tmp_path)
     assert work_left(command.roles, command.texts) == whole_work(command.study)
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from safety_spaces.command_line import parse_arguments
 from safety_spaces.evaluation.judges.rubric import RubricJudge
-from safety_spaces.models.sizes import factor_size, stored_shapes
+from safety_spaces.experiments.plan.sizes import factor_size, stored_shapes
 from tests.pico import PICO, copy_run, plan_of, run_script
 
 FRACTIONS = PICO["projection"]["fractions"]

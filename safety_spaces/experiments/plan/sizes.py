@@ -3,8 +3,6 @@
 import math
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from safety_spaces.errors import UserError
 from safety_spaces.models.folders import CONFIG, is_adapter, is_checkpoint, weight_files
 from safety_spaces.models.roles import Roles, study_of
@@ -16,12 +14,6 @@ from safety_spaces.tensors import HEAD, Side, faces_residual, kind, project_from
 Shapes = dict[str, tuple[int, ...]]
 FACTOR_BYTES = 4
 """Factors are float32."""
-SETTINGS = {
-    "family": "model_type", "vocabulary": "vocab_size", "hidden": "hidden_size", "layers": "num_hidden_layers",
-    "heads": "num_attention_heads", "key_value_heads": "num_key_value_heads", "intermediate": "intermediate_size",
-    "positions": "max_position_embeddings", "tied": "tie_word_embeddings",
-}  # fmt: skip
-"""Of an architecture, as config.json calls them."""
 
 
 def model_shapes(roles: Roles) -> Shapes:
@@ -41,19 +33,6 @@ def model_shapes(roles: Roles) -> Shapes:
     )
 
 
-def base_architecture(roles: Roles) -> Architecture | None:
-    """Return the shape of the base: the study's, else what its folder says; None for a family that we do not know."""
-    recipe = roles.study.roles["base"]
-    if recipe.architecture is not None:
-        return recipe.architecture
-    config = read_json(roles.folder("base", roles.study.seeds[0]) / CONFIG) or {}
-    said = {ours: config[theirs] for ours, theirs in SETTINGS.items() if config.get(theirs) is not None}
-    try:
-        return Architecture.model_validate({"key_value_heads": said.get("heads"), "tied": False, **said})
-    except ValidationError:
-        return None
-
-
 def parameters(shapes: Shapes) -> int:
     """Return the number of weights."""
     return sum(map(math.prod, shapes.values()))
@@ -61,8 +40,7 @@ def parameters(shapes: Shapes) -> int:
 
 def factor_bytes(roles: Roles, shapes: Shapes) -> int:
     """Return the bytes of the factorised reference update of one seed, at full rank."""
-    settings = roles.study.projection
-    counted = list(shapes.items())
+    settings, counted = roles.study.projection, list(shapes.items())
     if settings.tied == "twice" and "lm_head" not in map(kind, shapes):
         counted += [(HEAD, shape) for name, shape in counted if kind(name) == "embed_tokens"]
     return sum(factor_size(name, shape, side=settings.projected_side) for name, shape in counted) * FACTOR_BYTES
@@ -73,11 +51,11 @@ def factor_size(name: str, shape: tuple[int, ...], *, side: Side) -> int:
 
     At most as many where the model alone says which side faces the residual stream.
     """
-    rows, columns = shape[0] if shape else 1, math.prod(shape[1:])
-    of, is_matrix = kind(name), len(shape) > 1
-    projected = columns if is_matrix and project_from(side, of) == "right" else rows
-    if is_matrix and side == "residual" and (not faces_residual(of) or of.startswith("c_")):
-        projected = max(rows, columns)
+    if len(shape) < 2:
+        return math.prod(shape)
+    rows, columns, of = shape[0], math.prod(shape[1:]), kind(name)
+    is_known = side != "residual" or (faces_residual(of) and not of.startswith("c_"))
+    projected = (columns if project_from(side, of) == "right" else rows) if is_known else max(rows, columns)
     return projected * min(rows, columns)
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from safety_spaces.errors import UserError
-from safety_spaces.models.sizes import architecture_shapes, factor_size, parameters, stored_shapes
+from safety_spaces.experiments.plan.sizes import architecture_shapes, factor_size, parameters, stored_shapes
 from safety_spaces.paths import ROOT
 from safety_spaces.study import load_study
 from safety_spaces.training.architecture import new_model
