@@ -194,11 +194,12 @@ def test_the_task_is_that_of_lm_eval_but_for_what_the_study_says():
 
 @pytest.mark.slow
 def test_every_response_and_score_is_that_of_the_command_line(ask, model, tokenizer, tmp_path):
-    # The pico model is right by chance only: what it says to every other problem is made the right answer.
+    # The pico model is right by chance only: the number that it says to every other problem is made the right answer.
     test = [dict(row) for row in PROBLEMS]
-    numbers = [re.findall(r"[0-9]+", answer.response) or ["[invalid]"] for answer in ask(number_of_shots=1)]
-    for row, said in list(zip(test, numbers, strict=True))[::2]:
-        row["answer"] = f"So it is.\n#### {said[-1]}"
+    said = [re.findall(r"[0-9]+", answer.response) for answer in ask(number_of_shots=1)]
+    for row, numbers in list(zip(test, said, strict=True))[::2]:
+        if numbers:
+            row["answer"] = f"So it is.\n#### {numbers[-1]}"
     own = [(answer.prompt, answer.response, answer.score) for answer in ask(test=test, number_of_shots=1)]
     assert {score for *_, score in own} == {0, 1}
     theirs = command_line(
