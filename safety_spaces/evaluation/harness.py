@@ -182,11 +182,7 @@ class LiveHarness:
         # lm-eval draws progress bars at every call; the sweep has one of its own over all cells.
         with contextlib.redirect_stderr(io.StringIO()):
             result = lm_eval.evaluate(
-                lm=self._live,
-                task_dict={"tasks": self._tasks},
-                limit=self._limit,
-                bootstrap_iters=0,
-                log_samples=True,
+                lm=self._live, task_dict={"tasks": self._tasks}, limit=self._limit, bootstrap_iters=0, log_samples=True
             )
         samples: dict[str, list[Sample]] = result["samples"]
         return samples

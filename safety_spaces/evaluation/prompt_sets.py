@@ -7,13 +7,10 @@ from typing import Any, NamedTuple
 
 from safety_spaces.data.datasets import toxic_rows
 from safety_spaces.data.selection import draw_rows, unique_prompts
-from safety_spaces.data.table import Row
 from safety_spaces.data.texts import Texts
-from safety_spaces.study import ActivationSpaces, Selection
+from safety_spaces.study import ActivationSpaces
 
 logger = logging.getLogger(__name__)
-
-TOXIGEN = "toxigen"
 
 
 class Use(NamedTuple):
@@ -41,26 +38,22 @@ def prompt_set(texts: Texts, settings: ActivationSpaces, name: str) -> list[str]
 def different_prompts(texts: Texts, settings: ActivationSpaces, name: str) -> list[str]:
     """Return all prompts that a set is drawn from, each once."""
     selection = settings.sets[name]
-    return unique_prompts(_selected(texts, settings, selection), texts.data_set(selection.dataset))
+    data_set = texts.data_set(selection.dataset)
+    is_filtered = selection.dataset == "toxigen" and settings.toxigen == "toxic"
+    columns = data_set.columns if is_filtered else (data_set.prompt,)
+    rows = texts.rows(selection.dataset, columns, selection.where)
+    return unique_prompts(toxic_rows(rows) if is_filtered else rows, data_set)
 
 
 def number_of_prompts(texts: Texts, settings: ActivationSpaces, name: str) -> int:
     """Return how many prompts a set has, at most where its data are not here."""
-    selection = settings.sets[name]
-    if texts.is_here(selection.dataset):
-        return min(settings.prompts, len(different_prompts(texts, settings, name)))
-    rows = texts.size(selection.dataset, selection.where)
-    return settings.prompts if rows is None else min(settings.prompts, rows)
+    dataset, where = settings.sets[name].dataset, settings.sets[name].where
+    is_here = texts.is_here(dataset)
+    found = len(different_prompts(texts, settings, name)) if is_here else texts.size(dataset, where)
+    return settings.prompts if found is None else min(settings.prompts, found)
 
 
 def reads_of_sets(texts: Texts, settings: ActivationSpaces) -> Iterator[Use]:
     """Yield what is read for each prompt set."""
-    for selection in settings.sets.values():
-        yield Use(selection.dataset, selection.where, partial(_selected, texts, settings, selection))
-
-
-def _selected(texts: Texts, settings: ActivationSpaces, selection: Selection) -> list[Row]:
-    data_set = texts.data_set(selection.dataset)
-    filters = selection.dataset == TOXIGEN and settings.toxigen == "toxic"
-    rows = texts.rows(selection.dataset, data_set.columns if filters else (data_set.prompt,), selection.where)
-    return toxic_rows(rows) if filters else rows
+    for name, selection in settings.sets.items():
+        yield Use(selection.dataset, selection.where, partial(different_prompts, texts, settings, name))

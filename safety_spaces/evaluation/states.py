@@ -6,7 +6,7 @@ The states go to memory-mapped files: memory does not grow with the number of pr
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safety_spaces.errors import UserError
+from safety_spaces.evaluation.generation import Tokens
 from safety_spaces.evaluation.memory import in_batches
-from safety_spaces.evaluation.positions import Tokens, number_of_states
 from safety_spaces.models.live import CausalModel
 from safety_spaces.progress import progress
 from safety_spaces.store import writing
@@ -41,17 +41,15 @@ def write_states(
     UserError when a prompt has no tokens, no text has a token at a position, a file cannot be written, or memory does
     not hold even one text.
     """
+    shape = (model.config.num_hidden_layers + 1, model.config.hidden_size)
     numbers = {position: _checked_number(position, texts, name) for position in paths}
-    config = model.config
-    shape = (config.num_hidden_layers + 1, config.hidden_size)
     files = {position: _reserved(path, (numbers[position], *shape)) for position, path in paths.items()}
-    written = dict.fromkeys(paths, 0)
+    ends = dict.fromkeys(paths, 0)
     read = in_batches(texts, partial(_batch_states, model, tokenizer, tuple(paths)), batch_size=batch_size)
     for parts in progress(read, total=len(texts), desc=f"states of {name}", inner=True):
         for position, part in zip(paths, parts, strict=True):
-            start = written[position]
-            written[position] = start + len(part)
-            files[position][start : start + len(part)] = part
+            start, ends[position] = ends[position], ends[position] + len(part)
+            files[position][start : ends[position]] = part
     for position, path in paths.items():
         with writing(path):
             files[position].flush()
@@ -69,6 +67,17 @@ def _checked_number(position: Position, texts: Sequence[Tokens], name: str) -> i
             "none; start the window earlier"
         )
     return number
+
+
+def number_of_states(position: Position, texts: Iterable[Tokens]) -> int:
+    """Return how many states a position has in texts: one for each token, or one for each text that has any."""
+    counts = (len(_columns(text, position, width=len(text.all))) for text in texts)
+    return sum(min(count, 1) if position.is_averaged else count for count in counts)
+
+
+def _columns(text: Tokens, position: Position, *, width: int) -> range:
+    """The columns of a text, padded on the right to `width`, that a position names."""
+    return position.span(len(text.prompt), len(text.all), width)
 
 
 def _unfinished(path: Path) -> Path:
@@ -90,31 +99,21 @@ def _reserved(path: Path, shape: tuple[int, int, int]) -> Any:
 @torch.inference_mode()
 def _batch_states(
     model: CausalModel, tokenizer: Any, positions: Sequence[Position], texts: Sequence[Tokens]
-) -> list[list[Float[np.ndarray, "_ L d"]]]:
+) -> list[tuple[Float[np.ndarray, "_ L d"], ...]]:
     """States of each text at each position; a batch is padded on the right, as last_column was published."""
-    padded = tokenizer.pad(
-        {"input_ids": [text.all for text in texts]},
-        padding_side="right",
-        return_attention_mask=True,
-        return_tensors="pt",
-    ).to(model.device)
+    tokens = {"input_ids": [text.all for text in texts]}
+    padded = tokenizer.pad(tokens, padding_side="right", return_attention_mask=True, return_tensors="pt")
     # The model below its head: logits of every token would be the largest tensor of all.
-    output = model.base_model(
-        input_ids=padded["input_ids"],
-        attention_mask=padded["attention_mask"],
-        output_hidden_states=True,
-        use_cache=False,
-    )
-    read = [_read(output.hidden_states, position, texts) for position in positions]
-    return [list(parts) for parts in zip(*read, strict=True)]
+    output = model.base_model(**padded.to(model.device), output_hidden_states=True, use_cache=False)
+    return list(zip(*(_read(output.hidden_states, position, texts) for position in positions), strict=True))
 
 
 def _read(
     states: Sequence[Float[Tensor, "p tokens d"]], position: Position, texts: Sequence[Tokens]
 ) -> list[Float[np.ndarray, "_ L d"]]:
     """Take one position's tokens from all states, and only these from the device; one array for each text."""
-    spans = [text.columns(position, width=states[0].shape[1]) for text in texts]
-    device = states[0].device
+    device, width = states[0].device, states[0].shape[1]
+    spans = [_columns(text, position, width=width) for text in texts]
     rows = torch.tensor([row for row, span in enumerate(spans) for _ in span], dtype=torch.long, device=device)
     columns = torch.tensor([column for span in spans for column in span], dtype=torch.long, device=device)
     taken = torch.stack([state[rows, columns] for state in states], dim=1).float()
@@ -122,5 +121,4 @@ def _read(
     if position.is_averaged:
         # A text without tokens has no mean: of its row nothing is kept.
         parts = tuple(part.mean(0, keepdim=True)[: len(part)] for part in parts)
-    lengths = [len(part) for part in parts]
-    return [part.numpy() for part in torch.split(torch.cat(parts).cpu(), lengths)]
+    return [part.numpy() for part in torch.split(torch.cat(parts).cpu(), [len(part) for part in parts])]

@@ -8,9 +8,9 @@ from functools import partial
 from safety_spaces.data.table import data_sets
 from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.gold_answers import COLUMNS
 from safety_spaces.evaluation.judges.service import read_rubric
 from safety_spaces.evaluation.metrics import every_metric
+from safety_spaces.evaluation.metrics.general_ability import COLUMNS
 from safety_spaces.evaluation.prompt_sets import Use, reads_of_sets
 from safety_spaces.experiments.projection.cells import check_layers
 from safety_spaces.models.folders import is_checkpoint, special_tokens

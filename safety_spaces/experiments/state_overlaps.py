@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 from safety_spaces.errors import UserError, warn_once
-from safety_spaces.evaluation.generation import generate_tokens, prompt_tokens
-from safety_spaces.evaluation.positions import Tokens
+from safety_spaces.evaluation.generation import Tokens, generate_tokens, prompt_tokens
 from safety_spaces.evaluation.states import write_states
 from safety_spaces.experiments.state_keys import ANSWERS, Prompts, answer_tokens, state_file
 from safety_spaces.geometry.moments import moment_factors, state_moments

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.generation import generate_tokens
-from safety_spaces.evaluation.positions import Tokens
-from safety_spaces.evaluation.states import write_states
+from safety_spaces.evaluation.generation import Tokens, generate_tokens
+from safety_spaces.evaluation.states import number_of_states, write_states
 from safety_spaces.study import SingleToken, TokenWindow
 from tests.evaluation.plain import answer_of_one
 
@@ -222,3 +221,29 @@ def test_a_window_that_no_text_reaches_is_refused(write, ending, tmp_path):
 def test_a_prompt_without_tokens_is_refused(write, model):
     with pytest.raises(UserError, match="useful: expected prompts of at least one token, got none in prompt 1"):
         write(model, [Tokens([5], []), Tokens([], [])], POSITIONS[:1])
+
+
+LONG, SHORT, SILENT = Tokens([1, 2, 3, 4, 5], [6, 7, 8]), Tokens([1, 2], [3]), Tokens([1, 2, 3], [])
+
+
+def window(of, start, stop, combine="stacked"):
+    return TokenWindow(of=of, start=start, stop=stop, combine=combine)
+
+
+@pytest.mark.parametrize(
+    ("position", "number"),
+    [
+        (SingleToken.last_prompt_token, 3),
+        (SingleToken.last_generated_token, 3),
+        (SingleToken.last_column, 3),
+        (window("prompt", 0, 3), 8),
+        (window("prompt", 0, 3, "averaged"), 3),
+        (window("prompt", 2, 9), 4),
+        (window("prompt", 2, 9, "averaged"), 2),
+        (window("generated", 1, 3), 2),
+        (window("generated", 1, 3, "averaged"), 1),
+        (window("generated", 3, 4, "averaged"), 0),
+    ],
+)
+def test_every_token_is_a_state_or_every_text_that_has_one(position, number):
+    assert number_of_states(position, [LONG, SHORT, SILENT]) == number

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from safety_spaces.command_line import parse_arguments
-from safety_spaces.evaluation.answers import Answer
+from safety_spaces.evaluation.metrics import Answer
 from safety_spaces.evidence.tables import JUDGE_AGREEMENT
 from safety_spaces.experiments.projection.answers import write_answers
 from safety_spaces.experiments.projection.cells import Cell

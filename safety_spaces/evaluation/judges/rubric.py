@@ -16,8 +16,6 @@ from safety_spaces.errors import UserError
 from safety_spaces.store import Layout, file_digest
 from safety_spaces.study import RubricJudge as Settings
 
-_STEP = re.compile(r"(\d)\.\s+([^.]*\.)")
-
 
 def judge_key(settings: Settings, layout: Layout) -> Any:
     """Return the settings and the right steps; a rule has no temperature."""
@@ -25,8 +23,8 @@ def judge_key(settings: Settings, layout: Layout) -> Any:
     return [settings.model_dump(mode="json", exclude={"temperature"}), file_digest(layout.rubric) if is_there else None]
 
 
-def open_judge(_settings: Settings, _place: str, layout: Layout, **_device: Any) -> "RubricJudge":
-    """Read rubric.json; raises UserError when it is not there."""
+def open_judge(_settings: Settings, *, layout: Layout, **_: Any) -> "RubricJudge":
+    """Return the judge of the rubric that the miniature wrote."""
     return RubricJudge.read(layout.rubric)
 
 
@@ -52,7 +50,7 @@ class RubricJudge:
         return [self._score(prompt, response) for prompt, response in pairs]
 
     def _score(self, prompt: str, response: str) -> float:
-        given: dict[int, str] = {int(number): step for number, step in reversed(_STEP.findall(response))}
+        given = {int(number): step for number, step in reversed(re.findall(r"(\d)\.\s+([^.]*\.)", response))}
         right = next((steps for request, steps in self.steps.items() if request in prompt), None)
         if right is None:
             raise UserError(

@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from safety_spaces.data.datasets import is_text
 from safety_spaces.data.table import Row
-from safety_spaces.errors import UserError
-from safety_spaces.evaluation.answers import Answer
-from safety_spaces.evaluation.gold_answers import COLUMNS, check_choice
-from safety_spaces.evaluation.metrics.metric import Accuracy, at_most
+from safety_spaces.errors import UserError, quote
+from safety_spaces.evaluation.metrics.metric import Accuracy, Answer, at_most
 
-TASKS = "mmlu/default"
+CHOICES = 4
+COLUMNS = ("question", "choices", "answer")
 
 
 class GeneralAbility(Accuracy):
@@ -29,7 +29,7 @@ class GeneralAbility(Accuracy):
         """Return rows in the columns of MMLU; raises UserError when one cannot be right."""
         rows = self.texts.rows(name, (*COLUMNS, "subject"))
         for row in rows:
-            check_choice(row)
+            _check(row)
         return rows
 
     def prompts(self) -> int:
@@ -49,7 +49,7 @@ class GeneralAbility(Accuracy):
         from safety_spaces.evaluation.harness import find_tasks, prepare_tasks
 
         (test, few_shot), shots = self.rows(), self.settings.fewshot
-        found, splits = find_tasks(TASKS), {}
+        found, splits = find_tasks("mmlu/default"), {}
         for subject in dict.fromkeys(row["subject"] for row in test):
             name = f"mmlu_{subject}"
             if name not in found.all_subtasks:
@@ -75,3 +75,14 @@ class GeneralAbility(Accuracy):
 
 def _of(subject: str, rows: list[Row]) -> list[Row]:
     return [{column: row[column] for column in COLUMNS} for row in rows if row["subject"] == subject]
+
+
+def _check(row: Row) -> None:
+    question, choices, answer = (row[column] for column in COLUMNS)
+    where = f"for {quote(repr(question))} of {row['subject']}; mend its data set"
+    if not isinstance(choices, list | tuple) or len(choices) != CHOICES or not all(map(is_text, (question, *choices))):
+        raise UserError(f"general_ability: expected {CHOICES} texts as choices, got {quote(repr(choices))} {where}")
+    if type(answer) is not int or answer not in range(CHOICES):
+        raise UserError(
+            f"general_ability: expected a number from 0 to {CHOICES - 1} as answer, got {quote(repr(answer))} {where}"
+        )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from safety_spaces.evaluation.intervals import Estimate, mean_interval
-from safety_spaces.evaluation.judges.judge import SCALE
+from safety_spaces.evaluation.judges import SCALE
 from safety_spaces.evaluation.metrics.metric import Judged, at_most
 
 
@@ -15,12 +15,10 @@ class Harmfulness(Judged):
     short = "harmfulness"
     is_main = True
 
-    def goals(self) -> list[str]:
+    def all_goals(self) -> list[str]:
         """Return the prompts as a judge reads them."""
-        goals = self.all_goals()
-        if self._is_published:
-            goals = [goal.split(",")[0] for goal in goals[:-1]]
-        return goals[: self.settings.limit]
+        goals = super().all_goals()
+        return [goal.split(",")[0] for goal in goals[:-1]] if self._is_published else goals
 
     def prompts(self) -> int:
         """Return the number of prompts."""

@@ -12,14 +12,23 @@ from typing import Any, ClassVar
 
 from safety_spaces.data.table import Row
 from safety_spaces.data.texts import Texts
-from safety_spaces.evaluation.answers import Answer
 from safety_spaces.evaluation.intervals import Estimate, proportion_interval
-from safety_spaces.evaluation.judges.judge import Judge
+from safety_spaces.evaluation.judges import Judge
 from safety_spaces.evaluation.prompt_sets import Use
 from safety_spaces.store import digest
 from safety_spaces.study import Evaluation
 from safety_spaces.study import Judge as JudgeSettings
 from safety_spaces.study import Metric as MetricName
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One response: correctness in {0, 1}, a judge's score in [1, 5], or None where it is not scored or not parsed."""
+
+    prompt: str
+    response: str
+    score: float | None
+
 
 Ask = Callable[[], list[Answer]]
 """Asks a model with the weights that it has now."""
@@ -154,11 +163,11 @@ class Judged(Metric):
         return [row[column] for row in self.texts.rows(self.settings.dataset, (column,), self._where)]
 
     def goals(self) -> list[str]:
-        """Return those that are asked."""
+        """Return the prompts that are asked as a judge reads them."""
         return self.all_goals()[: self.settings.limit]
 
     def asked(self) -> list[str]:
-        """Return them as the model reads them, the template applied."""
+        """Return the prompts that are asked as the model reads them, the template applied."""
         template = self.texts.template(self.texts.study.prompt_template)
         return [template.apply(goal) for goal in self.goals()]
 
@@ -174,19 +183,20 @@ class Judged(Metric):
         """Read the prompts once; who judges the responses comes later."""
         from safety_spaces.evaluation.generation import generate
 
-        how = self.evaluation.generation
-        respond = partial(
-            generate,
-            model,
-            tokenizer,
-            self.asked(),
-            max_new_tokens=self.new_tokens,
-            batch_size=self.evaluation.batch_size,
-            engine=how.engine,
-            stop_strings=how.stop_strings,
-        )
-        goals = self.goals()
-        return lambda: [Answer(goal, response, None) for goal, response in zip(goals, respond(), strict=True)]
+        goals, asked = self.goals(), self.asked()
+
+        def ask() -> list[Answer]:
+            responses = generate(
+                model,
+                tokenizer,
+                asked,
+                max_new_tokens=self.new_tokens,
+                batch_size=self.evaluation.batch_size,
+                **self.evaluation.generation.model_dump(),
+            )
+            return [Answer(goal, response, None) for goal, response in zip(goals, responses, strict=True)]
+
+        return ask
 
     @property
     def _where(self) -> Mapping[str, Any]:

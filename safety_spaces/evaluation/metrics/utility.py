@@ -4,16 +4,17 @@ The task is lm-eval's own gsm8k. Only the rows, the number of worked examples an
 study, as `--num_fewshot` and `--gen_kwargs` would set them.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safety_spaces.data.table import Row
-from safety_spaces.errors import UserError
-from safety_spaces.evaluation.answers import Answer
-from safety_spaces.evaluation.gold_answers import problems
-from safety_spaces.evaluation.metrics.metric import Accuracy
+from safety_spaces.errors import UserError, quote
+from safety_spaces.evaluation.metrics.metric import Accuracy, Answer
 
 TASK = "gsm8k"
+GOLD = re.compile(r"(?s)(?:(.*####)\s*|\s*)(?=\S*[0-9])(-?[$0-9.,]{2,}|-?[0-9]+)\s*")
+"""A worked answer: its steps, four hashes, and a number as lm-eval's flexible-extract can find it in a response."""
 
 
 class Utility(Accuracy):
@@ -46,3 +47,17 @@ class Utility(Accuracy):
     def answer(self, sample: Mapping[str, Any]) -> Answer:
         """Return a response, 1 for a right one, else 0."""
         return Answer(sample["arguments"][0][0], sample["resps"][0][0], float(sample["exact_match"]))
+
+
+def problems(rows: Sequence[Row], *, question: str, answer: str, source: str) -> list[Row]:
+    """Return word problems in GSM8K's columns; spaces before and behind the number, which lm-eval compares, are fixed.
+
+    Raises UserError when an answer does not end in a number, as lm-eval would score every response 0 in silence.
+    """
+    found = []
+    for number, row in enumerate(rows, 1):
+        if (gold := GOLD.fullmatch(row[answer])) is None:
+            came = f"{quote(repr(row[answer][-40:]))} at the end of row {number}"
+            raise UserError(f"{source}: expected answers that end in #### and a number, got {came}; mend the data set")
+        found.append({"question": row[question], "answer": " ".join(filter(None, gold.groups()))})
+    return found

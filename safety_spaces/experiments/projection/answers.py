@@ -12,9 +12,8 @@ from typing import Any
 
 from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.answers import Answer
 from safety_spaces.evaluation.judges import Judge, open_judge, spent
-from safety_spaces.evaluation.metrics import metric_of
+from safety_spaces.evaluation.metrics import Answer, metric_of
 from safety_spaces.experiments.projection.keys import Score
 from safety_spaces.progress import progress
 from safety_spaces.store import Cells, Layout, write_atomically

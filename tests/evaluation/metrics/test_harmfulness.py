@@ -2,9 +2,9 @@
 
 import pytest
 
-from safety_spaces.evaluation.answers import Answer
 from safety_spaces.evaluation.generation import generate
 from safety_spaces.evaluation.intervals import mean_interval
+from safety_spaces.evaluation.metrics import Answer
 from safety_spaces.evaluation.metrics.harmfulness import Harmfulness
 from tests.evaluation.metrics.given import given
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from safety_spaces.evaluation.answers import Answer
 from safety_spaces.evaluation.judges.keywords import KeywordJudge
 from safety_spaces.evaluation.judges.service.dialogue import check_rubric
+from safety_spaces.evaluation.metrics import Answer
 from safety_spaces.evaluation.metrics.over_refusal import OverRefusal
 from tests.evaluation.metrics.given import given
 

@@ -11,7 +11,7 @@ from lm_eval.models.huggingface import HFLM
 
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.generation import generate
-from safety_spaces.evaluation.metrics.utility import Utility
+from safety_spaces.evaluation.metrics.utility import Utility, problems
 from safety_spaces.models.live import LiveWeights, WeightEdit
 from tests.evaluation.command_line import command_line
 from tests.evaluation.metrics.given import given
@@ -194,11 +194,12 @@ def test_the_task_is_that_of_lm_eval_but_for_what_the_study_says():
 
 @pytest.mark.slow
 def test_every_response_and_score_is_that_of_the_command_line(ask, model, tokenizer, tmp_path):
-    # The pico model is right by chance only: what it says to every other problem is made the right answer.
+    # The pico model is right by chance only: the number that it says to every other problem is made the right answer.
     test = [dict(row) for row in PROBLEMS]
-    numbers = [re.findall(r"[0-9]+", answer.response) for answer in ask(number_of_shots=1)]
-    for row, said in list(zip(test, numbers, strict=True))[::2]:
-        row["answer"] = f"So it is.\n#### {said[-1]}" if said else row["answer"]
+    said = [re.findall(r"[0-9]+", answer.response) for answer in ask(number_of_shots=1)]
+    for row, numbers in list(zip(test, said, strict=True))[::2]:
+        if numbers:
+            row["answer"] = f"So it is.\n#### {numbers[-1]}"
     own = [(answer.prompt, answer.response, answer.score) for answer in ask(test=test, number_of_shots=1)]
     assert {score for *_, score in own} == {0, 1}
     theirs = command_line(
@@ -213,3 +214,31 @@ def test_every_response_and_score_is_that_of_the_command_line(ask, model, tokeni
         for sample in theirs[THEIRS]
         if sample["filter"] == "flexible-extract"
     ]
+
+
+def answers(*golds):
+    rows = [{"problem": f"how many, {number}?", "solution": gold} for number, gold in enumerate(golds)]
+    found = problems(rows, question="problem", answer="solution", source="mine")
+    assert [row["question"] for row in found] == [row["problem"] for row in rows]
+    return [row["answer"] for row in found]
+
+
+@pytest.mark.parametrize(
+    "gold", ["#### 18", "It is <<9*2=18>>18.\n#### 18", "#### 1,234", "#### $5", "#### -7", "18", "#### 3."]
+)
+def test_an_answer_that_lm_eval_reads_stays_as_it_is(gold):
+    assert answers(gold) == [gold]
+
+
+@pytest.mark.parametrize("gold", ["a\n#### 18 ", "a\n#### 18\n", "a\n####18", "a\n####  18\r\n", "a\n####\n18"])
+def test_spaces_around_the_number_are_mended(gold):
+    assert answers("a\n#### 2", gold) == ["a\n#### 2", "a\n#### 18"]
+
+
+@pytest.mark.parametrize(
+    "gold", ["a", "", "so 18 it is", "#### 18 kites", "#### 1/2", "#### ...", "18\n#### ", "### 18", "#### 1 8"]
+)
+def test_an_answer_that_no_response_could_match_is_an_error_with_its_row(gold):
+    message = f"mine: expected answers that end in #### and a number, got {gold[-40:]!r} at the end of row 2; mend the"
+    with pytest.raises(UserError, match=re.escape(message)):
+        answers("#### 18", gold)

@@ -4,17 +4,22 @@ The client of the protocol is imported when the judge is opened.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.judges.judge import Judge
 from safety_spaces.evaluation.judges.service.budget import Budget, spent_in
 from safety_spaces.evaluation.judges.service.dialogue import check_rubric
 from safety_spaces.paths import resolve_path
 from safety_spaces.processes import processes
 from safety_spaces.store import Layout, digest, file_digest
+from safety_spaces.study import Judge as JudgeSettings
 from safety_spaces.study import ServiceJudge as Settings
+from safety_spaces.study import Study
+
+if TYPE_CHECKING:
+    from safety_spaces.evaluation.judges.service.asking import ServiceJudge
 
 NO_EFFECT = {"published_rubric", "concurrency", "retries", "timeout", "unscored_in_a_row", "price", "budget"}
 """Settings that no score depends on."""
@@ -25,13 +30,20 @@ def judge_key(settings: Settings, _layout: Layout) -> Any:
     return [settings.model_dump(mode="json", exclude=NO_EFFECT | {"rubric"}), file_digest(_rubric_file(settings))]
 
 
-def open_judge(settings: Settings, place: str, layout: Layout, **_device: Any) -> Judge:
+def open_judge(settings: Settings, *, study: Study, layout: Layout, **_: Any) -> "ServiceJudge":
     """Return the judge, ready to ask; raises UserError when its rubric or its key is missing."""
     from safety_spaces.evaluation.judges.service.asking import ServiceJudge
 
-    ledger, dollars = share(settings, place, layout)
-    budget = Budget(ledger, dollars, setting=f"{place}.budget")
+    place = _place(settings, study)
+    budget = Budget(*share(settings, place, layout), setting=f"{place}.budget")
     return ServiceJudge(settings, rubric=read_rubric(settings), cache=layout.judge, budget=budget)
+
+
+def spent(judges: Iterable[JudgeSettings], study: Study, layout: Layout) -> str:
+    """Return what services have cost this process so far, as a line of progress says it; nothing of other judges."""
+    services = [judge for judge in judges if isinstance(judge, Settings)]
+    ledgers = {share(judge, _place(judge, study), layout)[0] for judge in services}
+    return f"{sum(map(spent_in, ledgers)):.2f} US dollars so far" if ledgers else ""
 
 
 def share(settings: Settings, place: str, layout: Layout) -> tuple[Path, float]:
@@ -69,3 +81,9 @@ def _rubric_file(settings: Settings) -> Path:
             "the file"
         )
     return path
+
+
+def _place(settings: Settings, study: Study) -> str:
+    """The key of the study that a judge stands under: two judges may have the same settings, and each has a budget."""
+    places = study.evaluation.judges_by_place if study.evaluation else {}
+    return next((place for place, judge in places.items() if judge is settings), "judge")

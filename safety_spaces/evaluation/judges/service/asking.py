@@ -8,9 +8,8 @@ import asyncio
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,59 +20,38 @@ from filelock import AsyncFileLock
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.judges.service import faults
 from safety_spaces.evaluation.judges.service.budget import Budget
-from safety_spaces.evaluation.judges.service.client import MeteredClient, message, text_of, tokens
+from safety_spaces.evaluation.judges.service.client import MeteredClient, text_of, tokens
 from safety_spaces.evaluation.judges.service.dialogue import SCHEMA, question, read_structured, read_text
 from safety_spaces.store import Cells, digest, writing
 from safety_spaces.study import KEY_VARIABLE
-from safety_spaces.study import ServiceJudge as ServiceSettings
+from safety_spaces.study import ServiceJudge as Settings
 
 ADDRESS: Final = "https://api.openai.com/v1"
-NO_KEY: Final = "none"
-NOTHING: Final[Mapping[str, Any]] = {"replies": (), "score": None, "tokens_in": 0, "tokens_out": 0}
-"""What is kept of a question before its first reply."""
-
-READERS: Mapping[str, Callable[[str, str], float | None]] = {"structured": read_structured, "text": read_text}
-"""`reply` of a study -> how a reply is read, given the judged text."""
-
-
-@dataclass
-class _Row:
-    """Responses in a row without a score, of a judge that gave none yet or whose requests are rejected.
-
-    What is rejected is kept only when the row has ended: if it never does, the cause is not in the responses.
-    """
-
-    has_scored: bool = False
-    length: int = 0
-    rejected: list[tuple[Cells, str, Mapping[str, Any]]] = field(default_factory=list)
-
-    def keep(self) -> None:
-        while self.rejected:
-            cells, key, kept = self.rejected.pop()
-            cells.put(key, kept)
 
 
 class ServiceJudge:
-    """Asks a service for scores, several at a time; keeps its replies in `cache` and its cost in the ledger."""
+    """Asks a service for scores, several at a time; keeps its replies in `cache` and its cost in the ledger.
 
-    def __init__(self, settings: ServiceSettings, *, rubric: str, cache: Path, budget: Budget) -> None:
+    What is rejected is kept only when another response gets a score, or all have come to their end: where a row of
+    responses without a score is long enough to stop at, the cause is not in the responses.
+    """
+
+    def __init__(self, settings: Settings, *, rubric: str, cache: Path, budget: Budget) -> None:
         """Prepare to ask; nothing is sent.
 
         Raises UserError when OpenAI's address has no key, or the environment names a proxy that is none.
         """
+        self.name = settings.name
         self._settings = settings
         self._rubric = rubric
         self._cache = cache
         self._address = settings.base_url or ADDRESS
         self._key = _key(settings)
         self._budget = budget
-        self._row = _Row()
+        self._has_scored = False
+        self._unscored_in_a_row = 0
+        self._rejected: dict[str, Mapping[str, Any]] = {}
         self._client()
-
-    @property
-    def name(self) -> str:
-        """The model that is asked."""
-        return self._settings.name
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
         """Return the score of every (prompt, response); a pair that stands there twice is asked once.
@@ -81,40 +59,37 @@ class ServiceJudge:
         Raises UserError when the service refuses or fails, no first reply can be read, or the budget would be exceeded;
         replies so far are kept.
         """
-        different, stopped = list(dict.fromkeys(pairs)), threading.Event()
+        stopped = threading.Event()
         # A notebook runs an event loop of its own in this thread.
         with ThreadPoolExecutor(1) as thread:
             try:
-                scores = thread.submit(asyncio.run, self._score_each(different, stopped)).result()
+                scores = thread.submit(asyncio.run, self._score_each(dict.fromkeys(pairs), stopped)).result()
             finally:
                 # Requests that are under way come to their end, and their replies are kept.
                 stopped.set()
         return [scores[pair] for pair in pairs]
 
     async def _score_each(
-        self, pairs: Sequence[tuple[str, str]], stopped: threading.Event
+        self, pairs: Iterable[tuple[str, str]], stopped: threading.Event
     ) -> dict[tuple[str, str], float | None]:
+        scores: dict[tuple[str, str], float | None] = {}
         places = asyncio.Semaphore(self._settings.concurrency)
 
-        async def judge_unless_stopped(pair: tuple[str, str]) -> float | None:
+        async def judge_unless_stopped(pair: tuple[str, str]) -> None:
             async with places:
                 # Where another pair has failed, nobody waits for the score, and it should cost nothing.
-                if stopped.is_set():
-                    return None
-                try:
-                    return await self._judge(client, *pair)
-                except UserError:
-                    stopped.set()
-                    raise
+                if not stopped.is_set():
+                    try:
+                        scores[pair] = await self._judge(client, *pair)
+                    except UserError:
+                        stopped.set()
+                        raise
 
         async with self._client() as client:
-            results = await asyncio.gather(*map(judge_unless_stopped, pairs), return_exceptions=True)
-        scores = {}
-        for pair, result in zip(pairs, results, strict=True):
-            if isinstance(result, BaseException):
-                raise result
-            scores[pair] = result
-        self._row.keep()
+            ends = await asyncio.gather(*map(judge_unless_stopped, pairs), return_exceptions=True)
+        for error in filter(None, ends):
+            raise error
+        self._keep_rejected()
         return scores
 
     def _client(self) -> openai.AsyncOpenAI:
@@ -138,39 +113,21 @@ class ServiceJudge:
         request = self._request(prompt, response)
         # The address too: a local server may call its model what it likes.
         key = digest([self._address, request])
-        # A folder of a hundred thousand files is slow to write to.
-        cells = Cells(self._cache / key[:2])
-        kept: Mapping[str, Any] = cells.get(key) or {**NOTHING, "prompt": prompt, "response": response}
+        texts = {"prompt": prompt, "response": response}
+        nothing = {"replies": (), "score": None, "tokens_in": 0, "tokens_out": 0, **texts}
+        kept: Mapping[str, Any] = self._cells(key).get(key) or nothing
         asked = not self._is_done(kept)
         if asked:
-            kept = await self._asked(client, cells, key, request, kept)
+            kept = await self._asked(client, key, request, kept)
         # What an earlier run knows to be rejected says nothing of the judge as it is now.
         if asked or "rejected" not in kept:
-            self._count(cells, key, kept)
+            self._count(key, kept)
         score: float | None = kept["score"]
         return score
 
-    async def _asked(
-        self, client: openai.AsyncOpenAI, cells: Cells, key: str, request: Mapping[str, Any], kept: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        """Ask until the reply can be read, is rejected, or was asked for often enough; keep what was paid."""
-        lock = cells.folder / f".{key}.lock"
-        with writing(lock):
-            cells.folder.mkdir(parents=True, exist_ok=True)
-            # Another process may be paying for the same reply just now.
-            async with AsyncFileLock(lock, run_in_executor=False):
-                kept = cells.get(key) or kept
-                try:
-                    while not self._is_done(kept):
-                        kept = await self._asked_again(client, kept, request)
-                        if "rejected" not in kept:
-                            await asyncio.to_thread(cells.put, key, kept)
-                finally:
-                    lock.unlink(missing_ok=True)
-        return kept
-
-    def _is_done(self, kept: Mapping[str, Any]) -> bool:
-        return kept["score"] is not None or "rejected" in kept or len(kept["replies"]) >= self._settings.attempts
+    def _cells(self, key: str) -> Cells:
+        # A folder of a hundred thousand files is slow to write to.
+        return Cells(self._cache / key[:2])
 
     def _request(self, prompt: str, response: str) -> dict[str, Any]:
         """Everything that the score depends on."""
@@ -187,6 +144,29 @@ class ServiceJudge:
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
         return request
 
+    def _is_done(self, kept: Mapping[str, Any]) -> bool:
+        return kept["score"] is not None or "rejected" in kept or len(kept["replies"]) >= self._settings.attempts
+
+    async def _asked(
+        self, client: openai.AsyncOpenAI, key: str, request: Mapping[str, Any], kept: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Ask until the reply can be read, is rejected, or was asked for often enough; keep what was paid."""
+        cells = self._cells(key)
+        lock = cells.folder / f".{key}.lock"
+        with writing(lock):
+            cells.folder.mkdir(parents=True, exist_ok=True)
+            # Another process may be paying for the same reply just now.
+            async with AsyncFileLock(lock, run_in_executor=False):
+                kept = cells.get(key) or kept
+                try:
+                    while not self._is_done(kept):
+                        kept = await self._asked_again(client, kept, request)
+                        if "rejected" not in kept:
+                            await asyncio.to_thread(cells.put, key, kept)
+                finally:
+                    lock.unlink(missing_ok=True)
+        return kept
+
     async def _asked_again(
         self, client: openai.AsyncOpenAI, kept: Mapping[str, Any], request: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -197,36 +177,45 @@ class ServiceJudge:
                 return {**kept, "rejected": faults.quoted(faults.said(error), self._key)}
             raise self._stop(*faults.reason(error, self._settings)) from error
         completion = came.json()
-        reply = text_of(message(completion) or {})
-        tokens_in, tokens_out = tokens(completion.get("usage")) or (0, 0)
+        reply, (tokens_in, tokens_out) = text_of(completion), tokens(completion) or (0, 0)
+        read = read_structured if self._settings.reply == "structured" else read_text
         return {
             **kept,
             "replies": [*kept["replies"], reply],
-            "score": READERS[self._settings.reply](reply, f"{kept['prompt']}\n{kept['response']}"),
+            "score": read(reply, f"{kept['prompt']}\n{kept['response']}"),
             "tokens_in": kept["tokens_in"] + tokens_in,
             "tokens_out": kept["tokens_out"] + tokens_out,
             "finish_reason": str((completion["choices"] or [{}])[0].get("finish_reason")),
         }
 
-    def _count(self, cells: Cells, key: str, kept: Mapping[str, Any]) -> None:
-        """Count a response with a score, or one without; stop where a row of them is long enough to mean the judge."""
-        row, settings, rejection = self._row, self._settings, kept.get("rejected")
-        row.has_scored = row.has_scored or kept["score"] is not None
-        if row.has_scored and rejection is None:
-            row.keep()
-            row.length = 0
+    def _count(self, key: str, kept: Mapping[str, Any]) -> None:
+        """Count a response with a score, or one without; stop where a row of them is long enough to mean the judge.
+
+        Of a judge that gave a score, only rejections are in a row.
+        """
+        settings, rejection = self._settings, kept.get("rejected")
+        self._has_scored |= kept["score"] is not None
+        if self._has_scored and rejection is None:
+            self._keep_rejected()
+            self._unscored_in_a_row = 0
             return
-        row.length += 1
-        if rejection is not None:
-            row.rejected.append((cells, key, kept))
-            if not row.has_scored and faults.is_of_every_request(rejection):
-                raise self._stop(rejection, faults.advice(rejection, settings))
-        if row.length >= settings.unscored_in_a_row:
-            last = kept["replies"][-1] if rejection is None else rejection
-            is_cut = kept.get("finish_reason") == "length"
-            remedy = faults.advice(rejection, settings) if rejection else faults.unreadable_advice(settings, cut=is_cut)
-            came = f"no score for {row.length} in a row, of the last {last!r}"
+        self._unscored_in_a_row += 1
+        if rejection is None:
+            last = kept["replies"][-1]
+            remedy = faults.unreadable_advice(settings, cut=kept.get("finish_reason") == "length")
+        else:
+            self._rejected[key] = kept
+            last, remedy = rejection, faults.advice(rejection, settings)
+            if not self._has_scored and faults.is_of_every_request(rejection):
+                raise self._stop(rejection, remedy)
+        if self._unscored_in_a_row >= settings.unscored_in_a_row:
+            came = f"no score for {self._unscored_in_a_row} in a row, of the last {last!r}"
             raise self._stop(came, f"{remedy}, or raise its unscored_in_a_row")
+
+    def _keep_rejected(self) -> None:
+        while self._rejected:
+            key, kept = self._rejected.popitem()
+            self._cells(key).put(key, kept)
 
     def _stop(self, came: str, remedy: str) -> UserError:
         got = faults.quoted(came, self._key)
@@ -236,7 +225,7 @@ class ServiceJudge:
         )
 
 
-def _key(settings: ServiceSettings) -> str:
+def _key(settings: Settings) -> str:
     # As people copy it: out of quotes, or out of a header.
     key = re.sub(r"^[\s'\"]*(bearer\s+)?|[\s'\"]+$", "", os.environ.get(KEY_VARIABLE, ""), flags=re.IGNORECASE)
     if not key and settings.base_url is None:
@@ -246,4 +235,4 @@ def _key(settings: ServiceSettings) -> str:
         )
     if not (key.isascii() and key.isprintable()):
         raise UserError(f"judge {settings.name}: expected letters, digits and signs in {KEY_VARIABLE}; export it again")
-    return key or NO_KEY
+    return key or "none"

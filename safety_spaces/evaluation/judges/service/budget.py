@@ -10,8 +10,6 @@ from pathlib import Path
 from safety_spaces.errors import UserError
 from safety_spaces.store import one_at_a_time, read_json, write_json
 
-SPENT = "dollars"
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -26,14 +24,10 @@ class Budget:
         """US dollars spent so far, requests that are under way counted with the most that they may cost."""
         return spent_in(self.ledger)
 
-    @property
-    def _lock(self) -> Path:
-        # The same study may have been started twice.
-        return self.ledger.with_suffix(".lock")
-
     def reserve(self, dollars: float) -> None:
         """Count what a request may cost at most, before it is sent; raises UserError when that exceeds the budget."""
-        with one_at_a_time(self._lock):
+        # The same study may have been started twice.
+        with one_at_a_time(self.ledger.with_suffix(".lock")):
             spent = self.spent
             if spent + dollars > self.dollars:
                 raise UserError(
@@ -41,15 +35,15 @@ class Budget:
                     f"{spent:.4f} are spent and the next reply may cost {dollars:.4f}; raise {self.setting}, "
                     "then run again (replies so far are kept)"
                 )
-            write_json(self.ledger, {SPENT: spent + dollars})
+            write_json(self.ledger, {"dollars": spent + dollars})
 
     def settle(self, reserved: float, cost: float) -> None:
         """Count what a request did cost in the place of what was reserved for it."""
-        with one_at_a_time(self._lock):
-            write_json(self.ledger, {SPENT: self.spent - reserved + cost})
+        with one_at_a_time(self.ledger.with_suffix(".lock")):
+            write_json(self.ledger, {"dollars": self.spent - reserved + cost})
 
 
 def spent_in(ledger: Path) -> float:
     """Return the US dollars that a ledger counts; 0 where there is none."""
     content = read_json(ledger)
-    return 0.0 if content is None else float(content[SPENT])
+    return 0.0 if content is None else float(content["dollars"])

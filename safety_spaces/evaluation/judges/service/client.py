@@ -7,7 +7,6 @@ that the client repeats what may go better next time and nothing else.
 import asyncio
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import httpx2
@@ -16,10 +15,6 @@ import openai
 from safety_spaces.evaluation.judges.service.budget import Budget
 from safety_spaces.evaluation.judges.service.faults import NO_CREDIT
 from safety_spaces.study import ServiceJudge as Settings
-
-TOKENS_OF_PRICE = 1_000_000
-TEXT_PARTS = ("text", "output_text")
-"""Parts of a message that are said; others are thought, or are no text."""
 
 
 class MeteredClient(openai.DefaultAsyncHttpxClient):
@@ -30,43 +25,39 @@ class MeteredClient(openai.DefaultAsyncHttpxClient):
         self._budget = budget
         self._settings = settings
 
-    def _most(self, request: httpx2.Request) -> float:
-        # No tokenizer makes more tokens than bytes, and the request holds more bytes than its messages.
-        return self._cost(len(request.content), self._settings.max_reply_tokens)
-
-    def _cost(self, tokens_in: int, tokens_out: int) -> float:
-        price = self._settings.price
-        return (tokens_in * price.input + tokens_out * price.output) / TOKENS_OF_PRICE
-
-    def _settle(self, request: httpx2.Request, used: tuple[int, int] | None) -> None:
-        """Count what a request did cost; without the tokens that its reply names, it stays counted with its most."""
-        if used is not None:
-            self._budget.settle(self._most(request), self._cost(*used))
-
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request; a reply that is no chat completion is raised as a fault of the server.
 
+        What it cost is counted in the place of the most that it may; where nobody says what it cost, the most stays.
         Raises UserError when the budget would be exceeded.
         """
-        self._budget.reserve(self._most(request))
+        # No tokenizer makes more tokens than bytes, and the request holds more bytes than its messages.
+        most = self._cost(len(request.content), self._settings.max_reply_tokens)
+        self._budget.reserve(most)
         try:
             # The client's own timeout starts anew with every byte.
             async with asyncio.timeout(self._settings.timeout):
                 response = await self._within_the_origin(request, **options)
         except httpx2.ConnectError:
-            self._settle(request, (0, 0))
+            self._budget.settle(most, 0.0)
             raise
         except TimeoutError as error:
             raise httpx2.ReadTimeout("the reply came too slowly", request=request) from error
-        content = _parsed(response)
+        try:
+            content = json.loads(response.content)
+        except (ValueError, RecursionError):
+            content = None
         _put_into_words_of_the_protocol(response, content)
-        if not response.is_success:
-            self._settle(request, (0, 0))
-        elif not isinstance(content, dict) or message(content) is None:
+        if response.is_success and message(content) is None:
             raise httpx2.RemoteProtocolError(f"a reply that is no chat completion: {response.text}", request=request)
-        else:
-            self._settle(request, tokens(content.get("usage")))
+        used = tokens(content) if response.is_success else (0, 0)
+        if used is not None:
+            self._budget.settle(most, self._cost(*used))
         return response
+
+    def _cost(self, tokens_in: int, tokens_out: int) -> float:
+        price = self._settings.price
+        return (tokens_in * price.input + tokens_out * price.output) / 1_000_000
 
     async def _within_the_origin(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request, and once more where it is redirected, whole, to a place that may be told the key."""
@@ -78,15 +69,15 @@ class MeteredClient(openai.DefaultAsyncHttpxClient):
         return await super().send(ahead, **options)
 
 
-def tokens(usage: Any) -> tuple[int, int] | None:
+def tokens(completion: Any) -> tuple[int, int] | None:
     """Return the tokens in and out that a completion's usage names, or None where it does not."""
-    match usage:
+    match completion.get("usage"):
         case {"prompt_tokens": int(tokens_in), "completion_tokens": int(tokens_out)} if min(tokens_in, tokens_out) >= 0:
             return tokens_in, tokens_out
     return None
 
 
-def message(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def message(content: Any) -> dict[str, Any] | None:
     """Return the message of a chat completion, an empty one where it was filtered, or None where a reply is none."""
     match content:
         case {"choices": [{"message": dict(found)}, *_]}:
@@ -96,29 +87,28 @@ def message(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
-def text_of(found: Mapping[str, Any]) -> str:
+def text_of(completion: Any) -> str:
     """Return what a message says, be it one text, a list of parts or the refusal to say anything; "" for nothing."""
+    found = message(completion) or {}
     content = found.get("content")
     parts = content if isinstance(content, list) else [{"text": content}]
-    said = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type", "text") in TEXT_PARTS]
+    # Other parts are thought, or are no text.
+    said = [
+        part.get("text")
+        for part in parts
+        if isinstance(part, dict) and part.get("type", "text") in ("text", "output_text")
+    ]
     return "".join(text for text in said if isinstance(text, str)) or str(found.get("refusal") or "")
-
-
-def _parsed(response: httpx2.Response) -> Any:
-    try:
-        return json.loads(response.content)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _put_into_words_of_the_protocol(response: httpx2.Response, content: Any) -> None:
     """Give an error in a reply of status 200 its own status, and say of a spent account that waiting does not help."""
     error = content.get("error") if isinstance(content, dict) else None
+    code, kind = (str(error.get("code")), error.get("type")) if isinstance(error, dict) else ("", None)
     if response.is_success and error and message(content) is None:
-        code = str(error.get("code")) if isinstance(error, dict) else ""
-        named = int(code) if re.fullmatch("[45][0-9]{2}", code) else None
-        response.status_code = named or httpx2.codes.BAD_REQUEST
-        if named is None:
-            response.headers["x-should-retry"] = "true"
-    if isinstance(error, dict) and NO_CREDIT in (error.get("code"), error.get("type")):
+        if re.fullmatch("[45][0-9]{2}", code):
+            response.status_code = int(code)
+        else:
+            response.status_code, response.headers["x-should-retry"] = httpx2.codes.BAD_REQUEST, "true"
+    if NO_CREDIT in (code, kind):
         response.headers["x-should-retry"] = "false"

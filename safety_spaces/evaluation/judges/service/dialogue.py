@@ -13,17 +13,16 @@ from typing import Any
 from safety_spaces.errors import UserError
 from safety_spaces.store import digest
 
-SCORES = (1, 2, 3, 4, 5)
 SCHEMA = {
     "type": "object",
-    "properties": {"reason": {"type": "string"}, "score": {"type": "integer", "enum": list(SCORES)}},
+    "properties": {"reason": {"type": "string"}, "score": {"type": "integer", "enum": [1, 2, 3, 4, 5]}},
     "required": ["reason", "score"],
     "additionalProperties": False,
 }
 """JSON schema of a structured reply."""
 
 _MARK = re.compile(r"#\s?thescore[\s:=*]*(\S*)", re.IGNORECASE)
-_WRITTEN = {str(score): float(score) for score in SCORES}
+_WRITTEN = {str(score): float(score) for score in range(1, 6)}
 _THOUGHTS = re.compile(r"\s*<think(?:ing)?>")
 _END_OF_THOUGHTS = re.compile(r"</think(?:ing)?>")
 _FENCED = re.compile(r"\s*```\w*\s(.*)```\s*", re.DOTALL)
@@ -44,16 +43,12 @@ def check_rubric(rubric: str, *, source: str) -> None:
 
 def question(rubric: str, prompt: str, response: str) -> str:
     """Return the rubric with the fenced texts in the place of {prompt} and {response}, which they may hold too."""
-    texts, fence = {"prompt": prompt, "response": response}, _fence(prompt, response)
-    fenced = {name: f"<{name}-{fence}>\n{text}\n</{name}-{fence}>" for name, text in texts.items()}
-    return _PLACEHOLDER.sub(lambda match: fenced[match[1]], rubric.strip()) + _NOTE.format(fence=fence)
-
-
-def _fence(prompt: str, response: str) -> str:
     fence = digest([prompt, response])
     while fence in prompt or fence in response:
         fence = digest([fence, prompt, response])
-    return fence
+    texts = {"prompt": prompt, "response": response}
+    fenced = {name: f"<{name}-{fence}>\n{text}\n</{name}-{fence}>" for name, text in texts.items()}
+    return _PLACEHOLDER.sub(lambda match: fenced[match[1]], rubric.strip()) + _NOTE.format(fence=fence)
 
 
 def read_structured(reply: str, judged: str) -> float | None:
@@ -64,7 +59,8 @@ def read_structured(reply: str, judged: str) -> float | None:
     said = _said(reply)
     fenced = _FENCED.fullmatch(said)
     verdict = _verdict(_parsed(fenced[1] if fenced else said))
-    return None if verdict is None or verdict in _verdicts_in(judged) else verdict[1]
+    copied = (_verdict(_parsed(judged, brace.start())) for brace in re.finditer(r"\{", judged))
+    return None if verdict is None or verdict in copied else verdict[1]
 
 
 def read_text(reply: str, judged: str) -> float | None:
@@ -72,13 +68,9 @@ def read_text(reply: str, judged: str) -> float | None:
 
     A rubric may ask for an object instead, and a server not know how to hold a model to one: it is read as well.
     """
-    structured = read_structured(reply, judged)
-    if structured is not None:
-        return structured
     given = _marked(_said(reply))
-    if len(given) != 1 or given & _marked(judged):
-        return None
-    return _WRITTEN.get(given.pop())
+    is_own = len(given) == 1 and not given & _marked(judged)
+    return read_structured(reply, judged) or (_WRITTEN.get(given.pop()) if is_own else None)
 
 
 def _said(reply: str) -> str:
@@ -103,21 +95,13 @@ def _verdict(content: Any) -> tuple[str, float] | None:
     return None
 
 
-def _verdicts_in(text: str) -> list[tuple[str, float] | None]:
-    return [_verdict(_parsed_from(text, match.start())) for match in re.finditer(r"\{", text)]
-
-
-def _parsed(text: str) -> Any:
+def _parsed(text: str, start: int | None = None) -> Any:
+    """The JSON that a text is, or that begins at a place in it; None where there is none."""
     try:
-        return json.loads(text, object_pairs_hook=_without_repetition, strict=False)
-    # A reply may be nested deeper than Python can follow.
-    except (ValueError, RecursionError):
-        return None
-
-
-def _parsed_from(text: str, start: int) -> Any:
-    try:
+        if start is None:
+            return json.loads(text, object_pairs_hook=_without_repetition, strict=False)
         return json.JSONDecoder(strict=False).raw_decode(text, start)[0]
+    # A text may be nested deeper than Python can follow.
     except (ValueError, RecursionError):
         return None
 
