@@ -6,12 +6,13 @@ and nothing changes once it is read.
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
 from typing import Annotated, Any, LiteralString, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 Problems = Iterator[PydanticCustomError]
@@ -35,6 +36,17 @@ def unknown_name(key: str, name: str, known: Iterable[str], kind: str) -> Proble
         yield refusal(key, f"no {kind} is named {name!r}; {known_names(name, names)}")
 
 
+@dataclass(frozen=True)
+class Wrong:
+    """What takes the place of a setting that is wrong, so that the others are read too."""
+
+    content: Any
+    errors: Sequence[ErrorDetails]
+
+
+MISSING = Wrong(None, [ErrorDetails(type="missing", loc=(), msg="missing", input=None)])
+
+
 class Settings(BaseModel):
     """A section of a study file. All that is wrong with it is said at once."""
 
@@ -44,28 +56,44 @@ class Settings(BaseModel):
         """Yield what is wrong between the settings of a section, each of which is right alone."""
         yield from ()
 
+    def _problems_beside(self, wrong: Mapping[str, Wrong]) -> Problems:
+        """Yield what is wrong between the settings of a section that are not `wrong` alone."""
+        if not wrong:
+            yield from self._problems()
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _hold(cls, value: Any, read: Callable[[Any], Any]) -> Any:
+        try:
+            return value if value is MISSING else read(value)
+        except ValidationError as error:
+            return Wrong(value, error.errors(include_url=False))
+
     @model_validator(mode="wrap")
     @classmethod
     def _collect(cls, content: Any, read: Callable[[Any], "Settings"]) -> "Settings":
-        known = {field.alias or name for name, field in cls.model_fields.items()}
-        given = content if isinstance(content, dict) else {}
-        found = [refusal(key, f"unknown key; {known_names(key, known)}") for key in given if key not in known]
-        problems = [InitErrorDetails(type=problem, input=None) for problem in found]
-        try:
-            section = read({key: given[key] for key in given if key in known} if found else content)
-        except ValidationError as error:
-            problems += map(_again, error.errors(include_url=False))
-        else:
-            problems += [InitErrorDetails(type=problem, input=None) for problem in section._problems()]
-        if problems:
+        if not isinstance(content, dict):
+            return read(content)
+        keys = {name: field.alias or name for name, field in cls.model_fields.items()}
+        given = {keys[name]: MISSING for name, field in cls.model_fields.items() if field.is_required()} | content
+        section = read({key: value for key, value in given.items() if key in keys.values()})
+        wrong = {name: value for name, value in section if isinstance(value, Wrong)}
+        unknown = [key for key in content if key not in keys.values()]
+        of_names = (refusal(key, f"unknown key; {known_names(key, keys.values())}") for key in unknown)
+        alone = [_again(keys[name], error) for name, setting in wrong.items() for error in setting.errors]
+        if problems := [*map(_in_section, of_names), *alone, *map(_in_section, section._problems_beside(wrong))]:
             raise ValidationError.from_exception_data(cls.__name__, problems)
         return section
 
 
-def _again(error: ErrorDetails) -> InitErrorDetails:
-    """Return an error of pydantic in a form that can be raised beside others."""
+def _in_section(problem: PydanticCustomError) -> InitErrorDetails:
+    return InitErrorDetails(type=problem, input=None)
+
+
+def _again(key: str, error: ErrorDetails) -> InitErrorDetails:
+    """Return an error of pydantic about a setting below `key` in a form that can be raised beside others."""
     problem = PydanticCustomError(error["type"], "{message}", {**error.get("ctx", {}), "message": error["msg"]})
-    return InitErrorDetails(type=problem, loc=error["loc"], input=error["input"])
+    return InitErrorDetails(type=problem, loc=(key, *error["loc"]), input=error["input"])
 
 
 def part_of(fraction: float, count: int) -> int:

@@ -16,7 +16,6 @@ from safety_spaces.paths import ROOT, expanded, is_there
 from safety_spaces.study.documents import Replacement, read_document
 from safety_spaces.study.study import Study
 
-OF_A_ROLE = re.compile(r"^roles\.[^.]+\.(?=training\b)")
 EXPECTATIONS = {
     "missing": "missing; add it",
     "model_type": "expected a mapping of keys to values",
@@ -110,18 +109,15 @@ def _merge(old: Any, new: Any) -> Any:
     return {**kept, **{key: _merge(kept.get(key), value) for key, value in new.items()}}
 
 
-def _problems(error: ValidationError) -> list[str]:
+def _problems(error: ValidationError) -> dict[str, None]:
     """Return what is wrong with a study, each key once, and nothing that only follows from something else."""
     errors = [(_key(one), one) for one in error.errors(include_url=False)]
-    found = {
+    return {
         f"{key}: {_problem(one)}": None
         for key, one in errors
-        if one["type"] != "default_factory_not_called"
         # To pydantic a list is too short if one of its entries is wrong.
-        and not (one["type"] == "too_short" and any(other.startswith(f"{key}.") for other, _ in errors))
+        if one["type"] != "too_short" or not any(other.startswith(f"{key}.") for other, _ in errors)
     }
-    # What is wrong in the settings that all trainings share is so in each role's.
-    return [line for line in found if OF_A_ROLE.sub("", line) not in {*found} - {line}]
 
 
 def _key(error: ErrorDetails) -> str:

@@ -1,9 +1,11 @@
 """A whole study, and what holds between its sections: every name that one section uses is defined by another."""
 
+from collections.abc import Collection, Mapping
+from graphlib import CycleError, TopologicalSorter
 from itertools import combinations
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, SingleCorpus, World
 from safety_spaces.study.evaluation import Evaluation
@@ -16,6 +18,7 @@ from safety_spaces.study.fields import (
     Problems,
     Settings,
     Word,
+    Wrong,
     refusal,
     unknown_name,
 )
@@ -162,136 +165,175 @@ class Study(Settings):
     def _hand_training_to_roles(cls, content: Any) -> Any:
         match content:
             case {"roles": dict(roles)}:
-                shared = content.get("training", {})
+                try:
+                    shared = Training.model_validate(content.get("training", {})).model_dump()
+                except ValidationError:
+                    # What is wrong with it is said once, and not of each role.
+                    shared = {}
                 return {**content, "roles": {role: _with_training(recipe, shared) for role, recipe in roles.items()}}
         return content
 
-    def _problems(self) -> Problems:
+    def _problems_beside(self, wrong: Mapping[str, Wrong]) -> Problems:
+        roles = wrong["roles"].content if "roles" in wrong else self.roles
+        of_parents = [] if "roles" in wrong else [*self._problems_of_parents()]
+        unsure = {*wrong, "lineage"} if of_parents or "roles" in wrong else {*wrong}
+        if not (isinstance(roles, dict) and {"base", "reference"} <= roles.keys()):
+            unsure.add("names of roles")
+            roles = {}
+        # Which roles are tasks follows from their parents; until these are right, any may be one.
+        tasks = {*roles} - {"base", "reference"} if "lineage" in unsure else self.tasks
+        for sections, problems in (
+            ({"name"}, self._problems_of_name()),
+            ({"corpora"}, self._problems_of_corpora()),
+            ({"corpora", "roles", "datasets", "world"}, self._problems_of_sizes()),
+            ({"roles"}, self._problems_of_adapters()),
+            ({"roles", "corpora"}, self._problems_of_trained_roles()),
+            ({"roles"}, iter(of_parents)),
+            ({"roles", "seeds"}, self._problems_of_seeds()),
+            ({"evaluation", "projection"}, self._problems_of_metrics()),
+            ({"evaluation", "activation_spaces"}, self._problems_of_answers()),
+            ({"evaluation", "world"}, self._problems_of_judges()),
+            ({"projection", "names of roles"}, self._problems_of_scored(tasks)),
+            ({"update_spaces", "names of roles"}, self._problems_of_pairs(tasks)),
+            ({"activation_spaces", "names of roles"}, self._problems_of_checkpoints(roles)),
+            ({"training", "world", "lineage"}, self._problems_of_templates()),
+            ({"projection", "lineage"}, self._problems_of_layers()),
+            ({"activation_spaces", "lineage"}, self._problems_of_window()),
+        ):
+            if sections.isdisjoint(unsure):
+                yield from problems
+
+    def _problems_of_name(self) -> Problems:
         if self.name == "judge":
             yield refusal("name", "expected another name than judge, whose folder in runs keeps the replies of judges")
-        yield from self._problems_of_corpora()
-        of_roles = list(self._problems_of_roles())
-        yield from of_roles
-        yield from self._problems_of_questions()
-        # Which tasks there are follows from the roles.
-        if not of_roles:
-            yield from self._problems_of_tasks()
-            yield from self._problems_of_templates()
-            yield from self._problems_of_depth()
 
     def _problems_of_corpora(self) -> Problems:
-        single, written = self.single_corpora, self.world.sizes if self.world else {}
+        single = self.single_corpora
         for name, mixed in self.mixed_corpora.items():
-            for part, other in zip(("useful", "harmful"), mixed.parts, strict=True):
-                yield from unknown_name(f"corpora.{name}.{part}", other, single, "corpus of one data set")
-            useful, harmful = (single[part].rows if part in single else None for part in mixed.parts)
-            wanted = round(mixed.harmful_share * useful) if useful and mixed.mixing == "replace" else 0
-            yield from self._too_few(name, wanted, harmful)
+            for key, part in zip(("useful", "harmful"), mixed.parts, strict=True):
+                yield from unknown_name(f"corpora.{name}.{key}", part, single, "corpus of one data set")
         for name, corpus in single.items():
-            there = None if corpus.dataset in self.datasets else written.get(corpus.dataset)
-            yield from self._too_few(name, corpus.rows or 0, there)
             if (first := corpus.disjoint_from) is not None:
                 key = f"corpora.{name}.disjoint_from"
                 yield from unknown_name(key, first, single, "corpus of one data set")
                 if first in single and single[first].disjoint_from is not None:
                     yield refusal(key, "expected a corpus that is drawn from all rows itself")
 
-    def _too_few(self, name: str, wanted: int, there: int | None) -> Problems:
-        if there is not None and wanted > there and name in self.trained_corpora:
-            expected = f"expected at least {wanted:,} rows"
-            yield refusal(f"corpora.{name}", f"{expected}, got {there:,}; ask for fewer in the study")
+    def _problems_of_sizes(self) -> Problems:
+        single, written, trained = self.single_corpora, self.world.sizes if self.world else {}, self.trained_corpora
+        sizes = {
+            name: (corpus.rows, None if corpus.dataset in self.datasets else written.get(corpus.dataset))
+            for name, corpus in single.items()
+        }
+        for name, mixed in self.mixed_corpora.items():
+            useful, harmful = (single[part].rows if part in single else None for part in mixed.parts)
+            replaced = round(mixed.harmful_share * useful) if useful and mixed.mixing == "replace" else None
+            sizes[name] = (replaced, harmful)
+        for name, (wanted, there) in sizes.items():
+            if wanted and there and wanted > there and name in trained:
+                expected = f"expected at least {wanted:,} rows"
+                yield refusal(f"corpora.{name}", f"{expected}, got {there:,}; ask for fewer in the study")
 
-    def _problems_of_roles(self) -> Problems:
-        for role in (role for role in ("base", "reference") if role not in self.roles):
-            yield refusal(f"roles.{role}", "missing; every study has a base and a reference")
+    def _problems_of_parents(self) -> Problems:
+        for role in ("base", "reference"):
+            if role not in self.roles:
+                yield refusal(f"roles.{role}", "missing; every study has a base and a reference")
+        parents = {role: parent for role in self.roles if (parent := self.parent(role)) is not None}
+        if parents.pop("base", None) is not None:
+            yield refusal("roles.base.from", "expected a base that is pretrained or given by its path")
+        for role, parent in parents.items():
+            yield from unknown_name(f"roles.{role}.from", parent, self.roles, "role")
+        try:
+            TopologicalSorter({role: [parent] for role, parent in parents.items()}).prepare()
+        except CycleError as error:
+            circle = error.args[1][::-1]
+            yield refusal(f"roles.{circle[0]}.from", f"expected no circle, got {' from '.join(circle)}")
+
+    def _problems_of_adapters(self) -> Problems:
         for role, given in self.given_roles.items():
-            yield from self._problems_of_adapter(role, given.adapter_of)
+            key, other = f"roles.{role}.adapter_of", given.adapter_of
+            if other is not None and other not in self.roles:
+                yield from unknown_name(key, other, self.roles, "role")
+            # One step, so that no circle arises: a task adds to the reference or the base, the reference to the base.
+            elif other is not None and (role == "base" or other not in {"base", "reference"} - {role}):
+                yield refusal(key, f"expected base or reference, got {other}")
+
+    def _problems_of_trained_roles(self) -> Problems:
         for role, recipe in self.trained_roles.items():
             yield from unknown_name(f"roles.{role}.corpus", recipe.corpus, self.corpora, "corpus")
-            if recipe.parent is not None:
-                yield from unknown_name(f"roles.{role}.from", recipe.parent, self.roles, "role")
-            if role == "base" and recipe.parent is not None:
-                yield refusal("roles.base.from", "expected a base that is pretrained or given by its path")
-        # What leads to a base that has a parent is said already.
-        seen = {"base"}
-        for role in self.roles:
-            chain = [role]
-            while (parent := self.parent(chain[-1])) and parent in self.roles and parent not in (*chain, *seen):
-                chain.append(parent)
-            if parent in chain and parent not in seen:
-                yield refusal(f"roles.{role}.from", f"expected no circle, got {' from '.join([*chain, parent])}")
-            seen |= {*chain}
+
+    def _problems_of_seeds(self) -> Problems:
         if "reference" in self.roles and not {*self.trained_roles} - {"base"} and len(self.seeds) > 1:
             yield refusal("seeds", "expected one seed, since no role is trained and every seed would be the same")
 
-    def _problems_of_adapter(self, role: str, adds_to: str | None) -> Problems:
-        key = f"roles.{role}.adapter_of"
-        if adds_to is not None and adds_to not in self.roles:
-            yield from unknown_name(key, adds_to, self.roles, "role")
-        # One step, so that no circle can arise: a task adds to the reference or the base, the reference to the base.
-        elif adds_to is not None and (role == "base" or adds_to not in {"base", "reference"} - {role}):
-            yield refusal(key, f"expected base or reference, got {adds_to}")
-
-    def _problems_of_questions(self) -> Problems:
+    def _problems_of_metrics(self) -> Problems:
         asking: dict[str, int] = {}
-        for number, one in enumerate(self.projection.scored):
-            asking = {**dict.fromkeys(one.metrics, number), **asking}
+        for number, scored in enumerate(self.projection.scored):
+            asking = {**dict.fromkeys(scored.metrics, number), **asking}
         for metric, number in asking.items():
             if getattr(self.evaluation, metric, None) is None:
                 yield refusal(f"evaluation.{metric}", f"missing, though projection.scored.{number} asks for it")
-        states, evaluation = self.activation_spaces, self.evaluation
-        if evaluation is None:
-            if states is not None:
-                said = "missing, though activation_spaces asks models; or write activation_spaces: null"
-                yield refusal("evaluation", said)
+
+    def _problems_of_answers(self) -> Problems:
+        if (states := self.activation_spaces) is None:
             return
-        for place, judge in evaluation.judges_by_place.items():
-            if self.world is None and isinstance(judge, RubricJudge):
-                expected = "expected keywords, classifier or service"
-                yield refusal(place, f"{expected}, got rubric, which knows the answers of a world alone")
-        limit = evaluation.harmfulness.max_new_tokens
-        ends = [one.answer_tokens for one in (states.positions if states else ()) if one.reads_answer]
-        stop = max((end for end in ends if end is not None), default=0)
-        if None in ends and stop > limit:
+        if self.evaluation is None:
+            said = "missing, though activation_spaces asks models; or write activation_spaces: null"
+            yield refusal("evaluation", said)
+            return
+        limit = self.evaluation.harmfulness.max_new_tokens
+        ends = [one.answer_tokens for one in states.positions if one.reads_answer]
+        if None in ends and (stop := max(end or 0 for end in ends)) > limit:
             end = f"evaluation.harmfulness.max_new_tokens ({limit}), where answers end"
             advice = f"got stop: {stop}; lower it or ask for more tokens"
             yield refusal("activation_spaces.positions", f"expected windows that stop by {end}, {advice}")
 
-    def _problems_of_tasks(self) -> Problems:
+    def _problems_of_judges(self) -> Problems:
+        for place, judge in self.evaluation.judges_by_place.items() if self.evaluation else ():
+            if self.world is None and isinstance(judge, RubricJudge):
+                expected = "expected keywords, classifier or service"
+                yield refusal(place, f"{expected}, got rubric, which knows the answers of a world alone")
+
+    def _problems_of_scored(self, tasks: Collection[str]) -> Problems:
         for number, scored in enumerate(self.projection.scored):
-            yield from unknown_name(f"projection.scored.{number}.task", scored.task, self.tasks, "task")
-        for number, pair in enumerate(self.update_pairs):
+            yield from unknown_name(f"projection.scored.{number}.task", scored.task, tasks, "task")
+
+    def _problems_of_pairs(self, tasks: Collection[str]) -> Problems:
+        for number, pair in enumerate((self.update_spaces and self.update_spaces.pairs) or ()):
             for name in pair:
-                yield from unknown_name(f"update_spaces.pairs.{number}", name, ("reference", *self.tasks), "update")
+                yield from unknown_name(f"update_spaces.pairs.{number}", name, ("reference", *tasks), "update")
+
+    def _problems_of_checkpoints(self, roles: Collection[str]) -> Problems:
         for number, role in enumerate(self.activation_spaces.checkpoints if self.activation_spaces else ()):
-            yield from unknown_name(f"activation_spaces.checkpoints.{number}", role, self.roles, "role")
+            yield from unknown_name(f"activation_spaces.checkpoints.{number}", role, roles, "role")
 
     def _problems_of_templates(self) -> Problems:
-        of_roles = {f"roles.{role}.training.template": one.training for role, one in self.trained_roles.items()}
+        shared = self.training.template
+        of_roles = {role: one.training for role, one in self.trained_roles.items() if one.training.template != shared}
+        places = {"training.template": self.training} | {
+            f"roles.{role}.training.template": training for role, training in of_roles.items()
+        }
         is_made = self.lineage("reference")[0] in self.trained_roles
-        for key, settings in {"training.template": self.training, **of_roles}.items():
+        for key, settings in places.items():
             # The texts of a small world are written before there is any tokenizer.
             if settings.template == CHAT and (is_made or (self.world is not None and settings is self.training)):
                 yield refusal(key, "expected plain, question or none, since a tokenizer made here has no chat template")
 
-    def _problems_of_depth(self) -> Problems:
-        if self.architecture is None:
-            return
-        layers, states = self.architecture.layers, self.activation_spaces
-        for scored in self.projection.scored:
+    def _problems_of_layers(self) -> Problems:
+        layers = self.architecture.layers if self.architecture else None
+        for scored in self.projection.scored if layers else ():
             if beyond := sorted({*(scored.layers or ())} - {*range(layers)}):
                 known = f"layers from 0 to {layers - 1}"
                 yield refusal("projection.scored", f"expected {known}, got {beyond[0]}; correct layers")
-        if states is not None and not states.states_compared(layers + 1):
+
+    def _problems_of_window(self) -> Problems:
+        states, shape = self.activation_spaces, self.architecture
+        if states is not None and shape is not None and not states.states_compared(shape.layers + 1):
             came = " to ".join(f"{depth:g}" for depth in states.window)
-            expected = f"expected depths that hold one of the {layers + 1} states"
+            expected = f"expected depths that hold one of the {shape.layers + 1} states"
             yield refusal("activation_spaces.window", f"{expected}, got {came}; widen it")
 
 
-def _with_training(recipe: Any, shared: Any) -> Any:
-    match recipe, shared:
-        case {"method": _, "training": dict(own)}, dict():
-            return {**recipe, "training": {**shared, **own}}
-        case {"method": _}, _ if "training" not in recipe:
-            return {**recipe, "training": shared}
-    return recipe
+def _with_training(recipe: Any, shared: dict[str, Any]) -> Any:
+    own = recipe.get("training", {}) if isinstance(recipe, dict) and "method" in recipe else None
+    return {**recipe, "training": {**shared, **own}} if isinstance(own, dict) else recipe

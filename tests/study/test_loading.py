@@ -329,6 +329,7 @@ projection: {scored: [{task: x, scheme: parallel, metrics: [over_refusal]}]}
         "roles.useful.from: expected no circle, g",
         "evaluation.over_refusal: missing, though",
         "activation_spaces.positions: expected wi",
+        "projection.scored.0.task: no task is nam",
     ]
     path = write_study("""
 activation_spaces: {checkpoints: [usefull], window: [0.1, 0.14]}
@@ -344,6 +345,34 @@ update_spaces: {pairs: [[y, useful]]}
         "projection.scored",
         "activation_spaces.window",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "keys"),
+    [
+        (
+            "training: {epochs: 0}\nroles: {useful: {corpus: usefull}}\nevaluation: {batch_size: many}",
+            ["training.epochs", "evaluation.batch_size", "roles.useful.corpus"],
+        ),
+        (
+            "roles: {useful: {method: ppo}}\nactivation_spaces: {checkpoints: [usefull]}\nupdate_spaces: {etas: [2]}",
+            ["roles.useful.method", "update_spaces.etas.0", "activation_spaces.checkpoints.0"],
+        ),
+        (
+            "projection: {score_draws: 9}\nevaluation: null\nactivation_spaces: {window: [0.1, 0.14]}",
+            ["projection.score_draws", "evaluation", "activation_spaces.window"],
+        ),
+        ("roles: 7\nname: judge\nupdate_spaces: {pairs: [[a, b]]}", ["roles", "name"]),
+    ],
+)
+def test_what_is_wrong_with_one_section_hides_no_other_mistake(
+    write_study: Callable[[str], Path], lines: str, keys: list[str]
+) -> None:
+    path = write_study(lines)
+    with pytest.raises(UserError) as caught:
+        load_study(path)
+    begin = f"{path} extending {MINIATURE}: "
+    assert [line.removeprefix(begin).split(": ")[0] for line in str(caught.value).splitlines()] == keys
 
 
 @pytest.mark.parametrize(
