@@ -25,6 +25,7 @@ from safety_spaces.study.recipes import (
     Trained,
     Training,
 )
+from safety_spaces.study.sections import Gpu
 from safety_spaces.study.settings import (
     ActivationSpaces,
     Metric,
@@ -34,5 +35,5 @@ from safety_spaces.study.settings import (
     Scored,
     UpdateSpaces,
 )
-from safety_spaces.study.study import Gpu, Study
+from safety_spaces.study.study import Study
 from safety_spaces.tensors import draws

@@ -15,12 +15,16 @@ from typing import Annotated, Any, LiteralString, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-Problems = Iterator[PydanticCustomError]
+Problems = Iterator[InitErrorDetails]
 
 
-def refusal(key: str, message: str) -> PydanticCustomError:
+def refusal(key: str, message: str) -> InitErrorDetails:
     """Return the error about `key`, a dotted key below the section that raises it."""
-    return PydanticCustomError("refusal", "{message}", {"key": key, "message": message})
+    return _error("refusal", message, (key,))
+
+
+def _error(kind: str, message: str, place: tuple[int | str, ...], came: Any = None) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError(kind, "{message}", {"message": message}), loc=place, input=came)
 
 
 def known_names(name: str, known: Iterable[str]) -> str:
@@ -78,22 +82,13 @@ class Settings(BaseModel):
         given = {keys[name]: MISSING for name, field in cls.model_fields.items() if field.is_required()} | content
         section = read({key: value for key, value in given.items() if key in keys.values()})
         wrong = {name: value for name, value in section if isinstance(value, Wrong)}
-        unknown = [key for key in content if key not in keys.values()]
-        of_names = (refusal(key, f"unknown key; {known_names(key, keys.values())}") for key in unknown)
-        alone = [_again(keys[name], error) for name, setting in wrong.items() for error in setting.errors]
-        if problems := [*map(_in_section, of_names), *alone, *map(_in_section, section._problems_beside(wrong))]:
+        known = [*keys.values()]
+        problems = [refusal(key, f"unknown key; {known_names(key, known)}") for key in content if key not in known]
+        for name, setting in wrong.items():
+            problems += [_error(e["type"], e["msg"], (keys[name], *e["loc"]), e["input"]) for e in setting.errors]
+        if problems := [*problems, *section._problems_beside(wrong)]:
             raise ValidationError.from_exception_data(cls.__name__, problems)
         return section
-
-
-def _in_section(problem: PydanticCustomError) -> InitErrorDetails:
-    return InitErrorDetails(type=problem, input=None)
-
-
-def _again(key: str, error: ErrorDetails) -> InitErrorDetails:
-    """Return an error of pydantic about a setting below `key` in a form that can be raised beside others."""
-    problem = PydanticCustomError(error["type"], "{message}", {**error.get("ctx", {}), "message": error["msg"]})
-    return InitErrorDetails(type=problem, loc=(key, *error["loc"]), input=error["input"])
 
 
 def part_of(fraction: float, count: int) -> int:
@@ -128,6 +123,7 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Depth = Annotated[float, Field(ge=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
 Phrase = Annotated[str, _written_as(r".*\S.*", "expected a text that is not blank")]
 FileName = Annotated[
     str,
@@ -137,8 +133,7 @@ FileName = Annotated[
 # No hyphen: `useful-1` names a replicate and `useful-harmful` a pair.
 Word = Annotated[str, _written_as(r"[A-Za-z0-9_]+", "expected letters, digits and _")]
 ModelPath = Annotated[
-    str,
-    Field(min_length=1),
+    Text,
     _written_as(
         r"(?!\w+://|(www\.)?(hf\.co|huggingface\.co)/).*",
         "expected a folder or an id of the hub such as owner/model, no address",

@@ -1,164 +1,20 @@
 """A whole study, and what holds between its sections: every name that one section uses is defined by another."""
 
+import math
 from collections.abc import Collection, Mapping
 from graphlib import CycleError, TopologicalSorter
-from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
-from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, SingleCorpus, World
-from safety_spaces.study.evaluation import Evaluation
-from safety_spaces.study.fields import (
-    Different,
-    FileName,
-    NotNegative,
-    Pair,
-    Positive,
-    Problems,
-    Settings,
-    Word,
-    Wrong,
-    refusal,
-    unknown_name,
-)
-from safety_spaces.study.judges import ClassifierJudge, Judge, RubricJudge, ServiceJudge
-from safety_spaces.study.recipes import (
-    CHAT,
-    Architecture,
-    Existing,
-    Recipe,
-    TemplateName,
-    Trained,
-    Training,
-)
-from safety_spaces.study.settings import ActivationSpaces, Projection, UpdateSpaces
+from safety_spaces.study.fields import Problems, Wrong, refusal, unknown_name
+from safety_spaces.study.judges import RubricJudge
+from safety_spaces.study.recipes import CHAT, Training
+from safety_spaces.study.sections import Sections
 
 
-class Gpu(Settings):
-    """The card that a plan is made for, and what it sustains: assumptions that the hours rest on."""
-
-    name: str = Field("the card of the study", min_length=1, description="Name of the card, as a plan says it.")
-    memory: float = Field(gt=0, description="Memory in GiB.")
-    flops: float = Field(gt=0, description="Floating-point operations a second in training.")
-    bandwidth: float = Field(gt=0, description="Bytes of memory a second in generation.")
-
-
-class Study(Settings):
-    """What one study file says."""
-
-    name: FileName = Field(description="Name of the study and of its folders of results and runs.")
-    model: str = Field(min_length=1, description="Label of the model in the tables.")
-    reference_kind: Literal["aligned", "safety_tuned", "dpo"] = Field(
-        "aligned", description="How the reference came to be aligned."
-    )
-    seeds: Different[NotNegative] = Field(description="Seeds from which the reference and the tasks are trained again.")
-    threads: Positive = Field(
-        1, description="CPU threads of a process; results are the same bytes for the same number."
-    )
-    workers: Positive | None = Field(
-        None, description="Processes side by side; null is as many as cores and memory allow, and one on a GPU."
-    )
-    gpu: Gpu | None = Field(
-        None, description="The card that a plan is made for; null plans no times and refuses nothing."
-    )
-    world: World | None = Field(None, description="The small world whose corpora are written; null for real data.")
-    datasets: dict[FileName, DataFile] = Field({}, description="Data sets that are read from files of the user.")
-    training: Training = Field(Training(), description="Training settings of every role that does not say otherwise.")
-    corpora: dict[Word, Corpus] = Field({}, description="Training texts by name.")
-    roles: dict[Word, Recipe] = Field(description="Models by name: base, reference, and the tasks.")
-    projection: Projection = Field(description="Task updates projected onto subspaces of the reference update.")
-    update_spaces: UpdateSpaces | None = Field(
-        description="Overlap of the subspaces of weight updates; null leaves it to another study of the same models."
-    )
-    activation_spaces: ActivationSpaces | None = Field(
-        description="Overlap of the subspaces of hidden states; null compares none."
-    )
-    evaluation: Evaluation | None = Field(description="How a model is questioned; null for a study of weights alone.")
-
-    @property
-    def update_pairs(self) -> tuple[Pair, ...]:
-        """The updates that are compared, two by two; none where the study leaves them to another one."""
-        every = tuple(combinations((*self.tasks, "reference"), 2))
-        return self.update_spaces.pairs or every if self.update_spaces else ()
-
-    @property
-    def judges(self) -> tuple[Judge, ...]:
-        """Every judge of the study; none where it asks no model."""
-        return tuple(self.evaluation.judges_by_place.values()) if self.evaluation else ()
-
-    @property
-    def services(self) -> tuple[ServiceJudge, ...]:
-        """The judges behind a service."""
-        return tuple(judge for judge in self.judges if isinstance(judge, ServiceJudge))
-
-    @property
-    def classifiers(self) -> tuple[ClassifierJudge, ...]:
-        """The judges that are classifiers."""
-        return tuple(judge for judge in self.judges if isinstance(judge, ClassifierJudge))
-
-    @property
-    def prompt_template(self) -> TemplateName:
-        """The template that harmful and harmless prompts and prompt sets are put in."""
-        return "none" if self.evaluation and self.evaluation.template == "none" else self.training.template
-
-    @property
-    def single_corpora(self) -> dict[str, SingleCorpus]:
-        """The corpora of one data set."""
-        return {name: corpus for name, corpus in self.corpora.items() if isinstance(corpus, SingleCorpus)}
-
-    @property
-    def mixed_corpora(self) -> dict[str, MixedCorpus]:
-        """The contaminated corpora."""
-        return {name: corpus for name, corpus in self.corpora.items() if isinstance(corpus, MixedCorpus)}
-
-    @property
-    def given_roles(self) -> dict[str, Existing]:
-        """The roles whose checkpoints are used in place."""
-        return {role: recipe for role, recipe in self.roles.items() if isinstance(recipe, Existing)}
-
-    @property
-    def trained_roles(self) -> dict[str, Trained]:
-        """The roles that are trained here."""
-        return {role: recipe for role, recipe in self.roles.items() if not isinstance(recipe, Existing)}
-
-    @property
-    def trained_corpora(self) -> frozenset[str]:
-        """The corpora that a role is trained on, alone or in a mixture."""
-        known = [recipe.corpus for recipe in self.trained_roles.values() if recipe.corpus in self.corpora]
-        return frozenset(known).union(*(self.corpora[name].parts for name in known))
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The roles that are fine-tuned from the reference, here or, where a role is given by its path, elsewhere."""
-        others = (role for role in self.roles if role not in ("base", "reference"))
-        return tuple(role for role in others if self.parent(role) in ("reference", None))
-
-    @property
-    def architecture(self) -> Architecture | None:
-        """The shape of the models, where the study says it."""
-        return self.roles["base"].architecture
-
-    def parent(self, role: str) -> str | None:
-        """Return the role that a role is fine-tuned from, None for a model that is given or pretrained."""
-        return self.roles[role].parent
-
-    def lineage(self, role: str) -> tuple[str, ...]:
-        """Return the roles that lead to a role, the oldest first and the role itself last."""
-        parent = self.parent(role)
-        return (*self.lineage(parent), role) if parent else (role,)
-
-    def order_of_roles(self) -> tuple[str, ...]:
-        """Return all roles, parents before their children, else as the file orders them."""
-        return tuple(sorted(self.roles, key=lambda role: len(self.lineage(role))))
-
-    def is_per_seed(self, role: str) -> bool:
-        """Say whether a role has a checkpoint for each seed: all that are trained here have, but for the one base."""
-        return role != "base" and role in self.trained_roles
-
-    def training_of(self, role: str) -> Training:
-        """Return a role's training settings: the study's, with the role's own on top; KeyError if it has none."""
-        return self.trained_roles[role].training
+class Study(Sections):
+    """What one study file says, right in itself: whatever does not hold between sections is refused."""
 
     @model_validator(mode="before")
     @classmethod
@@ -289,7 +145,7 @@ class Study(Settings):
             yield refusal("activation_spaces.positions", f"expected windows that stop by {end}, {advice}")
 
     def _problems_of_judges(self) -> Problems:
-        for place, judge in self.evaluation.judges_by_place.items() if self.evaluation else ():
+        for place, judge in self._judges().items():
             if self.world is None and isinstance(judge, RubricJudge):
                 expected = "expected keywords, classifier or service"
                 yield refusal(place, f"{expected}, got rubric, which knows the answers of a world alone")
@@ -320,11 +176,11 @@ class Study(Settings):
                 yield refusal(key, "expected plain, question or none, since a tokenizer made here has no chat template")
 
     def _problems_of_layers(self) -> Problems:
-        layers = self.architecture.layers if self.architecture else None
-        for scored in self.projection.scored if layers else ():
-            if beyond := sorted({*(scored.layers or ())} - {*range(layers)}):
+        layers = self.architecture.layers if self.architecture else math.inf
+        for scored in self.projection.scored:
+            if beyond := [layer for layer in scored.layers or () if layer >= layers]:
                 known = f"layers from 0 to {layers - 1}"
-                yield refusal("projection.scored", f"expected {known}, got {beyond[0]}; correct layers")
+                yield refusal("projection.scored", f"expected {known}, got {min(beyond)}; correct layers")
 
     def _problems_of_window(self) -> Problems:
         states, shape = self.activation_spaces, self.architecture
