@@ -123,5 +123,6 @@ def _key(error: ErrorDetails) -> str:
 
 def _problem(error: ErrorDetails) -> str:
     expected = re.sub(r"^(Input|Tuple|String|Dictionary) should (be |have )?", "expected ", error["msg"])
+    expected = re.sub(r" after validation, not \d+$", "", expected)
     expected = EXPECTATIONS.get(error["type"], expected)
     return expected if error["type"] in {"refusal", "missing"} else f"{expected}, got {error['input']!r:.60}"

@@ -113,7 +113,11 @@ class FineTuned(Settings):
             yield refusal("beta", f"expected none, since the method is {self.method}, got {self.beta}")
 
 
-def _form(content: Any) -> str | None:
+TRAINED_FORMS = ("(pretrained)", "(fine-tuned)")
+
+
+def form(content: Any) -> str | None:
+    """Return how a role comes to be, by the keys of its recipe; None where they name no way or two."""
     match content:
         case {"from": _, "path": _} | {"method": _, "path": _} | {"from": _, "method": "pretrain"}:
             return None
@@ -132,7 +136,7 @@ Recipe = Annotated[
     | Annotated[Pretrained, Tag("(pretrained)")]
     | Annotated[FineTuned, Tag("(fine-tuned)")],
     Discriminator(
-        _form,
+        form,
         custom_error_type="form",
         custom_error_message="expected one of {path: ...}, {method: pretrain, corpus: ..., architecture: ...} and "
         "{from: role, method: sft or dpo, corpus: ...}; write !replace before a recipe that replaces an extended one",

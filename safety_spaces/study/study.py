@@ -1,15 +1,16 @@
 """A whole study, and what holds between its sections: every name that one section uses is defined by another."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from pydantic import ValidationError, model_validator
+from pydantic import TypeAdapter, ValidationError, model_validator
 
-from safety_spaces.study.fields import Problems, Wrong, refusal, unknown_name
+from safety_spaces.study.corpora import Corpus, SingleCorpus
+from safety_spaces.study.fields import Problems, Settings, Wrong, refusal, unknown_name
 from safety_spaces.study.judges import RubricJudge
-from safety_spaces.study.recipes import CHAT, Training
+from safety_spaces.study.recipes import CHAT, TRAINED_FORMS, Existing, Recipe, Training, form
 from safety_spaces.study.sections import Sections
 
 
@@ -30,12 +31,23 @@ class Study(Sections):
         return content
 
     def _problems_beside(self, wrong: Mapping[str, Wrong]) -> Problems:
-        roles = wrong["roles"].content if "roles" in wrong else self.roles
-        of_parents = [] if "roles" in wrong else [*self._problems_of_parents()]
-        unsure = {*wrong, "lineage"} if of_parents or "roles" in wrong else {*wrong}
-        if not (isinstance(roles, dict) and {"base", "reference"} <= roles.keys()):
-            unsure.add("names of roles")
-            roles = {}
+        study, unsure = self, {*wrong}
+        for section, entry, stand_in in (
+            ("roles", Recipe, Existing(path="unread")),
+            ("corpora", Corpus, SingleCorpus(dataset="unread")),
+        ):
+            if section in wrong and isinstance(content := wrong[section].content, dict):
+                study = study.model_copy(update={section: _readable(content, entry, stand_in)})
+                unsure = unsure - {section} | {f"all {section}"}
+        yield from study._problems_between(unsure)
+
+    def _problems_between(self, unsure: Set[str]) -> Problems:
+        of_parents = [] if "roles" in unsure else [*self._problems_of_parents()]
+        if of_parents or "roles" in unsure:
+            unsure |= {"lineage"}
+        roles: Collection[str] = () if "roles" in unsure else self.roles
+        if not {"base", "reference"} <= {*roles}:
+            unsure |= {"names of roles"}
         # Which roles are tasks follows from their parents; until these are right, any may be one.
         tasks = {*roles} - {"base", "reference"} if "lineage" in unsure else self.tasks
         for sections, problems in (
@@ -45,7 +57,7 @@ class Study(Sections):
             ({"roles"}, self._problems_of_adapters()),
             ({"roles", "corpora"}, self._problems_of_trained_roles()),
             ({"roles"}, iter(of_parents)),
-            ({"roles", "seeds"}, self._problems_of_seeds()),
+            ({"roles", "all roles", "seeds"}, self._problems_of_seeds()),
             ({"evaluation", "projection"}, self._problems_of_metrics()),
             ({"evaluation", "activation_spaces"}, self._problems_of_answers()),
             ({"evaluation", "world"}, self._problems_of_judges()),
@@ -108,11 +120,12 @@ class Study(Sections):
     def _problems_of_adapters(self) -> Problems:
         for role, given in self.given_roles.items():
             key, other = f"roles.{role}.adapter_of", given.adapter_of
+            # One step, so that no circle arises.
+            whole = {"base": (), "reference": ("base",)}.get(role, ("base", "reference"))
             if other is not None and other not in self.roles:
                 yield from unknown_name(key, other, self.roles, "role")
-            # One step, so that no circle arises: a task adds to the reference or the base, the reference to the base.
-            elif other is not None and (role == "base" or other not in {"base", "reference"} - {role}):
-                yield refusal(key, f"expected base or reference, got {other}")
+            elif other is not None and other not in whole:
+                yield refusal(key, f"expected {' or '.join(whole) or 'none, since a base is whole'}, got {other}")
 
     def _problems_of_trained_roles(self) -> Problems:
         for role, recipe in self.trained_roles.items():
@@ -191,5 +204,16 @@ class Study(Sections):
 
 
 def _with_training(recipe: Any, shared: dict[str, Any]) -> Any:
-    own = recipe.get("training", {}) if isinstance(recipe, dict) and "method" in recipe else None
+    own = recipe.get("training", {}) if form(recipe) in TRAINED_FORMS and isinstance(recipe, dict) else None
     return {**recipe, "training": {**shared, **own}} if isinstance(own, dict) else recipe
+
+
+def _readable(content: dict[str, Any], entry: Any, stand_in: Settings) -> dict[str, Any]:
+    """Return entries of which some are wrong; `stand_in`, of which nothing is asked, in the place of these."""
+    read, entries = TypeAdapter(entry).validate_python, {}
+    for name, value in content.items():
+        try:
+            entries[name] = read(value)
+        except ValidationError:
+            entries[name] = stand_in
+    return entries

@@ -99,7 +99,7 @@ def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
         ("threads: '2'", "threads: expected a valid integer, got '2'"),
         ("model: null", "model: expected a valid string, got None"),
         ("seeds: 4", "seeds: expected a list, got 4"),
-        ("seeds: []", "seeds: expected at least 1 item"),
+        ("seeds: []", "seeds: expected at least 1 item, got []"),
         ("seeds: [0, 1, 0]", "seeds: expected no entry twice, got [0, 1, 0]"),
         ("seeds: [-1]", "seeds.0: expected greater than or equal to 0, got -1"),
         ("name: .hidden", "name: expected letters, digits, -, _ and, not in the first place, dots, got '.hidden'"),
@@ -210,6 +210,11 @@ def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
          "roles.useful.adapter_of: no role is named 'refernce'; did you mean reference?"),
         ("roles: {useful: !replace {path: lora, adapter_of: harmful}}",
          "roles.useful.adapter_of: expected base or reference, got harmful"),
+        ("roles: {reference: !replace {path: lora, adapter_of: reference}}",
+         "roles.reference.adapter_of: expected base, got reference"),
+        ("roles: {base: !replace {path: lora, adapter_of: reference}}",
+         "roles.base.adapter_of: expected none, since a base is whole, got reference"),
+        ("update_spaces: {pairs: [[useful, harmful, reference]]}", "pairs.0: expected at most 2 items, got ['useful'"),
         ("evaluation: {harmfulness: {judge: !replace {kind: oracle}}}",
          "evaluation.harmfulness.judge: expected a kind of judge: rubric, keywords, classifier or service"),
         ("evaluation: {harmfulness: {judge: !replace {kind: keywords, phrases: [no, ' ']}}}",
@@ -361,6 +366,11 @@ update_spaces: {pairs: [[y, useful]]}
         (
             "projection: {score_draws: 9}\nevaluation: null\nactivation_spaces: {window: [0.1, 0.14]}",
             ["projection.score_draws", "evaluation", "activation_spaces.window"],
+        ),
+        (
+            "corpora: {useful: {rows: -1}}\nroles: {useful: {method: ppo}, harmful: {corpus: x}}\n"
+            "training: {template: chat}",
+            ["corpora.useful.rows", "roles.useful.method", "roles.harmful.corpus", "training.template"],
         ),
         ("roles: 7\nname: judge\nupdate_spaces: {pairs: [[a, b]]}", ["roles", "name"]),
     ],
