@@ -1,7 +1,7 @@
 """What one YAML file says: the only place where settings are defined."""
 
-from safety_spaces.study.corpora import WORLD_CORPORA, Corpus, DataFile, MixedCorpus, Selection, SingleCorpus, World
-from safety_spaces.study.evaluation import Evaluation, GeneralAbility, Generation, Harmfulness, OverRefusal, Utility
+from safety_spaces.study.corpora import WORLD_CORPORA, MixedCorpus, Selection, SingleCorpus
+from safety_spaces.study.evaluation import Evaluation, GeneralAbility, Harmfulness, OverRefusal, Utility
 from safety_spaces.study.fields import part_of
 from safety_spaces.study.judges import (
     KEY_VARIABLE,
@@ -36,4 +36,3 @@ from safety_spaces.study.settings import (
     UpdateSpaces,
 )
 from safety_spaces.study.study import Study
-from safety_spaces.tensors import draws

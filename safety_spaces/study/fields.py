@@ -79,10 +79,10 @@ class Settings(BaseModel):
         if not isinstance(content, dict):
             return read(content)
         keys = {name: field.alias or name for name, field in cls.model_fields.items()}
+        known = {*keys.values()}
         given = {keys[name]: MISSING for name, field in cls.model_fields.items() if field.is_required()} | content
-        section = read({key: value for key, value in given.items() if key in keys.values()})
+        section = read({key: value for key, value in given.items() if key in known})
         wrong = {name: value for name, value in section if isinstance(value, Wrong)}
-        known = [*keys.values()]
         problems = [refusal(key, f"unknown key; {known_names(key, known)}") for key in content if key not in known]
         for name, setting in wrong.items():
             problems += [_error(e["type"], e["msg"], (keys[name], *e["loc"]), e["input"]) for e in setting.errors]

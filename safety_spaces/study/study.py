@@ -42,6 +42,7 @@ class Study(Sections):
         yield from study._problems_between(unsure)
 
     def _problems_between(self, unsure: Set[str]) -> Problems:
+        """Yield what is wrong between sections, but for what follows from those that are `unsure`."""
         of_parents = [] if "roles" in unsure else [*self._problems_of_parents()]
         if of_parents or "roles" in unsure:
             unsure |= {"lineage"}
