@@ -49,15 +49,14 @@ class Arguments:
     @property
     def texts(self) -> Texts:
         """The texts of the study."""
-        return Texts(self.study, self.layout, functools.partial(_chat_tokenizer, self.roles))
+        return Texts(self.study, self.layout, self._chat_tokenizer)
 
+    def _chat_tokenizer(self) -> Any:
+        """The tokenizer whose chat template a study means: of the model that the reference is, or is trained from."""
+        # Costs the import of torch, so only where it is needed.
+        from safety_spaces.models.loading import role_tokenizer
 
-def _chat_tokenizer(roles: Roles) -> Any:
-    """The tokenizer whose chat template a study means: of the model that the reference is, or is trained from."""
-    # Costs the import of torch, so only where it is needed.
-    from safety_spaces.models.loading import role_tokenizer
-
-    return role_tokenizer(roles, roles.study.lineage("reference")[0], roles.study.seeds[0])
+        return role_tokenizer(self.roles, self.study.lineage("reference")[0], self.study.seeds[0])
 
 
 def parse_arguments(description: str, argv: Sequence[str] | None, *, projects: bool = False) -> Arguments:
@@ -74,9 +73,9 @@ def parse_arguments(description: str, argv: Sequence[str] | None, *, projects: b
     study = load_study(given.study)
     sources = source_digest(ROOT, study_files(given.study))
     layout = Layout(given.results, given.runs, study.name, given.study, sources)
-    for option, folder in {"results": layout.results_folder, "runs": layout.runs / study.name}.items():
-        # A plan and a download write nothing.
-        check_place(f"--{option}", getattr(layout, option), folder, writes=not (given.plan or given.download))
+    writes = not (given.plan or given.download)
+    check_place("--results", given.results, layout.results_folder, writes=writes)
+    check_place("--runs", given.runs, layout.runs / study.name, writes=writes)
     return Arguments(
         study,
         layout,
@@ -90,11 +89,17 @@ def parse_arguments(description: str, argv: Sequence[str] | None, *, projects: b
 
 def _parser(description: str, *, projects: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add, runs, results = parser.add_argument, ROOT / "runs", ROOT / "results"
-    add("study", nargs="?", type=expanded, default=DEFAULT_STUDY, help="study file (default: the miniature)")
+    add = parser.add_argument
+    add(
+        "study",
+        nargs="?",
+        type=expanded,
+        default=DEFAULT_STUDY,
+        help="study file (default: the miniature)",
+    )
     add("--device", help="cpu, cuda, cuda:1 ... (default: CUDA where there is one)")
-    add("--runs", type=expanded, default=runs, metavar="DIR", help="folder of large files")
-    add("--results", type=expanded, default=results, metavar="DIR", help="folder of tables, figures")
+    add("--runs", type=expanded, default=ROOT / "runs", metavar="DIR", help="folder of large files")
+    add("--results", type=expanded, default=ROOT / "results", metavar="DIR", help="folder of tables, figures")
     add("--plan", action="store_true", help="print cells, memory, disk, hours and money; do nothing")
     add("--download", action="store_true", help="fetch models and data sets; do nothing else")
     if projects:
@@ -121,10 +126,8 @@ def check_place(option: str, given: Path, folder: Path, *, writes: bool = True) 
         if writes:
             tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:
-        raise UserError(
-            f"{option} {given}: expected a folder that can be written, got {nearest} "
-            f"({error.strerror}); name another with {option}"
-        ) from error
+        came = f"{nearest} ({error.strerror}); name another with {option}"
+        raise UserError(f"{option} {given}: expected a folder that can be written, got {came}") from error
 
 
 def check_name(study: Study, layout: Layout) -> None:

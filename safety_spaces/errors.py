@@ -5,8 +5,6 @@ import logging
 
 logger = logging.getLogger(__name__)
 
-QUOTED_LENGTH = 120
-
 
 class UserError(Exception):
     """A mistake in a study, a file or a command: a line that says what was expected, what came and what to do.
@@ -22,7 +20,7 @@ class UserError(Exception):
         return "\n".join(self.args)
 
 
-def quote(value: object, length: int = QUOTED_LENGTH) -> str:
+def quote(value: object, length: int = 120) -> str:
     """Return the beginning of what came, on one line: a file's columns or a library's reason may be pages long."""
     line = " ".join(str(value).split())
     return line if len(line) <= length else f"{line[: length - 4]} ..."

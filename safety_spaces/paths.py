@@ -14,8 +14,7 @@ VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 def expanded(path: str) -> Path:
     """Return a path with `~` and environment variables written out; one that is there as it stands is left alone.
 
-    Raises:
-        UserError: it is empty, or names a variable that is not set or a user whom this machine does not know.
+    Raises UserError when it is empty, or names a variable that is not set or a user whom this machine does not know.
     """
     if not path.strip():
         raise UserError("expected a path, got an empty one; name a file or a folder")
@@ -31,11 +30,7 @@ def expanded(path: str) -> Path:
 
 
 def resolve_path(path: str) -> Path:
-    """Return a path of a study: from the root of the clone where it is there alone, else from the working directory.
-
-    Raises:
-        UserError: as `expanded` does.
-    """
+    """Return a path of a study: from the root of the clone where it is there alone, else from the working directory."""
     given = expanded(path)
     return ROOT / given if is_there(ROOT / given) and not is_there(given) else Path.cwd() / given
 

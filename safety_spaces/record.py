@@ -21,13 +21,11 @@ RECORD = "run.json"
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, sorted by the columns in order; floats to 6 significant digits, None as an empty cell.
+    """Write rows as `csv_bytes` says, and record the table in run.json.
 
-    Raises:
-        UserError: the file there now is not as run.json records it: someone has edited it.
-        ValueError: a row has other columns, or a number is not finite.
+    Raises UserError when somebody has edited the file there now.
     """
-    content = _csv_bytes(columns, rows)
+    content = csv_bytes(columns, rows)
     new = content_digest(content)
     old = file_digest(path) if path.exists() else new
     if old != new:
@@ -38,17 +36,8 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     update_record(path.parent, {"tables": {path.name: [new]}})
 
 
-def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as `write_table` does, where no run.json vouches for them."""
-    write_atomically(path, _csv_bytes(columns, rows))
-
-
 def check_unedited(results_folder: Path, name: str) -> None:
-    """Check that a table is the one that run.json records.
-
-    Raises:
-        UserError: the table is missing, or its content is not the recorded one.
-    """
+    """Check that a table is the one that run.json records, else raise UserError."""
     path = results_folder / name
     if not path.exists():
         raise UserError(f"{path}: expected a table, found none; run the experiment that writes it")
@@ -69,7 +58,11 @@ def check_unedited(results_folder: Path, name: str) -> None:
         )
 
 
-def _csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return rows as CSV, sorted by the columns in order; floats to 6 significant digits, None as an empty cell.
+
+    Raises ValueError when a row has other columns, or a number is not finite.
+    """
     ordered = []
     for row in rows:
         if set(row) != set(columns):
@@ -98,11 +91,7 @@ def _cell(value: Any) -> str:
 
 
 def read_record(results_folder: Path) -> dict[str, Any]:
-    """Return run.json of a results folder, empty where there is none.
-
-    Raises:
-        UserError: the file is there but is no JSON object.
-    """
+    """Return run.json of a results folder, empty where there is none; raise UserError where it is no JSON object."""
     path = results_folder / RECORD
     if (record := read_json(path)) is None and path.exists():
         raise UserError(f"{path}: expected a JSON object; restore it, or move it and the tables beside it away")

@@ -24,22 +24,15 @@ from safety_spaces.errors import UserError
 DIGEST_LENGTH = 16
 RUBRIC_FILE = "rubric.json"
 SOURCES = (
-    "safety_spaces/**/*.py",
-    "safety_spaces/**/*.j2",
-    "safety_spaces/**/*.csv",
-    "safety_spaces/**/*.yaml",
-    "scripts/*",
-    "exp-*/*",
-    "requirements.txt",
-    "pyproject.toml",
-)
+    "safety_spaces/**/*.py", "safety_spaces/**/*.j2", "safety_spaces/**/*.csv", "safety_spaces/**/*.yaml",
+    "scripts/*", "exp-*/*", "requirements.txt", "pyproject.toml",
+)  # fmt: skip
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, whenever the run is killed.
 
-    Raises:
-        UserError: the disk is full or read-only, or the folder may not be written.
+    Raises UserError when the disk is full or read-only, or the folder may not be written.
     """
     partial = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
     with writing(path):
@@ -69,8 +62,7 @@ def _is_running(process: int) -> bool:
 def partial_folder(final: Path) -> Iterator[Path]:
     """Yield an empty `<final>.partial`, renamed to `final` when the block ends well; else it stays, emptied next time.
 
-    Raises:
-        UserError: `final` already holds files, or the folder cannot be made or renamed.
+    Raises UserError when `final` already holds files, or the folder cannot be made or renamed.
     """
     if final.exists() and any(final.iterdir()):
         raise UserError(f"{final}: expected no folder or an empty one; move it away, then run again")
@@ -94,11 +86,7 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def one_at_a_time(lock: Path) -> Iterator[None]:
-    """Let the block run in one process at a time, of all that name the same lock file.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Let the block run in one process at a time, of all that name the same lock file."""
     with writing(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()

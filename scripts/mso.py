@@ -23,7 +23,8 @@ from safety_spaces.evidence.tables import UPDATE_SPACES
 from safety_spaces.experiments.summary import overlap_table
 from safety_spaces.libraries import prepare_libraries
 from safety_spaces.paths import expanded
-from safety_spaces.record import write_rows
+from safety_spaces.record import csv_bytes
+from safety_spaces.store import write_atomically
 
 ETAS = (0.5, 0.9)
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = folder_overlaps(given.first, given.second, given.against, etas=etas, device=device)
     sys.stdout.write(overlap_table(rows))
     if given.csv is not None:
-        write_rows(given.csv, UPDATE_SPACES[2:], rows)
+        write_atomically(given.csv, csv_bytes(UPDATE_SPACES[2:], rows))
         sys.stdout.write(f"wrote {given.csv}\n")
     return 0
 

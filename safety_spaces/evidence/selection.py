@@ -9,8 +9,7 @@ import pandas as pd
 from safety_spaces.evaluation.intervals import Estimate
 from safety_spaces.evidence.completeness import complete, where
 from safety_spaces.evidence.grid import Grid, Line
-from safety_spaces.study import draws
-from safety_spaces.tensors import FIXED_BASES
+from safety_spaces.tensors import FIXED_BASES, draws
 
 VALUES = ("value", "ci_low", "ci_high", "n")
 

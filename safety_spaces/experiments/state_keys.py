@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic_core import to_jsonable_python
+
 from safety_spaces.experiments.stage import Wanted
 from safety_spaces.models.roles import Roles
 from safety_spaces.store import Cells, digest
@@ -37,7 +39,7 @@ def wanted_overlaps(
         for role in settings.checkpoints:
             states = list(states_keys(roles, evaluation, seed, role, prompts).items())
             for position in settings.positions:
-                key = digest(["activation_spaces", position.key, states, settings.etas])
+                key = digest(["activation_spaces", to_jsonable_python(position), states, settings.etas])
                 keys[Compared(seed, role, position)] = (seed, key)
     return Wanted(roles.study, roles.layout, keys)
 

@@ -1,7 +1,7 @@
 """What one YAML file says: the only place where settings are defined."""
 
-from safety_spaces.study.corpora import WORLD_CORPORA, Corpus, DataFile, MixedCorpus, Selection, SingleCorpus, World
-from safety_spaces.study.evaluation import Evaluation, GeneralAbility, Generation, Harmfulness, OverRefusal, Utility
+from safety_spaces.study.corpora import WORLD_CORPORA, MixedCorpus, Selection, SingleCorpus
+from safety_spaces.study.evaluation import Evaluation, GeneralAbility, Harmfulness, OverRefusal, Utility
 from safety_spaces.study.fields import part_of
 from safety_spaces.study.judges import (
     KEY_VARIABLE,
@@ -25,6 +25,7 @@ from safety_spaces.study.recipes import (
     Trained,
     Training,
 )
+from safety_spaces.study.sections import Gpu
 from safety_spaces.study.settings import (
     ActivationSpaces,
     Metric,
@@ -34,5 +35,4 @@ from safety_spaces.study.settings import (
     Scored,
     UpdateSpaces,
 )
-from safety_spaces.study.study import Gpu, Study
-from safety_spaces.tensors import draws
+from safety_spaces.study.study import Study

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from safety_spaces.study.fields import FileName, NotNegative, Positive, Problems, Settings, refusal
+from safety_spaces.study.fields import FileName, NotNegative, Positive, Problems, Settings, Text, refusal
 
 
 def _is_scalar(value: Any) -> Any:
@@ -20,12 +20,8 @@ Scalar = Annotated[bool | int | float | str, BeforeValidator(_is_scalar)]
 class DataFile(Settings):
     """A local copy that stands for a public data set, or a set under a name of its own: a file, or a folder."""
 
-    path: str = Field(
-        min_length=1, description="File (JSON lines, JSON, CSV, TSV, Arrow, parquet, a text a line), or folder."
-    )
-    columns: dict[str, Annotated[str, Field(min_length=1)]] = Field(
-        {}, description="Names of columns: the one that the table or `where` uses, and the one in the file."
-    )
+    path: Text = Field(description="File (JSON lines, JSON, CSV, TSV, Arrow, parquet, a text a line), or folder.")
+    columns: dict[str, Text] = Field({}, description="Column of the table or of `where`, and its name in the file.")
 
 
 WORLD_CORPORA = (
@@ -60,9 +56,7 @@ class SingleCorpus(Selection):
 
     parts: ClassVar[tuple[str, ...]] = ()
     rows: Positive | None = Field(None, description="Number of rows drawn; null takes all.")
-    disjoint_from: str | None = Field(
-        None, description="Corpus of the same data set whose prompts are left out: public sets repeat prompts."
-    )
+    disjoint_from: str | None = Field(None, description="Corpus whose prompts are left out: public sets repeat them.")
 
 
 class MixedCorpus(Settings):
@@ -73,9 +67,7 @@ class MixedCorpus(Settings):
     mixing: Literal["replace", "add"] = Field(
         "replace", description="Harmful rows take the place of useful ones, or all of both are used (published)."
     )
-    harmful_share: float = Field(
-        0.2, gt=0, lt=1, description="Share of harmful rows where they replace useful ones; `add` does not read it."
-    )
+    harmful_share: float = Field(0.2, gt=0, lt=1, description="Share of harmful rows where they replace useful ones.")
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
 """How a model is questioned: what it is asked, how its answers are generated, and who scores them."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from safety_spaces.study.corpora import Scalar
-from safety_spaces.study.fields import FileName, NotNegative, Positive, Settings
+from safety_spaces.study.fields import FileName, NotNegative, Positive, Settings, Text
 from safety_spaces.study.judges import Judge, KeywordJudge
 
 
@@ -38,9 +38,7 @@ class Harmfulness(Settings):
     limit: Positive | None = Field(None, description="Number of prompts asked; null asks all.")
     max_new_tokens: Positive = Field(description="Tokens at which a response is cut.")
     judge: Judge = Field(description="Who scores the responses.")
-    compared_judges: tuple[Judge, ...] = Field(
-        (), strict=False, description="Judges who score the saved responses too, for scripts/judge_agreement.py."
-    )
+    compared_judges: tuple[Judge, ...] = Field((), strict=False, description="Judges of scripts/judge_agreement.py.")
 
 
 class OverRefusal(Settings):
@@ -59,11 +57,9 @@ class OverRefusal(Settings):
 class Generation(Settings):
     """How free responses are generated, to harmful and harmless prompts and prompt sets: greedily, always."""
 
-    engine: Literal["static", "continuous"] = Field(
-        "static", description="Batches that run to their longest answer, or continuous batching on CUDA."
-    )
-    stop_strings: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = Field(
-        (), description="Texts before which a response is cut; the published code cuts at bare words."
+    engine: Literal["static", "continuous"] = Field("static", description="Fixed batches, or continuous ones on CUDA.")
+    stop_strings: tuple[Text, ...] = Field(
+        (), strict=False, description="Texts before which a response is cut; the published code cuts at bare words."
     )
 
 

@@ -6,20 +6,25 @@ and nothing changes once it is read.
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
 from typing import Annotated, Any, LiteralString, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-Problems = Iterator[PydanticCustomError]
+Problems = Iterator[InitErrorDetails]
 
 
-def refusal(key: str, message: str) -> PydanticCustomError:
+def refusal(key: str, message: str) -> InitErrorDetails:
     """Return the error about `key`, a dotted key below the section that raises it."""
-    return PydanticCustomError("refusal", "{message}", {"key": key, "message": message})
+    return _error("refusal", message, (key,))
+
+
+def _error(kind: str, message: str, place: tuple[int | str, ...], came: Any = None) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError(kind, "{message}", {"message": message}), loc=place, input=came)
 
 
 def known_names(name: str, known: Iterable[str]) -> str:
@@ -35,6 +40,17 @@ def unknown_name(key: str, name: str, known: Iterable[str], kind: str) -> Proble
         yield refusal(key, f"no {kind} is named {name!r}; {known_names(name, names)}")
 
 
+@dataclass(frozen=True)
+class Wrong:
+    """What takes the place of a setting that is wrong, so that the others are read too."""
+
+    content: Any
+    errors: Sequence[ErrorDetails]
+
+
+MISSING = Wrong(None, [ErrorDetails(type="missing", loc=(), msg="missing", input=None)])
+
+
 class Settings(BaseModel):
     """A section of a study file. All that is wrong with it is said at once."""
 
@@ -44,28 +60,35 @@ class Settings(BaseModel):
         """Yield what is wrong between the settings of a section, each of which is right alone."""
         yield from ()
 
+    def _problems_beside(self, wrong: Mapping[str, Wrong]) -> Problems:
+        """Yield what is wrong between the settings of a section that are not `wrong` alone."""
+        if not wrong:
+            yield from self._problems()
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _hold(cls, value: Any, read: Callable[[Any], Any]) -> Any:
+        try:
+            return value if value is MISSING else read(value)
+        except ValidationError as error:
+            return Wrong(value, error.errors(include_url=False))
+
     @model_validator(mode="wrap")
     @classmethod
     def _collect(cls, content: Any, read: Callable[[Any], "Settings"]) -> "Settings":
-        known = {field.alias or name for name, field in cls.model_fields.items()}
-        given = content if isinstance(content, dict) else {}
-        found = [refusal(key, f"unknown key; {known_names(key, known)}") for key in given if key not in known]
-        problems = [InitErrorDetails(type=problem, input=None) for problem in found]
-        try:
-            section = read({key: given[key] for key in given if key in known} if found else content)
-        except ValidationError as error:
-            problems += map(_again, error.errors(include_url=False))
-        else:
-            problems += [InitErrorDetails(type=problem, input=None) for problem in section._problems()]
-        if problems:
+        if not isinstance(content, dict):
+            return read(content)
+        keys = {name: field.alias or name for name, field in cls.model_fields.items()}
+        known = {*keys.values()}
+        given = {keys[name]: MISSING for name, field in cls.model_fields.items() if field.is_required()} | content
+        section = read({key: value for key, value in given.items() if key in known})
+        wrong = {name: value for name, value in section if isinstance(value, Wrong)}
+        problems = [refusal(key, f"unknown key; {known_names(key, known)}") for key in content if key not in known]
+        for name, setting in wrong.items():
+            problems += [_error(e["type"], e["msg"], (keys[name], *e["loc"]), e["input"]) for e in setting.errors]
+        if problems := [*problems, *section._problems_beside(wrong)]:
             raise ValidationError.from_exception_data(cls.__name__, problems)
         return section
-
-
-def _again(error: ErrorDetails) -> InitErrorDetails:
-    """Return an error of pydantic in a form that can be raised beside others."""
-    problem = PydanticCustomError(error["type"], "{message}", {**error.get("ctx", {}), "message": error["msg"]})
-    return InitErrorDetails(type=problem, loc=error["loc"], input=error["input"])
 
 
 def part_of(fraction: float, count: int) -> int:
@@ -100,6 +123,7 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Depth = Annotated[float, Field(ge=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
 Phrase = Annotated[str, _written_as(r".*\S.*", "expected a text that is not blank")]
 FileName = Annotated[
     str,
@@ -109,8 +133,7 @@ FileName = Annotated[
 # No hyphen: `useful-1` names a replicate and `useful-harmful` a pair.
 Word = Annotated[str, _written_as(r"[A-Za-z0-9_]+", "expected letters, digits and _")]
 ModelPath = Annotated[
-    str,
-    Field(min_length=1),
+    Text,
     _written_as(
         r"(?!\w+://|(www\.)?(hf\.co|huggingface\.co)/).*",
         "expected a folder or an id of the hub such as owner/model, no address",

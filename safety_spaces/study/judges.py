@@ -14,6 +14,7 @@ from safety_spaces.study.fields import (
     Positive,
     Problems,
     Settings,
+    Text,
     refusal,
 )
 
@@ -65,15 +66,11 @@ class ServiceJudge(Settings):
     """A model that speaks the OpenAI protocol, asked with a rubric; its key comes from the environment."""
 
     kind: Literal["service"] = Field(description="A chat model behind a service.")
-    name: str = Field("gpt-4o-mini", min_length=1, description="Model that is asked; its name in the tables.")
+    name: Text = Field("gpt-4o-mini", description="Model that is asked; its name in the tables.")
     base_url: str | None = Field(None, description="Address of another server of this protocol; null is OpenAI's.")
     temperature: float | None = Field(0.0, ge=0, description="Temperature of the judge; null is the service's default.")
-    rubric: str = Field(
-        "configs/rubric.txt", min_length=1, description="File with the instructions, {prompt} and {response} in it."
-    )
-    published_rubric: bool = Field(
-        False, description="Whether the rubric is the paper's, so that scores may stand next to the paper's numbers."
-    )
+    rubric: Text = Field("configs/rubric.txt", description="Instructions, with {prompt} and {response} in them.")
+    published_rubric: bool = Field(False, description="Whether the rubric is the paper's, and scores compare to its.")
     reply: Literal["structured", "text"] = Field(
         "structured", description="A JSON object that the service holds the model to, or text: #thescore or an object."
     )

@@ -4,6 +4,8 @@ A file may extend another: mappings are merged key by key; lists, values and wha
 """
 
 import re
+from collections.abc import Iterable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,14 @@ from safety_spaces.paths import ROOT, expanded, is_there
 from safety_spaces.study.documents import Replacement, read_document
 from safety_spaces.study.study import Study
 
-OF_A_ROLE = re.compile(r"^roles\.[^.]+\.(?=training\b)")
 EXPECTATIONS = {
     "missing": "missing; add it",
     "model_type": "expected a mapping of keys to values",
     "dict_type": "expected a mapping of keys to values",
     "tuple_type": "expected a list",
 }
+Chain = list[tuple[Path, dict[str, Any]]]
+"""A study file and the files that it extends, itself first, with what each says."""
 
 
 def load_study(path: Path) -> Study:
@@ -33,13 +36,11 @@ def load_study(path: Path) -> Study:
     """
     chain = _read_chain(path)
     _check_name(chain)
-    content: Any = {}
-    for _, extension in reversed(chain):
-        content = _merge(content, extension)
     try:
-        return Study.model_validate(content)
+        return Study.model_validate(reduce(_merge, (content for _, content in reversed(chain)), None))
     except ValidationError as error:
-        raise UserError(*(f"{_files(chain)}: {problem}" for problem in _problems(error))) from error
+        files = _named(file for file, _ in chain)
+        raise UserError(*(f"{files}: {problem}" for problem in _problems(error))) from error
 
 
 def study_files(path: Path) -> tuple[Path, ...]:
@@ -50,35 +51,29 @@ def study_files(path: Path) -> tuple[Path, ...]:
     return tuple(file for file, _ in _read_chain(path))
 
 
-def _read_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
-    chain: list[tuple[Path, dict[str, Any]]] = []
-    following: Path | None = path
-    while following is not None:
-        chain.append((following, {}))
-        # The file is read first: a link that leads to itself cannot be resolved.
-        content = _read_mapping(following, _files(chain))
-        if following.resolve() in {file.resolve() for file, _ in chain[:-1]}:
-            raise UserError(f"{chain[-2][0]}: extends: expected no circle, got {following}, which extends this file")
-        parent = content.pop("extends", None)
-        if not isinstance(parent, str | None) or parent == "":
-            raise UserError(f"{following}: extends: expected the path of a study file, got {parent!r:.60}")
-        chain[-1] = following, content
-        following = _extended(following, parent) if parent else None
-    return chain
+def _read_chain(path: Path, below: tuple[Path, ...] = ()) -> Chain:
+    # The file is read first: a link that leads to itself cannot be resolved.
+    content = _read_mapping(path, _named((*below, path)))
+    if path.resolve() in {file.resolve() for file in below}:
+        raise UserError(f"{below[-1]}: extends: expected no circle, got {path}, which extends this file")
+    parent = content.pop("extends", None)
+    if not isinstance(parent, str | None) or parent == "":
+        raise UserError(f"{path}: extends: expected the path of a study file, got {parent!r:.60}")
+    extended = _read_chain(_extended(path, parent), (*below, path)) if parent else []
+    return [(path, content), *extended]
 
 
-def _files(chain: list[tuple[Path, dict[str, Any]]]) -> str:
-    return " extending ".join(str(file) for file, _ in chain)
+def _named(files: Iterable[Path]) -> str:
+    return " extending ".join(map(str, files))
 
 
-def _check_name(chain: list[tuple[Path, dict[str, Any]]]) -> None:
+def _check_name(chain: Chain) -> None:
     """Check that a study does not go by the name of one that it extends, whose results it would overwrite."""
     own, *extended = [content.get("name") for _, content in chain]
     if extended and (own is None or own in extended):
         came = "none" if own is None else f"{own}, the name of the study that it extends"
-        raise UserError(
-            f"{chain[0][0]}: name: expected a name of its own, since results lie below it, got {came}; add name: ..."
-        )
+        expected = "expected a name of its own, since results lie below it"
+        raise UserError(f"{chain[0][0]}: name: {expected}, got {came}; add name: ...")
 
 
 def _extended(study: Path, parent: str) -> Path:
@@ -110,28 +105,24 @@ def _merge(old: Any, new: Any) -> Any:
     return {**kept, **{key: _merge(kept.get(key), value) for key, value in new.items()}}
 
 
-def _problems(error: ValidationError) -> list[str]:
+def _problems(error: ValidationError) -> dict[str, None]:
     """Return what is wrong with a study, each key once, and nothing that only follows from something else."""
     errors = [(_key(one), one) for one in error.errors(include_url=False)]
-    found = {
+    return {
         f"{key}: {_problem(one)}": None
         for key, one in errors
-        if one["type"] != "default_factory_not_called"
         # To pydantic a list is too short if one of its entries is wrong.
-        and not (one["type"] == "too_short" and any(other.startswith(f"{key}.") for other, _ in errors))
+        if one["type"] != "too_short" or not any(other.startswith(f"{key}.") for other, _ in errors)
     }
-    # What is wrong in the settings that all trainings share is so in each role's.
-    return [line for line in found if OF_A_ROLE.sub("", line) not in {*found} - {line}]
 
 
 def _key(error: ErrorDetails) -> str:
-    context = error.get("ctx", {})
     # Among the keys pydantic puts the (form) of a recipe or corpus, and [key] where the key itself is wrong.
-    parts = [f"{part!s:.60}" for part in (*error["loc"], *([context["key"]] if "key" in context else []))]
-    return ".".join(part for part in parts if not part.startswith(("(", "[")))
+    return ".".join(part for part in (f"{one!s:.60}" for one in error["loc"]) if not part.startswith(("(", "[")))
 
 
 def _problem(error: ErrorDetails) -> str:
     expected = re.sub(r"^(Input|Tuple|String|Dictionary) should (be |have )?", "expected ", error["msg"])
+    expected = re.sub(r" after validation, not \d+$", "", expected)
     expected = EXPECTATIONS.get(error["type"], expected)
     return expected if error["type"] in {"refusal", "missing"} else f"{expected}, got {error['input']!r:.60}"

@@ -5,7 +5,7 @@ an answer's end before the token that ends the text.
 """
 
 from enum import StrEnum, auto, nonmember
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -31,11 +31,6 @@ class SingleToken(StrEnum):
         return self.value.replace("_", " ")
 
     @property
-    def key(self) -> Any:
-        """What stands for the position in the key of a result, as JSON can hold it."""
-        return self.value
-
-    @property
     def reads_answer(self) -> bool:
         """Whether the position lies in the answer, so that the model generates before its states are read."""
         return self is SingleToken.last_generated_token
@@ -58,12 +53,11 @@ class SingleToken(StrEnum):
 class TokenWindow(Settings):
     """Early tokens of a prompt or of an answer, counted from 0 (Appendix K.2)."""
 
+    is_window: ClassVar[bool] = True
     of: Literal["prompt", "generated"] = Field(description="Whether tokens of the prompt or of the answer are taken.")
     start: NotNegative = Field(0, description="First token of the window.")
     stop: Positive = Field(description="Token before which the window ends.")
-    combine: Literal["stacked", "averaged"] = Field(
-        description="Whether every token gives a state, or all tokens of a prompt their mean."
-    )
+    combine: Literal["stacked", "averaged"] = Field(description="Whether tokens give a state each, or all their mean.")
 
     def _problems(self) -> Problems:
         if self.stop <= self.start:
@@ -78,16 +72,6 @@ class TokenWindow(Settings):
     def words(self) -> str:
         """The position in words."""
         return f"{self.of} tokens {self.start} to {self.stop - 1}, {self.combine}"
-
-    @property
-    def key(self) -> Any:
-        """What stands for the position in the key of a result, as JSON can hold it."""
-        return self.model_dump()
-
-    @property
-    def is_window(self) -> bool:
-        """Whether this is an early window."""
-        return True
 
     @property
     def is_averaged(self) -> bool:

@@ -17,9 +17,6 @@ PRECISIONS = {
 }
 """Optimiser -> precisions that it steps weights in."""
 
-BETA = 0.1
-"""Default of preference optimisation, that of TRL."""
-
 CHAT: Final = "chat"
 TemplateName = Literal["plain", "question", "none", "chat"]
 """What instructions are put in: a template of ours, none, or, as chat, that of the model's tokenizer."""
@@ -29,9 +26,7 @@ class Training(Settings):
     """How a model is trained; the defaults are Table 3 of the paper."""
 
     learning_rate: float = Field(1e-5, gt=0, description="Largest learning rate of AdamW.")
-    schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="How the learning rate falls after the warm-up."
-    )
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Decay of the learning rate.")
     warmup: float = Field(0.02, ge=0, lt=1, description="Share of the steps over which the learning rate rises from 0.")
     batch_size: Positive = Field(1, description="Rows of one forward pass.")
     accumulation: Positive = Field(32, description="Forward passes of one optimiser step.")
@@ -46,15 +41,9 @@ class Training(Settings):
     optimizer: Literal["adamw", "adamw_8bit", "adamw_offload"] = Field(
         "adamw", description="AdamW with its state as the weights are, in 8 bits, or in the memory of the CPU."
     )
-    gradient_checkpointing: bool = Field(
-        False, description="Whether activations are computed again in the backward pass: same numbers, less memory."
-    )
-    save_every: Positive | None = Field(
-        None, description="Optimiser steps between saved states, from which a killed training goes on; null saves none."
-    )
-    template: TemplateName = Field(
-        "plain", description="Template that instructions are put in; chat is that of the model's tokenizer."
-    )
+    gradient_checkpointing: bool = Field(False, description="Whether activations are computed twice, to save memory.")
+    save_every: Positive | None = Field(None, description="Steps between states to resume from; null saves none.")
+    template: TemplateName = Field("plain", description="Template of instructions; chat is that of the tokenizer.")
 
     def _problems(self) -> Problems:
         if self.precision not in (known := PRECISIONS[self.optimizer]):
@@ -87,15 +76,9 @@ class Existing(Settings):
 
     parent: ClassVar[None] = None
     path: ModelPath = Field(description="Folder, from the working directory or the clone, or hub id; LoRA folders too.")
-    revision: str | None = Field(
-        None, description="Commit, tag or branch of the hub; null is what the cache has, else the newest."
-    )
-    adapter_of: str | None = Field(
-        None, description="Role whose weights a LoRA folder adds to; null is base for reference, reference for a task."
-    )
-    architecture: Architecture | None = Field(
-        None, description="Shape of the model, from which a plan is made before it is downloaded."
-    )
+    revision: str | None = Field(None, description="Commit, tag or branch; null is the cached one, else the newest.")
+    adapter_of: str | None = Field(None, description="Role that LoRA adds to; null is base, of a task the reference.")
+    architecture: Architecture | None = Field(None, description="Shape to plan with before the model is downloaded.")
 
 
 class Pretrained(Settings):
@@ -114,14 +97,12 @@ class FineTuned(Settings):
 
     architecture: ClassVar[None] = None
     parent: str = Field(alias="from", description="Role whose weights the training starts from.")
-    method: Literal["sft", "dpo"] = Field(
-        description="Supervised fine-tuning on completions, or preference optimisation on pairs of them."
-    )
+    method: Literal["sft", "dpo"] = Field(description="Supervised fine-tuning, or preference optimisation on pairs.")
     corpus: str = Field(description="Name of the corpus it is trained on.")
     beta: float | None = Field(
-        default_factory=lambda given: BETA if given.get("method") == "dpo" else None,
+        default_factory=lambda given: 0.1 if given.get("method") == "dpo" else None,
         gt=0,
-        description="Of dpo alone: the larger, the nearer the model stays to the one it starts from.",
+        description="Of dpo alone, 0.1 as in TRL: the larger, the nearer the model stays to the one it starts from.",
     )
     training: Training = Field(description="Training settings; keys left out are those of the whole study.")
 
@@ -132,7 +113,11 @@ class FineTuned(Settings):
             yield refusal("beta", f"expected none, since the method is {self.method}, got {self.beta}")
 
 
-def _form(content: Any) -> str | None:
+TRAINED_FORMS = ("(pretrained)", "(fine-tuned)")
+
+
+def form(content: Any) -> str | None:
+    """Return how a role comes to be, by the keys of its recipe; None where they name no way or two."""
     match content:
         case {"from": _, "path": _} | {"method": _, "path": _} | {"from": _, "method": "pretrain"}:
             return None
@@ -151,7 +136,7 @@ Recipe = Annotated[
     | Annotated[Pretrained, Tag("(pretrained)")]
     | Annotated[FineTuned, Tag("(fine-tuned)")],
     Discriminator(
-        _form,
+        form,
         custom_error_type="form",
         custom_error_message="expected one of {path: ...}, {method: pretrain, corpus: ..., architecture: ...} and "
         "{from: role, method: sft or dpo, corpus: ...}; write !replace before a recipe that replaces an extended one",

@@ -21,6 +21,7 @@ from safety_spaces.study.fields import (
     Problems,
     Settings,
     Shares,
+    Text,
     Window,
     Word,
     part_of,
@@ -40,9 +41,7 @@ class Scored(Settings):
     task: str = Field(description="Role whose update is projected.")
     scheme: Literal["parallel", "orthogonal"] = Field(description="Which part is kept: inside or outside the subspace.")
     metrics: Different[Metric] = Field(description="What the projected models are scored for.")
-    layers: Different[NotNegative] | None = Field(
-        None, description="Layers projected alone, one model each, counted from 0; null projects all tensors at once."
-    )
+    layers: Different[NotNegative] | None = Field(None, description="Layers projected alone; null is all at once.")
     others: Different[Others] | None = Field(
         default_factory=lambda given: ("whole", "out") if given.get("layers") else None,
         description="With layers: what becomes of the update of all other tensors, those outside layers included.",
@@ -56,20 +55,14 @@ class Scored(Settings):
 class OwnBasis(Settings):
     """A user's own basis: the subspace that somebody claims, put to the test in the place of top_k."""
 
-    file: str = Field(
-        min_length=1,
-        description="Safetensors file with orthonormal columns in order for each tensor that it names.",
-    )
+    file: Text = Field(description="Safetensors file with orthonormal columns, in order, for each tensor in it.")
     side: Side = Field("left", description="Side of the tensors that the columns span a subspace of.")
 
 
 class Projection(Settings):
     """Task updates projected onto subspaces of the reference update (Sections 3 and 4 of the paper)."""
 
-    side: Side = Field(
-        "left",
-        description="Side of the matrix the subspace is taken from; residual is the side of the residual stream.",
-    )
+    side: Side = Field("left", description="Side of the subspace; residual is the side of the residual stream.")
     rounding: Rounding = Field("floor", description="How fraction times size becomes k; round is published.")
     weights_dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Number format of the model that is scored; float16 is published."
@@ -81,24 +74,15 @@ class Projection(Settings):
         ("top_k", "random_k", "random"),
         description="Which directions span the subspace: the claim, and its controls, random among them.",
     )
-    fractions: Shares = Field(
-        (0.01, 0.25, 0.5, 0.75, 0.99), description="Fractions rho of the directions that are kept."
-    )
+    fractions: Shares = Field((0.01, 0.25, 0.5, 0.75, 0.99), description="Fractions rho of directions that are kept.")
     energy_draws: Positive = Field(5, description="Draws of each random basis whose energies are measured.")
     score_draws: Positive = Field(2, description="Draws of each random basis whose models are scored.")
-    scored: DifferentOrNone[Scored] = Field(
-        description="Tasks and schemes whose models are scored; none leaves energies, and scores of the checkpoints."
-    )
+    scored: DifferentOrNone[Scored] = Field(description="Projections scored; none leaves energies and checkpoints.")
 
     @property
     def claim(self) -> Basis:
         """The basis whose directions are said to be special; every other one is a control."""
         return TOP_K if self.basis is None else OWN_BASIS
-
-    @property
-    def projected_side(self) -> Side:
-        """The side that updates are projected on: that of the user's own basis where there is one."""
-        return self.side if self.basis is None else self.basis.side
 
     @model_validator(mode="before")
     @classmethod
@@ -110,9 +94,7 @@ class Projection(Settings):
 
     def _problems(self) -> Problems:
         yield from self._problems_of_bases()
-        lines = Counter(
-            (one.task, one.scheme, metric, one.layers is None) for one in self.scored for metric in one.metrics
-        )
+        lines = Counter((one.task, one.scheme, name, one.layers is None) for one in self.scored for name in one.metrics)
         for (task, scheme, metric, _), number in lines.items():
             if number > 1:
                 yield refusal("scored", f"expected {metric} of {task}, {scheme}, once, got it again; join the entries")
@@ -139,12 +121,8 @@ class UpdateSpaces(Settings):
     """Overlap of the subspaces of weight updates (Section 5 of the paper)."""
 
     etas: Shares = Field(description="Energy levels eta at which two subspaces are compared.")
-    percentiles: Increasing[Depth] = Field(
-        (0.70, 0.85), description="Depths p of the layers shown: layer floor(p L), counted from 0."
-    )
-    pairs: Different[Pair] | None = Field(
-        None, description="Updates that are compared, two by two; null takes every two of tasks and reference."
-    )
+    percentiles: Increasing[Depth] = Field((0.70, 0.85), description="Depths p of the layers floor(p L) shown.")
+    pairs: Different[Pair] | None = Field(None, description="Updates compared; null is all of tasks and reference.")
 
 
 KINDS_OF_SETS = {"useful": 1, "harmful": 2, "refusal": 0}
@@ -155,19 +133,14 @@ class ActivationSpaces(Settings):
     """Overlap of the subspaces of hidden states (Section 6 of the paper)."""
 
     positions: Different[Position] = Field(
-        (SingleToken.last_prompt_token,),
-        description="Tokens whose states are taken; the first position is the one of the main figures.",
+        (SingleToken.last_prompt_token,), description="Tokens whose states are taken, those of the main figures first."
     )
     prompts: Positive = Field(description="Prompts of each set.")
     etas: Shares = Field(description="Energy levels eta at which two subspaces are compared.")
     window: Window = Field((0.65, 0.90), description="Depths between which states are compared, the first included.")
     checkpoints: Different[str] = Field(description="Roles whose states are taken.")
-    toxigen: Literal["toxic", "unfiltered"] = Field(
-        "toxic", description="Rows of ToxiGen that count as harmful; unfiltered is published."
-    )
-    sets: dict[Word, Selection] = Field(
-        description="Prompt sets by name, whose first word is useful, harmful or refusal: what is compared with what."
-    )
+    toxigen: Literal["toxic", "unfiltered"] = Field("toxic", description="Harmful rows of ToxiGen, or all (published).")
+    sets: dict[Word, Selection] = Field(description="Prompt sets by name: useful ..., harmful ... or refusal ...")
 
     @property
     def reads_answers(self) -> bool:

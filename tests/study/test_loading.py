@@ -99,7 +99,7 @@ def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
         ("threads: '2'", "threads: expected a valid integer, got '2'"),
         ("model: null", "model: expected a valid string, got None"),
         ("seeds: 4", "seeds: expected a list, got 4"),
-        ("seeds: []", "seeds: expected at least 1 item"),
+        ("seeds: []", "seeds: expected at least 1 item, got []"),
         ("seeds: [0, 1, 0]", "seeds: expected no entry twice, got [0, 1, 0]"),
         ("seeds: [-1]", "seeds.0: expected greater than or equal to 0, got -1"),
         ("name: .hidden", "name: expected letters, digits, -, _ and, not in the first place, dots, got '.hidden'"),
@@ -210,6 +210,11 @@ def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
          "roles.useful.adapter_of: no role is named 'refernce'; did you mean reference?"),
         ("roles: {useful: !replace {path: lora, adapter_of: harmful}}",
          "roles.useful.adapter_of: expected base or reference, got harmful"),
+        ("roles: {reference: !replace {path: lora, adapter_of: reference}}",
+         "roles.reference.adapter_of: expected base, got reference"),
+        ("roles: {base: !replace {path: lora, adapter_of: reference}}",
+         "roles.base.adapter_of: expected none, since a base is whole, got reference"),
+        ("update_spaces: {pairs: [[useful, harmful, reference]]}", "pairs.0: expected at most 2 items, got ['useful'"),
         ("evaluation: {harmfulness: {judge: !replace {kind: oracle}}}",
          "evaluation.harmfulness.judge: expected a kind of judge: rubric, keywords, classifier or service"),
         ("evaluation: {harmfulness: {judge: !replace {kind: keywords, phrases: [no, ' ']}}}",
@@ -329,6 +334,7 @@ projection: {scored: [{task: x, scheme: parallel, metrics: [over_refusal]}]}
         "roles.useful.from: expected no circle, g",
         "evaluation.over_refusal: missing, though",
         "activation_spaces.positions: expected wi",
+        "projection.scored.0.task: no task is nam",
     ]
     path = write_study("""
 activation_spaces: {checkpoints: [usefull], window: [0.1, 0.14]}
@@ -344,6 +350,39 @@ update_spaces: {pairs: [[y, useful]]}
         "projection.scored",
         "activation_spaces.window",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "keys"),
+    [
+        (
+            "training: {epochs: 0}\nroles: {useful: {corpus: usefull}}\nevaluation: {batch_size: many}",
+            ["training.epochs", "evaluation.batch_size", "roles.useful.corpus"],
+        ),
+        (
+            "roles: {useful: {method: ppo}}\nactivation_spaces: {checkpoints: [usefull]}\nupdate_spaces: {etas: [2]}",
+            ["roles.useful.method", "update_spaces.etas.0", "activation_spaces.checkpoints.0"],
+        ),
+        (
+            "projection: {score_draws: 9}\nevaluation: null\nactivation_spaces: {window: [0.1, 0.14]}",
+            ["projection.score_draws", "evaluation", "activation_spaces.window"],
+        ),
+        (
+            "corpora: {useful: {rows: -1}}\nroles: {useful: {method: ppo}, harmful: {corpus: x}}\n"
+            "training: {template: chat}",
+            ["corpora.useful.rows", "roles.useful.method", "roles.harmful.corpus", "training.template"],
+        ),
+        ("roles: 7\nname: judge\nupdate_spaces: {pairs: [[a, b]]}", ["roles", "name"]),
+    ],
+)
+def test_what_is_wrong_with_one_section_hides_no_other_mistake(
+    write_study: Callable[[str], Path], lines: str, keys: list[str]
+) -> None:
+    path = write_study(lines)
+    with pytest.raises(UserError) as caught:
+        load_study(path)
+    begin = f"{path} extending {MINIATURE}: "
+    assert [line.removeprefix(begin).split(": ")[0] for line in str(caught.value).splitlines()] == keys
 
 
 @pytest.mark.parametrize(

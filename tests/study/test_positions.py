@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from pydantic_core import to_jsonable_python
 
 from safety_spaces.study import ActivationSpaces, SingleToken, TokenWindow
 
@@ -51,7 +52,7 @@ def test_a_position_answers_for_itself(position, name, words, at_most, averaged,
 
 def test_a_position_is_in_tables_and_keys_as_in_the_study():
     token, early = SingleToken.last_column, window("prompt", 2, 8, "averaged")
-    assert json.dumps([token.key, early.key]) == (
+    assert json.dumps(to_jsonable_python([token, early])) == (
         '["last_column", {"of": "prompt", "start": 2, "stop": 8, "combine": "averaged"}]'
     )
     columns = ("position", "window_of", "window_start", "window_stop", "window_combine")
@@ -68,6 +69,6 @@ def test_text_is_a_position_and_a_position_text():
         "sets": {name: {"dataset": "math"} for name in ("useful", "harmful_1", "harmful_2")},
     })  # fmt: skip
     assert settings.positions == (SingleToken.last_prompt_token, window("generated", 0, 3))
-    assert settings.model_dump()["positions"] == ("last_prompt_token", window("generated", 0, 3).key)
+    assert settings.model_dump()["positions"] == ("last_prompt_token", window("generated", 0, 3).model_dump())
     assert ActivationSpaces.model_validate_json(settings.model_dump_json()) == settings
     assert {SingleToken.last_column: 1}["last_column"] == 1

@@ -43,7 +43,7 @@ def factor_bytes(roles: Roles, shapes: Shapes) -> int:
     settings, counted = roles.study.projection, list(shapes.items())
     if settings.tied == "twice" and "lm_head" not in map(kind, shapes):
         counted += [(HEAD, shape) for name, shape in counted if kind(name) == "embed_tokens"]
-    return sum(factor_size(name, shape, side=settings.projected_side) for name, shape in counted) * FACTOR_BYTES
+    return sum(factor_size(name, shape, side=settings.side) for name, shape in counted) * FACTOR_BYTES
 
 
 def factor_size(name: str, shape: tuple[int, ...], *, side: Side) -> int:

@@ -39,13 +39,13 @@ class Subspaces:
     ) -> None:
         settings = roles.study.projection
         self.settings, self.seed = settings, seed
-        self.updates = open_updates(roles, seed, tasks, side=settings.projected_side, device=device)
+        self.updates = open_updates(roles, seed, tasks, side=settings.side, device=device)
         # Where the shape of the model was not known before.
         check_layers(roles.study, {number for name in self.updates.names if (number := layer(name)) is not None})
         self._own = None if settings.basis is None else open_basis(basis_file(settings.basis.file), self.updates)
         self._precision = precision_on(device)
         identities = [roles.identity(role, seed) for role in ("base", REFERENCE)]
-        folder = roles.layout.factors(seed) / digest([identities, settings.projected_side, settings.tied])
+        folder = roles.layout.factors(seed) / digest([identities, settings.side, settings.tied])
         self._cache = folder if keep_factors else None
 
     def bases(self, name: str, D: Float[Tensor, "M N"] | None = None) -> Bases:

@@ -42,7 +42,7 @@ def energy_key(roles: Roles, seed: int, task: str) -> str:
 def _geometry(roles: Roles) -> dict[str, Any]:
     """What a projected update depends on besides its cell and the checkpoints."""
     settings = roles.study.projection
-    geometry = settings.model_dump(include={"rounding", "tied", "vectors"}) | {"side": settings.projected_side}
+    geometry = settings.model_dump(include={"rounding", "side", "tied", "vectors"})
     # Every control takes as many directions as the user's own basis.
     return geometry if roles.own_basis is None else {**geometry, "own_basis": roles.own_basis}
 
