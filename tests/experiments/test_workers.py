@@ -133,7 +133,9 @@ def shared(name: str, *needs: str) -> Job:
 def test_workers_without_a_job_of_their_own_help_with_one_that_can_be_shared(workers, number):
     jobs = [shared("base"), *(shared(name, "base") for name in "abc"), shared("last", *"abc"), job_of_one("last")]
     results, _ = run_jobs(jobs, workers=workers, report=lambda _: None)
-    assert results == {"base": number, **dict.fromkeys("abc", 1), "last": number, "alone": 1}
+    # Of the three the last is shared where both workers come free at once.
+    assert results.pop("c") in (1, number)
+    assert results == {"base": number, **dict.fromkeys("ab", 1), "last": number, "alone": 1}
 
 
 def job_of_one(*needs: str) -> Job:

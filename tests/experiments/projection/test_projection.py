@@ -11,9 +11,8 @@ from safetensors.torch import load_file
 
 from safety_spaces.command_line import parse_arguments
 from safety_spaces.evaluation.judges.rubric import RubricJudge
-from safety_spaces.experiments.plan.text import plan
 from safety_spaces.models.sizes import factor_size, stored_shapes
-from tests.pico import PICO, copy_run, run_script
+from tests.pico import PICO, copy_run, plan_of, run_script
 
 FRACTIONS = PICO["projection"]["fractions"]
 SEEDS = PICO["seeds"]
@@ -200,7 +199,7 @@ def test_factors_are_removed_at_the_end_unless_they_are_to_be_kept(finished, tmp
     planned = sum(factor_size(name, shape, side="left") for name, shape in shapes.items())
     # An update may have a direction less than its shape allows: after few steps some have next to none.
     assert 0.99 * planned <= numbers <= planned
-    assert f"factors on disk {4 * planned / 1000:.3g} KB a seed, removed at the end" in plan(command)
+    assert f"factors on disk {4 * planned / 1000:.3g} KB a seed, removed at the end" in plan_of(command)
     assert run_script("projection", folder / "study.yaml", folder) == 0
     assert not any(path.exists() for path in factors)
 
