@@ -28,7 +28,7 @@ import torch
 from stamp import STAMP, environment_stamp
 
 from safety_spaces.command_line import DEFAULT_STUDY, ROOT, parse_arguments
-from safety_spaces.experiments.corpora import prepare_corpora
+from safety_spaces.experiments.finetune import prepare_corpora
 from safety_spaces.miniature.tokenizer import wrap_tokenizer
 from safety_spaces.record import write_table
 from safety_spaces.study import load_study

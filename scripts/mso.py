@@ -20,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from safety_spaces.command_line import check_device, check_place, report_errors
 from safety_spaces.errors import UserError
 from safety_spaces.evidence.tables import UPDATE_SPACES
-from safety_spaces.experiments.summary import overlap_table
 from safety_spaces.libraries import prepare_libraries
 from safety_spaces.paths import expanded
 from safety_spaces.record import csv_bytes
@@ -50,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--csv {given.csv}: expected the path of a table, got that of weights; name another file")
         check_place("--csv", given.csv, given.csv.parent)
     prepare_libraries(logging.INFO)
+    from safety_spaces.experiments.summary import overlap_table
     from safety_spaces.experiments.weight_overlaps import folder_overlaps
     from safety_spaces.models.device import choose_device
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from safety_spaces.data.texts import Texts
 from safety_spaces.evaluation.prompt_sets import prompt_set
-from safety_spaces.experiments.stage import Tables, Wanted, run_stage, share
-from safety_spaces.experiments.state_keys import Compared, Prompts, states_keys, wanted_overlaps
+from safety_spaces.experiments.stage import Tables, Wanted, run_stage
+from safety_spaces.experiments.state_keys import Compared, Prompts, states_folders, wanted_overlaps
 from safety_spaces.experiments.workers import Job, do_jobs
 from safety_spaces.models.roles import Roles
+from safety_spaces.processes import processes
 from safety_spaces.progress import progress
 from safety_spaces.record import Stage
 from safety_spaces.store import digest
@@ -36,15 +37,13 @@ def compare_activations(roles: Roles, texts: Texts, *, device: str | None) -> li
 
     def work(stage: Stage) -> bool:
         left = {(one.seed, one.role) for one in overlaps.missing()}
-        missing = [
-            one for one in share(list(dict.fromkeys((one.seed, one.role) for one in overlaps.keys))) if one in left
-        ]
+        every = list(dict.fromkeys((one.seed, one.role) for one in overlaps.keys))
+        missing = [one for one in processes().share(every) if one in left]
         jobs = [
-            Job(f"states of {role}, seed {seed}", partial(_measure, roles, overlaps, prompts, seed, role, device))
+            Job(f"states of {role}, seed {seed}", partial(_measure, overlaps, prompts, seed, role, device))
             for seed, role in missing
         ]
-        do_jobs(roles, jobs, device=device, desc="states", stage=stage)
-        return bool(missing)
+        return bool(do_jobs(roles, jobs, device=device, desc="states", stage=stage))
 
     def tables() -> Tables | None:
         if (found := overlaps.found()) is None:
@@ -58,23 +57,21 @@ def compare_activations(roles: Roles, texts: Texts, *, device: str | None) -> li
         sources = [result["sources"] for result in found.values()]
         return Tables({"activation_spaces": rows}, sources, {"prompt_sets": taken})
 
-    return run_stage("activation_spaces", study=study, layout=roles.layout, device=device, work=work, tables=tables)
+    return run_stage("activation_spaces", roles, device=device, work=work, tables=tables)
 
 
-def _measure(
-    roles: Roles, overlaps: Wanted[Compared], prompts: Prompts, seed: int, role: str, device: str | None
-) -> None:
+def _measure(overlaps: Wanted[Compared], prompts: Prompts, seed: int, role: str, device: str | None) -> None:
     from safety_spaces.experiments.state_overlaps import collect_states, state_overlaps
     from safety_spaces.models.device import ready_device
 
+    roles = overlaps.roles
     settings, evaluation = roles.study.activation_spaces, roles.study.evaluation
     assert settings is not None
     assert evaluation is not None
     ready = ready_device(device, threads=roles.study.threads)
-    keys = states_keys(roles, evaluation, seed, role, prompts)
-    folders = {name: roles.layout.states(seed) / key for name, key in keys.items()}
+    folders = states_folders(roles, evaluation, seed, role, prompts)
     missing = [one for one in overlaps.missing() if (one.seed, one.role) == (seed, role)]
-    positions = tuple(one.position for one in missing)
+    positions = [one.position for one in missing]
     states = collect_states(roles, evaluation, seed, role, prompts, folders=folders, positions=positions, device=ready)
     for one in progress(missing, desc=f"overlaps of states of {role}, seed {seed}"):
         rows = state_overlaps(settings, one.position, states[one.position], device=ready)

@@ -39,7 +39,10 @@ def compare_judges(roles: Roles, texts: Texts, *, device: str | None) -> list[Pa
 
     def work(_: Stage) -> bool:
         opened = {label: open_judge(judge, study, layout, device=device) for label, judge in judges.items()}
-        saved.extend(_saved(roles, texts))
+        for score in itertools.chain.from_iterable(scores_of(roles, texts, seed) for seed in study.seeds):
+            # Of the study as it is now: responses of other settings do not count.
+            if score.metric == "harmfulness" and has_answers(layout, score.cell.seed, score.answers):
+                saved.append(score)
         groups = list(_different_pairs(layout, saved))
         if not groups:
             raise UserError(
@@ -59,7 +62,7 @@ def compare_judges(roles: Roles, texts: Texts, *, device: str | None) -> list[Pa
         sources = {answer_facts(layout, score.cell.seed, score.answers)["sources"] for score in saved}
         return Tables({TABLE: rows}, sources | {layout.sources})
 
-    return run_stage(TABLE, study=study, layout=layout, device=device, work=work, tables=tables)
+    return run_stage(TABLE, roles, device=device, work=work, tables=tables)
 
 
 def _judges(study: Study, layout: Layout) -> dict[str, Judge]:
@@ -76,16 +79,6 @@ def _judges(study: Study, layout: Layout) -> dict[str, Judge]:
         judge.name if names.count(judge.name) == 1 else f"{judge.name} ({place.removeprefix(HARMFULNESS)})": judge
         for place, judge in every.items()
     }
-
-
-def _saved(roles: Roles, texts: Texts) -> Iterator[Score]:
-    """The judged scores of the study as it is now whose answers are there; those of other settings do not count."""
-    every = (score for seed in roles.study.seeds for score in scores_of(roles, texts, seed))
-    return (
-        score
-        for score in every
-        if score.metric == "harmfulness" and has_answers(roles.layout, score.cell.seed, score.answers)
-    )
 
 
 def _different_pairs(layout: Layout, saved: Iterable[Score]) -> Iterator[list[tuple[str, str]]]:

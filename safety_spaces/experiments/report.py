@@ -3,12 +3,9 @@
 from pathlib import Path
 
 from safety_spaces.evidence.tables import FILES
-from safety_spaces.experiments.stage import sources_changed
 from safety_spaces.record import read_record, update_record
 from safety_spaces.store import Layout, digest, file_digests, one_at_a_time
 from safety_spaces.study import Study
-
-REPORT = "report"
 
 
 def report(study: Study, layout: Layout) -> list[Path]:
@@ -17,16 +14,17 @@ def report(study: Study, layout: Layout) -> list[Path]:
     Raises UserError when a table is missing, edited by hand, or lacks a cell that the study promises.
     """
     folder = layout.results_folder
-    record = read_record(folder)
-    facts = {name: fact for name, fact in record.items() if name != REPORT}
+    facts = read_record(folder)
+    before = facts.pop("report", None)
     inputs = digest([facts, file_digests(folder / f"{name}.csv" for name in FILES), layout.sources])
-    if record.get(REPORT) == {"inputs": inputs, "files": _written(folder)}:
+    if before == {"inputs": inputs, "files": _written(folder)}:
         return []
     from safety_spaces.evidence.report import write_report
 
-    write_report(folder, study, sources_changed=sources_changed(layout))
+    changed = any(stage["sources"] != [layout.sources] for stage in facts.get("stages", {}).values())
+    write_report(folder, study, sources_changed=changed)
     with one_at_a_time(layout.lock):
-        update_record(folder, {REPORT: {"inputs": inputs, "files": _written(folder)}})
+        update_record(folder, {"report": {"inputs": inputs, "files": _written(folder)}})
     return [folder / "README.md"]
 
 

@@ -1,38 +1,34 @@
 """The protocol of a stage: do what is missing, see whether all is there, record it in run.json, write the tables."""
 
 import importlib.metadata
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from safety_spaces.evidence.tables import COLUMNS
-from safety_spaces.processes import all_found, processes
+from safety_spaces.models.roles import Roles
+from safety_spaces.processes import all_found
 from safety_spaces.record import Stage, read_record, record_stage, write_table
 from safety_spaces.store import Cells, Layout, one_at_a_time
-from safety_spaces.study import Study
 
 VERSIONS = ("torch", "transformers", "trl", "lm-eval", "datasets", "accelerate", "numpy")
 
 Item = TypeVar("Item")
-Rows = Iterable[Mapping[str, Any]]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Wanted(Generic[Item]):
     """The results that a stage is made of: each item's seed and the key that its result is found by."""
 
-    study: Study
-    layout: Layout
+    roles: Roles
     keys: Mapping[Item, tuple[int, str]]
 
     def find(self, item: Item) -> dict[str, Any] | None:
         """Return a result, from any seed's folder: what all seeds share has one key."""
         own, key = self.keys[item]
-        results = (Cells(self.layout.cells(seed)).get(key) for seed in dict.fromkeys((own, *self.study.seeds)))
+        seeds = dict.fromkeys((own, *self.roles.study.seeds))
+        results = (Cells(self.roles.layout.cells(seed)).get(key) for seed in seeds)
         return next((result for result in results if result is not None), None)
 
     def missing(self) -> list[Item]:
@@ -46,23 +42,22 @@ class Wanted(Generic[Item]):
     def put(self, item: Item, result: Mapping[str, Any]) -> None:
         """Store a result."""
         seed, key = self.keys[item]
-        Cells(self.layout.cells(seed)).put(key, result)
+        Cells(self.roles.layout.cells(seed)).put(key, result)
 
 
 @dataclass(frozen=True)
 class Tables:
     """What a stage writes at its end, and what it records beside its cost."""
 
-    rows: Mapping[str, Rows]
+    rows: Mapping[str, Iterable[Mapping[str, Any]]]
     sources: Iterable[str]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_stage(
     name: str,
+    roles: Roles,
     *,
-    study: Study,
-    layout: Layout,
     device: str | None,
     work: Callable[[Stage], bool],
     tables: Callable[[], Tables | None],
@@ -74,21 +69,16 @@ def run_stage(
     """
     with Stage() as stage:
         worked = work(stage)
-    made = tables()
-    if made is None:
+    if (made := tables()) is None:
         return []
+    layout = roles.layout
+    files = {layout.results_folder / f"{table}.csv": (COLUMNS[table], rows) for table, rows in made.rows.items()}
     with one_at_a_time(layout.lock):
         if worked or not is_recorded(layout, name):
-            record(study, layout, name, stage, device=device, sources=made.sources, **made.facts)
-        for table, rows in made.rows.items():
-            write_table(layout.results_folder / f"{table}.csv", COLUMNS[table], rows)
-    return [layout.results_folder / f"{table}.csv" for table in made.rows]
-
-
-def sources_changed(layout: Layout) -> bool:
-    """Say whether any recorded stage was made by other sources than those that are here."""
-    stages = read_record(layout.results_folder).get("stages", {})
-    return any(stage["sources"] != [layout.sources] for stage in stages.values())
+            record(roles, name, stage, device=device, sources=made.sources, **made.facts)
+        for path, (columns, rows) in files.items():
+            write_table(path, columns, rows)
+    return list(files)
 
 
 def is_recorded(layout: Layout, name: str) -> bool:
@@ -96,15 +86,14 @@ def is_recorded(layout: Layout, name: str) -> bool:
     return name in read_record(layout.results_folder).get("stages", {})
 
 
-def record(
-    study: Study, layout: Layout, name: str, stage: Stage, *, device: str | None, sources: Iterable[str], **facts: Any
-) -> None:
+def record(roles: Roles, name: str, stage: Stage, *, device: str | None, sources: Iterable[str], **facts: Any) -> None:
     """Record a stage, with the study in full and the device and versions that ran it.
 
     `sources` are the digests that the stage's results carry: a result found from an earlier run keeps its own.
     """
     from safety_spaces.models.device import ready_device
 
+    study, layout = roles.study, roles.layout
     with one_at_a_time(layout.lock):
         record_stage(
             layout.results_folder,
@@ -120,8 +109,3 @@ def record(
             versions={package: importlib.metadata.version(package) for package in VERSIONS},
             **facts,
         )
-
-
-def share(items: Sequence[Item]) -> list[Item]:
-    """Return the items of this process, of several that a launcher started."""
-    return processes().share(items)

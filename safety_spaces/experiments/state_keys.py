@@ -37,15 +37,16 @@ def wanted_overlaps(
     keys = {}
     for seed in roles.study.seeds if seeds is None else seeds:
         for role in settings.checkpoints:
-            states = list(states_keys(roles, evaluation, seed, role, prompts).items())
+            folders = states_folders(roles, evaluation, seed, role, prompts)
+            states = [(name, folder.name) for name, folder in folders.items()]
             for position in settings.positions:
                 key = digest(["activation_spaces", to_jsonable_python(position), states, settings.etas])
                 keys[Compared(seed, role, position)] = (seed, key)
-    return Wanted(roles.study, roles.layout, keys)
+    return Wanted(roles, keys)
 
 
-def states_keys(roles: Roles, evaluation: Evaluation, seed: int, role: str, prompts: Prompts) -> dict[str, str]:
-    """Return the key of each prompt set's hidden states: of their forward pass, whichever positions are read from it.
+def states_folders(roles: Roles, evaluation: Evaluation, seed: int, role: str, prompts: Prompts) -> dict[str, Path]:
+    """Return the folder of each prompt set's hidden states: one for a forward pass, whichever positions are read of it.
 
     Raises UserError when a checkpoint is missing.
     """
@@ -59,7 +60,8 @@ def states_keys(roles: Roles, evaluation: Evaluation, seed: int, role: str, prom
         "threads": study.threads,
         "checkpoint": roles.identity(role, seed),
     }
-    return {name: digest(["states", forward, texts]) for name, texts in prompts.items()}
+    every = roles.layout.states(seed)
+    return {name: every / digest(["states", forward, texts]) for name, texts in prompts.items()}
 
 
 def state_file(folder: Path, position: Position) -> Path:
@@ -80,6 +82,4 @@ def answer_tokens(study: Study) -> int | None:
     if study.activation_spaces is None or study.evaluation is None:
         return None
     needed = [position.answer_tokens for position in study.activation_spaces.positions if position.reads_answer]
-    if not needed:
-        return None
-    return study.evaluation.harmfulness.max_new_tokens if None in needed else max(filter(None, needed))
+    return study.evaluation.harmfulness.max_new_tokens if None in needed else max(filter(None, needed), default=None)

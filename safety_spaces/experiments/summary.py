@@ -1,15 +1,15 @@
 """The few numbers that a command says at its end, read from the files that it wrote: means over seeds and draws."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from safety_spaces.evaluation.metrics import METRICS
+from safety_spaces.evidence.tables import read_table
 from safety_spaces.models.roles import training_notes
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LINES, WIDTH = 17, 100
 SAID = ("**", "* Not here")
@@ -19,8 +19,6 @@ SAID = ("**", "* Not here")
 def summary(written: Sequence[Path]) -> str:
     """Return a short table of the numbers in the files, empty where they hold none."""
     if trained := [path for path in written if path.is_dir() and training_notes(path)]:
-        import pandas as pd
-
         return _text(pd.DataFrame([_training(folder) for folder in trained]))
     # Scores stand beside the energies of their models.
     last = written[-1] if written else Path()
@@ -28,26 +26,19 @@ def summary(written: Sequence[Path]) -> str:
         return _findings(last)
     if last.suffix != ".csv":
         return ""
-    if last.stem not in (tables := {"projection": _scores, "energy": _energies, "update_spaces": _updates,
-                                    "activation_spaces": _states}):  # fmt: skip
-        import pandas as pd
-
+    tables = {"projection": _scores, "energy": _energies, "update_spaces": _updates, "activation_spaces": _states}
+    if last.stem not in tables:
         return _text(pd.read_csv(last))
-    from safety_spaces.evidence.tables import read_table
-
     table = read_table(last.parent, last.stem)
     return "" if table.empty else _text(tables[last.stem](table))
 
 
 def overlap_table(rows: Sequence[dict[str, Any]]) -> str:
     """Return overlaps of update_spaces.csv as a table: means over all matrices, by kind, and by layer."""
-    import pandas as pd
-
     table = pd.DataFrame(rows).sort_values("layer", kind="stable")
-    table["layer"] = table.layer.map("layer {:g}".format, na_action="ignore")
-    parts = [_over_etas(table.assign(tensors=of), "tensors", sorted(set(table.eta))) for of in ("all", table.kind)]
-    layers = table.dropna(subset="layer").assign(tensors=lambda rows: rows.layer)
-    return _text(pd.concat([*parts, _over_etas(layers, "tensors", sorted(set(table.eta)))]), lines=None)
+    etas, layers = sorted(set(table.eta)), table.layer.map("layer {:g}".format, na_action="ignore")
+    parts = [_over_etas(table.assign(tensors=of), "tensors", etas) for of in ("all", table.kind, layers)]
+    return _text(pd.concat(parts), lines=None)
 
 
 def _training(folder: Path) -> dict[str, Any]:
@@ -61,10 +52,8 @@ def _training(folder: Path) -> dict[str, Any]:
     }
 
 
-def _scores(table: "pd.DataFrame") -> "pd.DataFrame":
+def _scores(table: pd.DataFrame) -> pd.DataFrame:
     """Energy kept and scores of each projected model, baselines first; of many fractions the middle one."""
-    import pandas as pd
-
     fractions = sorted(set(table.fraction.dropna()))
     keys = ["task", "scheme", "basis", "fraction", *(["layers"] if set(table.layers) != {"all"} else [])]
     table = table.assign(layers=table.layers.where(table.layers == "all", "one, " + table.others)).rename(
@@ -81,44 +70,41 @@ def _scores(table: "pd.DataFrame") -> "pd.DataFrame":
     return pd.concat(means, axis=1).sort_index().droplevel(0).reset_index()
 
 
-def _energies(table: "pd.DataFrame") -> "pd.DataFrame":
+def _energies(table: pd.DataFrame) -> pd.DataFrame:
     """Energy kept of whole updates, a column for each fraction."""
     whole = table[table.tensor == "all"]
     kept = whole.groupby(["task", "basis", "fraction"]).energy_kept.mean().unstack("fraction")
     return kept.rename(columns="kept at {:g}".format).reset_index()
 
 
-def _updates(table: "pd.DataFrame") -> "pd.DataFrame":
+def _updates(table: pd.DataFrame) -> pd.DataFrame:
     """Overlap of each pair at a low, a middle and a high energy level, and the signed cosine."""
     etas = sorted(set(table.eta))
     return _over_etas(table, "pair", [etas[0], etas[len(etas) // 2], etas[-1]])
 
 
-def _over_etas(table: "pd.DataFrame", key: str, etas: Sequence[float]) -> "pd.DataFrame":
+def _over_etas(table: pd.DataFrame, key: str, etas: Sequence[float]) -> pd.DataFrame:
     # An update that is zero has no direction, as it has no overlap.
-    table = table.assign(cosine=table.cosine.where(table.mso.notna()))
-    shown = {
-        f"{name} {eta:g}": table[table.eta == eta].groupby(key)[column].mean()
-        for eta in dict.fromkeys(etas)
-        for name, column in (("mso", "mso"), ("chance", "mso_chance"))
-    }
-    means = table.groupby(key, sort=False)[[]].first().assign(**shown, cosine=table.groupby(key).cosine.mean())
-    return means.reset_index()
+    cosine = table.cosine.where(table.mso.notna()).groupby(table[key]).mean()
+    means = _overlaps(table, [key], "eta", {eta: f"{eta:g}" for eta in etas}).assign(cosine=cosine)
+    return means.reindex(table[key].dropna().unique()).reset_index()
 
 
-def _states(table: "pd.DataFrame") -> "pd.DataFrame":
+def _states(table: pd.DataFrame) -> pd.DataFrame:
     """Overlap of each pair of prompt sets at the middle energy level, over all layers of the first position."""
-    import pandas as pd
-
     positions, etas = table.position.unique().tolist(), sorted(set(table.eta))
     first = "last_prompt_token" if "last_prompt_token" in positions else positions[0]
     table = table[(table.position == first) & (table.eta == etas[len(etas) // 2])]
-    columns = {
-        f"{name} {kind}": table[table.centred == centred].groupby(["checkpoint", "pair"])[column].mean()
-        for kind, centred in (("uncentred", False), ("centred", True))
-        for name, column in (("mso", "mso"), ("chance", "mso_chance"))
-    }
-    return pd.DataFrame(columns).reset_index()
+    return _overlaps(table, ["checkpoint", "pair"], "centred", {False: "uncentred", True: "centred"}).reset_index()
+
+
+def _overlaps(table: pd.DataFrame, by: list[str], column: str, values: Mapping[Any, str]) -> pd.DataFrame:
+    """Mean overlap and chance level of each group, side by side for the values of a column, each under its name."""
+    shown = {"mso": "mso", "chance": "mso_chance"}
+    return pd.DataFrame({
+        f"{name} {said}": table[table[column] == value].groupby(by)[of].mean()
+        for value, said in values.items() for name, of in shown.items()
+    })  # fmt: skip
 
 
 def _findings(report: Path) -> str:
@@ -131,7 +117,7 @@ def _findings(report: Path) -> str:
     return "".join(f"{line}\n" for line in short)
 
 
-def _text(table: "pd.DataFrame", *, lines: int | None = LINES) -> str:
+def _text(table: pd.DataFrame, *, lines: int | None = LINES) -> str:
     shown = table.head(len(table) if lines is None else lines)
     text = shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-", justify="right")
     left = len(table) - len(shown)

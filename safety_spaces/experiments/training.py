@@ -20,12 +20,16 @@ from safety_spaces.models.roles import RECIPE_FILE, Roles, state_folder
 from safety_spaces.processes import processes
 from safety_spaces.record import Stage
 from safety_spaces.store import digest, partial_folder, read_json, write_atomically, write_json, writing
-from safety_spaces.study import FineTuned, Pretrained
+from safety_spaces.study import Pretrained
 from safety_spaces.training.architecture import new_model
 from safety_spaces.training.states import drop_states
 from safety_spaces.training.together import from_first
 from safety_spaces.training.train import train
 from safety_spaces.training.trainer import DTYPES, Resumption, Trained
+
+Rows = list[dict[str, str]]
+Recipe = dict[str, Any]
+"""What recipe.json says that a role was trained from."""
 
 FEW_CHANGED = 0.5
 """Share of weights below which a training in bf16 is said to have rounded its steps away."""
@@ -34,14 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_role(
-    roles: Roles,
-    texts: Texts,
-    role: str,
-    seed: int,
-    rows: list[dict[str, str]],
-    *,
-    recipe: dict[str, Any],
-    device_name: str | None,
+    roles: Roles, texts: Texts, role: str, seed: int, rows: Rows, *, recipe: Recipe, device_name: str | None
 ) -> None:
     """Train one role and write its checkpoint with recipe.json in it: what it was trained from, what the training did.
 
@@ -79,33 +76,25 @@ def train_role(
 
 
 def _train(
-    roles: Roles,
-    texts: Texts,
-    role: str,
-    seed: int,
-    rows: list[dict[str, str]],
-    *,
-    recipe: dict[str, Any],
-    folder: Path,
-    device: torch.device,
+    roles: Roles, texts: Texts, role: str, seed: int, rows: Rows, *, recipe: Recipe, folder: Path, device: torch.device
 ) -> Trained:
-    own, settings = roles.study.roles[role], roles.study.training_of(role)
+    own = roles.study.trained_roles[role]
     model, tokenizer = _start(roles, texts, role, seed, training_seed=recipe["seed"])
     # Rows and random numbers are shared out by number, and the claim of recipe.json is that these sources trained it.
     made_by = digest([recipe, roles.layout.sources, processes().count])
     states = Resumption(state_folder(roles.folder(role, seed)), made_by)
     with writing(folder):
         return train(
-            model.to(DTYPES[settings.precision]),
+            model.to(DTYPES[own.training.precision]),
             tokenizer,
             rows,
-            settings=settings,
+            settings=own.training,
             seed=recipe["seed"],
             output=folder,
             name=f"{role}, seed {seed}",
             device=device,
-            beta=own.beta if isinstance(own, FineTuned) else None,
-            resumption=states if settings.save_every else None,
+            beta=own.beta,
+            resumption=states if own.training.save_every else None,
         )
 
 
@@ -137,11 +126,11 @@ def _keep_generation_settings(roles: Roles, role: str, seed: int, folder: Path) 
 
 def _share_changed(roles: Roles, role: str, seed: int, folder: Path) -> float | None:
     """Return the share of weights that differ from the parent's; None for a model trained from nothing."""
-    parent_role = roles.study.parent(role)
-    if parent_role is None:
+    recipe = roles.study.trained_roles[role]
+    if recipe.parent is None:
         return None
-    precision = roles.study.training_of(role).precision
-    parent, child = open_role(roles, parent_role, seed), open_checkpoint(folder)
+    precision = recipe.training.precision
+    parent, child = open_role(roles, recipe.parent, seed), open_checkpoint(folder)
     # What reading the parent in the precision of the training rounds is no change of the training.
     changed = sum(int((parent.tensor(name).to(DTYPES[precision]) != child.tensor(name)).sum()) for name in child.names)
     share = changed / sum(math.prod(child.shape(name)) for name in child.names)

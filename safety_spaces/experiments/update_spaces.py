@@ -6,6 +6,7 @@ What is already done is decided here, before torch is imported; what is missing 
 import logging
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from safety_spaces.experiments.stage import Tables, Wanted, run_stage
@@ -31,10 +32,9 @@ def compare_updates(roles: Roles, *, device: str | None) -> list[Path]:
     overlaps = wanted_overlaps(roles, settings)
 
     def work(stage: Stage) -> bool:
-        missing = overlaps.missing()
-        jobs = [Job(f"overlaps, seed {seed}", partial(_measure, roles, settings, seed, device)) for seed in missing]
-        do_jobs(roles, jobs, device=device, desc="overlaps", stage=stage)
-        return bool(missing)
+        measure = partial(_measure, settings, overlaps, device)
+        jobs = [Job(f"overlaps, seed {seed}", partial(measure, seed)) for seed in overlaps.missing()]
+        return bool(do_jobs(roles, jobs, device=device, desc="overlaps", stage=stage))
 
     def tables() -> Tables | None:
         if (found := overlaps.found()) is None:
@@ -42,29 +42,26 @@ def compare_updates(roles: Roles, *, device: str | None) -> list[Path]:
         rows = ({"study": study.name, "seed": seed, **row} for seed, result in found.items() for row in result["rows"])
         return Tables({"update_spaces": rows}, [result["sources"] for result in found.values()])
 
-    return run_stage("update_spaces", study=study, layout=roles.layout, device=device, work=work, tables=tables)
+    return run_stage("update_spaces", roles, device=device, work=work, tables=tables)
 
 
 def wanted_overlaps(roles: Roles, settings: UpdateSpaces, seeds: Sequence[int] | None = None) -> Wanted[int]:
     """Return the results of the experiment, one a seed: their keys hold pairs, energy levels and checkpoints."""
     study = roles.study
-    names = ("base", "reference", *sorted({role for pair in study.update_pairs for role in pair} - {"reference"}))
+    names = dict.fromkeys(("base", "reference", *sorted(chain(*study.update_pairs))))
     how = [study.update_pairs, settings.etas, study.projection.tied, study.threads]
-    identities = {
-        seed: {role: roles.identity(role, seed) for role in names}
-        for seed in study.seeds
-        if seeds is None or seed in seeds
-    }
-    keys = {seed: (seed, digest(["update_spaces", how, found])) for seed, found in identities.items()}
-    return Wanted(study, roles.layout, keys)
+    keys = {}
+    for seed in study.seeds if seeds is None else seeds:
+        identities = {role: roles.identity(role, seed) for role in names}
+        keys[seed] = (seed, digest(["update_spaces", how, identities]))
+    return Wanted(roles, keys)
 
 
-def _measure(roles: Roles, settings: UpdateSpaces, seed: int, device: str | None) -> None:
+def _measure(settings: UpdateSpaces, overlaps: Wanted[int], device: str | None, seed: int) -> None:
     from safety_spaces.experiments.weight_overlaps import weight_overlaps
     from safety_spaces.models.device import ready_device
 
-    overlaps = wanted_overlaps(roles, settings)
+    roles, key = overlaps.roles, overlaps.keys[seed][1]
     ready = ready_device(device, threads=roles.study.threads)
-    rows = weight_overlaps(roles, settings, seed, device=ready, key=overlaps.keys[seed][1])
-    if rows is not None:
+    if (rows := weight_overlaps(roles, settings, seed, device=ready, key=key)) is not None:
         overlaps.put(seed, {"sources": roles.layout.sources, "rows": rows})

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from safety_spaces.experiments.passes import measure_tensors, open_updates
 from safety_spaces.geometry.factorisation import Precision, precision_on
 from safety_spaces.geometry.overlap import update_overlaps
 from safety_spaces.geometry.updates import REFERENCE, Updates
-from safety_spaces.models.checkpoints import Checkpoint, check_differs
+from safety_spaces.models.checkpoints import check_differs
 from safety_spaces.models.folders import check_checkpoint, is_adapter
 from safety_spaces.models.opening import open_checkpoint
 from safety_spaces.models.roles import Roles, given_folder
@@ -35,19 +35,15 @@ def weight_overlaps(
     their tensors yet.
     """
     pairs, precision = roles.study.update_pairs, precision_on(device)
-    compared = sorted({role for pair in pairs for role in pair})
+    compared = sorted(set(chain(*pairs)))
     # MSO compares the output sides, the paper's left singular vectors, whichever side is projected.
     updates = open_updates(roles, seed, [role for role in compared if role != REFERENCE], device=device)
-    tensors = measure_tensors(
-        roles.layout,
-        seed,
-        updates,
-        _matrices(updates),
-        compared,
-        lambda name, D: {"rows": _tensor_overlaps(updates, name, D, pairs, settings.etas, precision)},
-        keys=[key],
-        bar=f"overlaps, seed {seed}",
-    )
+
+    def measure(name: str, D: dict[str, Float[Tensor, "M N"]]) -> dict[str, Any]:
+        return {"rows": _tensor_overlaps(updates, name, D, pairs, settings.etas, precision)}
+
+    names, bar = _matrices(updates), f"overlaps, seed {seed}"
+    tensors = measure_tensors(roles.layout, seed, updates, names, compared, measure, keys=[key], bar=bar)
     return None if tensors is None else [row for tensor in tensors for row in tensor["rows"]]
 
 
@@ -65,7 +61,7 @@ def folder_overlaps(
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UserError(f"expected three different checkpoints, got {first}, {second} and {against}; correct one path")
     origin = open_checkpoint(folders[2])
-    opened = [_open_on(folder, origin) for folder in folders[:2]]
+    opened = [open_checkpoint(folder, parent=origin if is_adapter(folder) else None) for folder in folders[:2]]
     # The place of the base is taken by one of the two: it decides which rows are shared, nothing else.
     updates = Updates(opened[0], origin, dict(zip(FOLDERS, opened, strict=True)), device=device)
     check_differs(opened[1], origin)
@@ -73,10 +69,6 @@ def folder_overlaps(
     names, precision = _matrices(updates), precision_on(device)
     bar = progress(updates.each(names, FOLDERS), total=len(names), desc="overlaps")
     return [row for name, D in bar for row in _tensor_overlaps(updates, name, D, [FOLDERS], etas, precision)]
-
-
-def _open_on(folder: Path, origin: Checkpoint) -> Checkpoint:
-    return open_checkpoint(folder, parent=origin if is_adapter(folder) else None)
 
 
 def _matrices(updates: Updates) -> list[str]:

@@ -12,10 +12,9 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -108,18 +107,19 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, report: Callable[[int], objec
     for one another in a circle, or for a job that is not there.
     """
     waiting, number = _in_order(jobs), min(workers, sum(job.processes for job in jobs))
-    if number > 1:
-        with _crew(number) as crew:
-            return _deal(waiting, crew, report), sum(worker.peak_memory_bytes for worker in crew)
-    results = {}
+    crew, results = [_Worker() for _ in range(number)] if number > 1 else [], {}
     try:
+        if crew:
+            return _deal(waiting, crew, report), sum(worker.peak_memory_bytes for worker in crew)
         for job in waiting:
             results[job.name] = _call(job)
             report(job.steps)
+        return results, 0
     finally:
+        for worker in crew:
+            worker.kill()
         # The next command of this process may have another group of the same name.
         _made.cache_clear()
-    return results, 0
 
 
 def _in_order(jobs: Sequence[Job]) -> list[Job]:
@@ -176,17 +176,6 @@ def _prepare() -> None:
     prepare_libraries(logging.WARNING)
 
 
-@contextmanager
-def _crew(number: int) -> Iterator[list[_Worker]]:
-    """Start workers; at the end, whatever it is, none is left."""
-    crew = [_Worker() for _ in range(number)]
-    try:
-        yield crew
-    finally:
-        for worker in crew:
-            worker.kill()
-
-
 class _Team:
     """The workers that do one job: one, or as many as can do it together."""
 
@@ -199,17 +188,19 @@ class _Team:
             worker.last = job
             self.futures.append(worker.pool.submit(_measured_call, job, number, len(members), port))
 
-    def errors(self, kind: type[BaseException]) -> list[BaseException]:
-        raised = (future.exception() for future in self.futures if future.done())
-        return [error for error in raised if isinstance(error, kind)]
+    def error(self) -> BaseException | None:
+        """Return the cause of a failure, a killed process before all: the others merely lose who has failed."""
+        raised = [error for future in self.futures if future.done() and (error := future.exception()) is not None]
+        ranked = (BrokenProcessPool, UserError, BaseException)
+        return next((error for kind in ranked for error in raised if isinstance(error, kind)), None)
 
     def has_ended(self) -> bool:
         """Say whether all are done, or one was killed: the others may wait for it for ever."""
-        return all(future.done() for future in self.futures) or bool(self.errors(BrokenProcessPool))
+        return all(future.done() for future in self.futures) or isinstance(self.error(), BrokenProcessPool)
 
     def result(self) -> Any:
-        """Return what the first returned, or raise the cause of a failure: the others merely lose who has failed."""
-        for error in [*self.errors(BrokenProcessPool), *self.errors(UserError), *self.errors(BaseException)]:
+        """Return what the first returned; raises the cause of a failure."""
+        if (error := self.error()) is not None:
             raise error
         for worker, future in zip(self.members, self.futures, strict=True):
             worker.peak_memory_bytes = max(worker.peak_memory_bytes, future.result()[1])
@@ -234,7 +225,13 @@ def _deal(waiting: list[Job], crew: Sequence[_Worker], report: Callable[[int], o
             try:
                 results[team.job.name] = team.result()
             except BrokenProcessPool as error:
-                _note_death(team.job, killed, error)
+                if team.job.name in killed:
+                    raise UserError(
+                        f"{team.job.name}: expected a process that lives to its end, it was killed twice; free memory, "
+                        "or write workers: 1 in the study, then run again"
+                    ) from error
+                logger.warning("warning: %s: its process was killed; it is done again in another one", team.job.name)
+                killed.add(team.job.name)
                 waiting.insert(0, team.job)
                 for worker in team.members:
                     worker.kill()
@@ -242,16 +239,6 @@ def _deal(waiting: list[Job], crew: Sequence[_Worker], report: Callable[[int], o
             else:
                 report(team.job.steps)
     return results
-
-
-def _note_death(job: Job, killed: set[str], error: BrokenProcessPool) -> None:
-    if job.name in killed:
-        raise UserError(
-            f"{job.name}: expected a process that lives to its end, it was killed twice; free memory, or write "
-            "workers: 1 in the study, then run again"
-        ) from error
-    killed.add(job.name)
-    logger.warning("warning: %s: its process was killed; it is done again in another one", job.name)
 
 
 def _measured_call(job: Job, number: int, count: int, port: int) -> tuple[Any, int]:

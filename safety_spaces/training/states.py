@@ -20,7 +20,7 @@ MARK = "whole"
 def last_state(folder: Path, recipe: str) -> Path | None:
     """Return the newest whole state of a recipe, None where there is none; every other one is deleted."""
     states = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=lambda state: int(state.name.rsplit("-", 1)[1]))
-    whole = [state for state in states if _mark(state) == recipe]
+    whole = [state for state in states if (mark := state / MARK).is_file() and mark.read_text() == recipe]
     for state in states:
         if state not in whole[-1:]:
             _drop(state)
@@ -38,8 +38,7 @@ class KeepLast(TrainerCallback):  # type: ignore[misc]
     """Mark every state that is written, and delete those before it only then: one whole state is always there."""
 
     def __init__(self, folder: Path, recipe: str) -> None:
-        self._folder = folder
-        self._recipe = recipe
+        self._folder, self._recipe = folder, recipe
 
     def on_save(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
         """Mark the state that was just written."""
@@ -49,11 +48,6 @@ class KeepLast(TrainerCallback):  # type: ignore[misc]
             newest = self._folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             write_atomically(newest / MARK, self._recipe.encode())
             last_state(self._folder, self._recipe)
-
-
-def _mark(state: Path) -> str | None:
-    mark = state / MARK
-    return mark.read_text() if mark.is_file() else None
 
 
 def _drop(state: Path) -> None:

@@ -27,27 +27,21 @@ def from_first(action: Callable[[], Result], *, cpu: bool) -> Result:
     Raises UserError in the first process when the action raises it, and in all when no launcher has told them where to
     meet; the others raise SystemExit then, and leave the message to the first.
     """
-    state = _meeting(cpu=cpu)
-    message: list[Any] = [None, None]
-    error = None
-    if state.is_main_process:
-        try:
-            message = [True, action()]
-        except UserError as refused:
-            error = refused
-    broadcast_object_list(message)
-    if error is not None:
-        raise error
-    if message[0] is None:
-        raise SystemExit(2)
-    return message[1]  # type: ignore[no-any-return]
-
-
-def _meeting(*, cpu: bool) -> PartialState:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" not in os.environ:
         raise UserError("WORLD_SIZE: expected one process, or a launcher; use accelerate launch or torchrun")
     # Without a GPU accelerate takes every process for one of its own, unless it is told.
-    return PartialState(cpu=cpu or not torch.cuda.is_available(), timeout=LONGEST_WAIT)
+    state = PartialState(cpu=cpu or not torch.cuda.is_available(), timeout=LONGEST_WAIT)
+    message: list[Any] = [False, None]
+    try:
+        if state.is_main_process:
+            message = [True, action()]
+    except UserError:
+        broadcast_object_list(message)
+        raise
+    broadcast_object_list(message)
+    if not message[0]:
+        raise SystemExit(2)
+    return message[1]  # type: ignore[no-any-return]
 
 
 @contextmanager

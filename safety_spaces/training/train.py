@@ -3,19 +3,20 @@
 TRL's trainers do it. Decided here is that only completions carry loss, and which rows make up each step.
 
 Preference optimisation (Rafailov et al., 2023) has the loss -log sigmoid(beta (r(chosen) - r(rejected))), where r is
-the log-probability of a response under the trained model less that under the reference model: a second copy of the
-start weights, kept frozen. Reference log-probabilities computed ahead (`precompute_ref_log_probs`) would save that
-copy, 2 of 10 bytes a weight in bf16, and no time in one epoch. But their batches are padded otherwise than those of the
-training, so that r need not begin at 0; a killed training would compute them again; and where weights are sharded TRL
-reads the reference model from the path in the model's configuration, which need not be the start.
+the log-probability of a response under the trained model less that under a frozen copy of the start weights. Computed
+ahead (`precompute_ref_log_probs`) the copy's would save 2 of 10 bytes a weight in bf16 and no time in one epoch; but
+their batches are padded otherwise, so that r need not begin at 0, and of sharded weights TRL reads the copy from the
+path in the model's configuration, which need not be the start.
 """
 
 import logging
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from safety_spaces.errors import UserError
 from safety_spaces.study import Training
-from safety_spaces.training.trainer import Resumption, Trained, run, trainer_arguments, working_folder
+from safety_spaces.training.trainer import Resumption, Trained, run, trainer_arguments
 
 IGNORED = -100
 """Label of a token without loss, as torch's cross entropy has it."""
@@ -57,7 +58,8 @@ def train(
     settings do not suit the device or the number of processes.
     """
     common = {"model": model, "train_dataset": Dataset.from_list(list(rows)), "processing_class": tokenizer}
-    with working_folder(resumption) as folder, warnings.catch_warnings():
+    kept = TemporaryDirectory() if resumption is None else nullcontext(resumption.folder)
+    with kept as folder, warnings.catch_warnings():
         # TRL asks and tells the model itself, by the old names.
         warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
         arguments = partial(trainer_arguments, folder=folder, settings=settings, seed=seed, device=device, name=name)

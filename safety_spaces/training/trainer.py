@@ -5,12 +5,9 @@ loss that is no number, and that nothing but weights and tokenizer is left.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,15 +24,8 @@ from safety_spaces.training.optimizers import adamw
 from safety_spaces.training.states import KeepLast, last_state
 from safety_spaces.training.together import from_first
 
-DTYPES = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "bf16_stochastic": torch.bfloat16,
-    "bf16_kahan": torch.bfloat16,
-}
+DTYPES = {"fp32": torch.float32, **dict.fromkeys(("bf16", "bf16_stochastic", "bf16_kahan"), torch.bfloat16)}
 """`training.precision` -> dtype of the weights that the optimiser steps; bf16 has no float32 copy, as in the paper."""
-
-TENTHS = 10
 
 
 @dataclass(frozen=True)
@@ -55,20 +45,10 @@ class Resumption:
     recipe: str
 
 
-@contextmanager
-def working_folder(resumption: Resumption | None) -> Iterator[Path]:
-    """Give the folder that a trainer writes states to: that of the resumption, or one that is gone at the end."""
-    if resumption is None:
-        with TemporaryDirectory() as folder:
-            yield Path(folder)
-    else:
-        yield resumption.folder
-
-
 def trainer_arguments(
     kind: type[TrainingArguments],
     *,
-    folder: Path,
+    folder: Path | str,
     settings: Training,
     seed: int,
     device: torch.device,
@@ -116,13 +96,7 @@ def trainer_arguments(
 
 
 def run(
-    trainer: Trainer,
-    tokenizer: Any,
-    *,
-    settings: Training,
-    output: Path,
-    name: str,
-    resumption: Resumption | None,
+    trainer: Trainer, tokenizer: Any, *, settings: Training, output: Path, name: str, resumption: Resumption | None
 ) -> Trained:
     """Train, from the newest whole state where there is one, and write weights and tokenizer to the folder `output`.
 
@@ -134,14 +108,13 @@ def run(
     # Both print every log line; the loss goes to recipe.json instead.
     for printing in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printing)
-    trainer.add_callback(_StopWithoutNumber(name))
     with progress(desc=f"train {name}", shown=PartialState().is_main_process) as bar:
-        trainer.add_callback(_Progress(bar))
+        trainer.add_callback(_Watch(bar, name))
         result = trainer.train(resume_from_checkpoint=_state(trainer, resumption))
     _save(trainer, tokenizer, output)
     # From the log, which a state holds: the trainer's own mean begins anew when it goes on.
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    tenths = tuple(fmean(part) for part in np.array_split(losses, min(TENTHS, len(losses))))
+    tenths = tuple(fmean(part) for part in np.array_split(losses, min(10, len(losses))))
     return Trained(steps=result.global_step, loss=fmean(losses), loss_by_tenth=tenths)
 
 
@@ -167,11 +140,11 @@ def _save(trainer: Trainer, tokenizer: Any, output: Path) -> None:
         raise UserError(f"{output}: cannot be written ({reason}); free disk space or write elsewhere") from error
 
 
-class _Progress(TrainerCallback):  # type: ignore[misc]
-    """Moves the bar of a training, in place of the trainer's tables."""
+class _Watch(TrainerCallback):  # type: ignore[misc]
+    """Moves the bar of a training, and stops it at the first loss that is no number: no later step can mend it."""
 
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
+    def __init__(self, bar: Progress, name: str) -> None:
+        self._bar, self._name = bar, name
 
     def on_train_begin(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
         self._bar.reset(total=state.max_steps)
@@ -180,13 +153,6 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
         self._bar.update(state.global_step - self._bar.n)
-
-
-class _StopWithoutNumber(TrainerCallback):  # type: ignore[misc]
-    """Stop at the first loss that is no number: no later step can mend the weights."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
 
     def on_log(self, _arguments: Any, state: Any, _control: Any, logs: dict[str, float], **_: Any) -> None:
         if not math.isfinite(logs.get("loss", 0.0)):

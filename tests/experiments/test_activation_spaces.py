@@ -13,8 +13,8 @@ from safety_spaces.command_line import Arguments, parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.experiments import activation_spaces, state_overlaps
 from safety_spaces.experiments.activation_spaces import compare_activations
-from safety_spaces.experiments.corpora import prepare_corpora
-from safety_spaces.experiments.state_keys import answer_tokens, states_keys, wanted_overlaps
+from safety_spaces.experiments.finetune import prepare_corpora
+from safety_spaces.experiments.state_keys import answer_tokens, states_folders, wanted_overlaps
 from tests.evaluation.plain import answer_of_one
 from tests.experiments.plain import plain_mso
 from tests.pico import PICO, copy_run, prompts_of
@@ -87,7 +87,7 @@ def rows_of(command: Arguments) -> list[dict]:
 
 
 def measure(command: Arguments) -> list[dict]:
-    activation_spaces._measure(command.roles, *wanted_of(command), SEED, ROLE, "cpu")
+    activation_spaces._measure(*wanted_of(command), SEED, ROLE, "cpu")
     return rows_of(command)
 
 
@@ -261,8 +261,8 @@ def test_only_missing_files_are_read_again(folder, calls):
     for path in command.layout.cells(SEED).iterdir():
         path.unlink()
     prompts = {"harmful_2": prompts_of(command, "harmful_2")}
-    key = states_keys(command.roles, command.study.evaluation, SEED, ROLE, prompts)["harmful_2"]
-    (command.layout.states(SEED) / key / "last_prompt_token.npy").unlink()
+    read = states_folders(command.roles, command.study.evaluation, SEED, ROLE, prompts)["harmful_2"]
+    (read / "last_prompt_token.npy").unlink()
     assert measure(command) == expected
     assert state_files(command) == before
     assert calls == [("harmful_2", 1)]

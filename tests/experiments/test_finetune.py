@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from safety_spaces.command_line import parse_arguments
 from safety_spaces.experiments import finetune as module
-from safety_spaces.experiments.corpora import prepare_corpora
+from safety_spaces.experiments.finetune import prepare_corpora
 from tests.pico import SIZES, copy_run, run_script, write_study
 
 ROLES = ("reference", "useful", "harmful", "contaminated")

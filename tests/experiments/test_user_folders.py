@@ -132,7 +132,7 @@ def test_experts_that_are_joined_are_refused_before_the_sweep(study, tmp_path, n
     roles = command_of(tmp_path).roles
     settings = {"device": "cpu", "is_scored": True, "keep_factors": False}
     with pytest.raises(UserError, match=r"reference: expected tensors as the live model has them, it joins .*experts"):
-        stage._measure_seed(roles, stage.wanted_energies(roles, [0]), [(0, "useful")], **settings)
+        stage._measure(stage.wanted_energies(roles, [0]), 0, [(0, "useful")], **settings)
     assert run("projection", tmp_path, "--geometry-only") == 0
     assert "kind:w1" in set(table(tmp_path, "energy").tensor) or name == "qwen3_moe"
 

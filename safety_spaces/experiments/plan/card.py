@@ -71,27 +71,22 @@ class Planned:
     def trainings(self) -> dict[str, list[int]]:
         """The seeds whose checkpoint is still to be trained, by role."""
         study = self.study
-        seeds = {role: study.seeds if study.is_per_seed(role) else study.seeds[:1] for role in study.trained_roles}
-        left = {
-            role: [seed for seed in of if not is_checkpoint(self.roles.folder(role, seed))]
-            for role, of in seeds.items()
-        }
-        return {role: of for role, of in left.items() if of}
+        left: dict[str, list[int]] = {}
+        for role in study.trained_roles:
+            for seed in study.seeds if study.is_per_seed(role) else study.seeds[:1]:
+                if not is_checkpoint(self.roles.folder(role, seed)):
+                    left.setdefault(role, []).append(seed)
+        return left
 
-    def training_memory(self, method: str, training: Training) -> int:
-        """Return the bytes that a training needs on the card."""
-        shape = self.architecture
-        activations = 0 if shape is None else activation_bytes(training, method, shape)
-        return sum(training_bytes(training, method).values()) * self.weights + activations
-
-    def training_arithmetic(self, method: str, training: Training) -> str:
-        """Return what a training needs on the card as a sum that can be checked."""
-        parts = " + ".join(f"{number} {name}" for name, number in training_bytes(training, method).items())
-        shape, how = self.architecture, f"{training.optimizer} in {training.precision}"
-        held = None if shape is None else activation_bytes(training, method, shape)
-        counted = "activations not counted" if held is None else f"about {size(held)} of activations"
-        total = size(self.training_memory(method, training))
-        return f"{total}: ({parts}) bytes x {self.weights:,} parameters, {how}, {counted}"
+    def training_memory(self, method: str, training: Training) -> tuple[int, str]:
+        """Return the bytes that a training needs on the card, and the sum as a text that can be checked."""
+        of_weight, shape = training_bytes(training, method), self.architecture
+        held = 0 if shape is None else activation_bytes(training, method, shape)
+        total = sum(of_weight.values()) * self.weights + held
+        parts = " + ".join(f"{number} {name}" for name, number in of_weight.items())
+        counted = "activations not counted" if shape is None else f"about {size(held)} of activations"
+        how = f"{training.optimizer} in {training.precision}, {counted}"
+        return total, f"{size(total)}: ({parts}) bytes x {self.weights:,} parameters, {how}"
 
     def live_arithmetic(self) -> str:
         """Return what the live model needs on the card as a sum."""
@@ -117,7 +112,7 @@ def check_memory(planned: Planned) -> None:
             advice = _advice("training", TRAINING_CHOICES, fits)
             # A step stays as large as it is.
             step = f"batch_size to 1 and training.accumulation to {training.batch_size * training.accumulation}"
-            needed = planned.training_arithmetic(method, training)
+            _, needed = planned.training_memory(method, training)
             advice = advice.replace("batch_size to 1", step)
             raise UserError(f"roles.{role}: expected a training that {expected}, got {needed}; {advice}")
     live_fits = partial(_live_fits, planned, available)
@@ -135,7 +130,7 @@ def _training_fits(planned: Planned, method: str, training: Training, available:
     except ValidationError:
         # An optimiser that does not step weights in this precision.
         return False
-    return planned.training_memory(method, changed) <= available
+    return planned.training_memory(method, changed)[0] <= available
 
 
 def _live_fits(planned: Planned, available: int, changes: Mapping[str, Any]) -> bool:

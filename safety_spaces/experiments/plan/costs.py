@@ -22,20 +22,8 @@ from safety_spaces.study import Architecture, Metric, MixedCorpus, ServiceJudge,
 
 WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "bf16_stochastic": 2, "bf16_kahan": 2}
 LIVE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-MOMENTS = 2
-"""AdamW keeps two numbers a weight."""
-KAHAN_BYTES = 2
-"""And Kahan summation what rounding took, in bf16."""
-LOGIT_BYTES = 10
-"""A token's logits and their gradient in float32, and the logits in the model's own format."""
-FLOPS_OF_TRAINING, FLOPS_RECOMPUTED = 6, 2
-"""A weight and token: two forward, four backward; recomputing activations adds two."""
-DPO = "dpo"
-TEXTS = {"pretrain": 1, "sft": 1, DPO: 2}
+TEXTS = {"pretrain": 1, "sft": 1, "dpo": 2}
 """Texts of one row: preference optimisation reads the chosen and the rejected response."""
-EDITED_COPIES, EDITED_BYTES = 5, 4
-"""A cell's tensor in float32: update, basis, the part inside, the part kept, the reference's weights."""
-CHARACTERS_PER_TOKEN = 4
 PROMPT_TOKENS = 256
 """Allowance for a prompt of any of the data sets."""
 
@@ -46,9 +34,9 @@ def weight_bytes(training: Training) -> int:
 
 
 def optimiser_bytes(training: Training) -> int:
-    """Return the bytes of one weight's optimiser state, wherever it lies."""
-    moments = MOMENTS if training.optimizer == "adamw_8bit" else MOMENTS * weight_bytes(training)
-    return moments + (KAHAN_BYTES if training.precision == "bf16_kahan" else 0)
+    """Return the bytes of one weight's optimiser state: two moments, and what Kahan summation keeps of rounding."""
+    moment = 1 if training.optimizer == "adamw_8bit" else weight_bytes(training)
+    return 2 * moment + (2 if training.precision == "bf16_kahan" else 0)
 
 
 def training_bytes(training: Training, method: str) -> dict[str, int]:
@@ -56,7 +44,7 @@ def training_bytes(training: Training, method: str) -> dict[str, int]:
     weights = weight_bytes(training)
     optimiser = 0 if training.optimizer == "adamw_offload" else optimiser_bytes(training)
     parts = {"weights": weights, "gradients": weights, "optimiser": optimiser}
-    return {**parts, "reference": weights} if method == DPO else parts
+    return {**parts, "reference": weights} if method == "dpo" else parts
 
 
 def activation_bytes(training: Training, method: str, shape: Architecture) -> int:
@@ -66,7 +54,8 @@ def activation_bytes(training: Training, method: str, shape: Architecture) -> in
     layer = (16 * shape.hidden + 4 * shape.intermediate) * weight_bytes(training)
     kept = layer + shape.layers * shape.hidden * weight_bytes(training)
     held = kept if training.gradient_checkpointing else shape.layers * layer
-    return tokens * (held + shape.vocabulary * LOGIT_BYTES)
+    # Logits and their gradient in float32, and the logits in the model's own format.
+    return tokens * (held + shape.vocabulary * 10)
 
 
 def live_bytes(study: Study, shapes: Shapes, shape: Architecture | None) -> dict[str, int]:
@@ -74,7 +63,8 @@ def live_bytes(study: Study, shapes: Shapes, shape: Architecture | None) -> dict
 
     The larger counts of the two that are never there together.
     """
-    edit = EDITED_COPIES * EDITED_BYTES * max(map(math.prod, shapes.values()))
+    # In float32: update, basis, the part inside, the part kept, the reference's weights.
+    edit = 5 * 4 * max(map(math.prod, shapes.values()))
     cache = cache_bytes(study, shape)
     larger = {"cache": cache} if cache >= edit else {"editing a tensor": edit}
     return {"weights": parameters(shapes) * LIVE_BYTES[study.projection.weights_dtype], **larger}
@@ -160,7 +150,8 @@ def _check_rows(wanted: int, there: int | None, *, name: str) -> None:
 
 def training_hours(training: Training, method: str, weights: int, rows: int, flops: float) -> float:
     """Return an upper bound of the hours of one training: every row as long as rows may be."""
-    per_token = FLOPS_OF_TRAINING + FLOPS_RECOMPUTED * (training.gradient_checkpointing + (method == DPO))
+    # A weight and token: two forward, four backward; activations computed again and a reference model add two each.
+    per_token = 6 + 2 * (training.gradient_checkpointing + (method == "dpo"))
     return per_token * weights * rows * TEXTS[method] * training.max_length * training.epochs / flops / 3600
 
 
@@ -175,10 +166,13 @@ def generation_hours(
 
 
 def judge_dollars(judge: ServiceJudge, calls: int, *, response_tokens: int) -> float:
-    """Return what a judge charges for one reply each: rubric, prompt, the longest response, the longest reply."""
+    """Return what a judge charges for one reply each: rubric, prompt, the longest response, the longest reply.
+
+    A token has about four characters.
+    """
     rubric = resolve_path(judge.rubric)
     characters = len(rubric.read_text(encoding="utf-8")) if rubric.is_file() else 0
-    sent = characters / CHARACTERS_PER_TOKEN + PROMPT_TOKENS + response_tokens
+    sent = characters / 4 + PROMPT_TOKENS + response_tokens
     return calls * (sent * judge.price.input + judge.max_reply_tokens * judge.price.output) / 1e6
 
 

@@ -83,10 +83,9 @@ def _finetune(planned: Planned) -> Iterator[str]:
     study, roles, left = planned.study, planned.roles, planned.trainings
     folders = {roles.folder(role, seed): role for seed in study.seeds for role in study.order_of_roles()}
     elsewhere = sorted(role for role, recipe in study.roles.items() if study_of(recipe) is not None)
-    given = [(folder, role) for folder, role in folders.items() if role in study.given_roles]
     on_hub, absent = 0, dict[str, list[str]]()
-    for folder, role in given:
-        if is_checkpoint(folder):
+    for folder, role in folders.items():
+        if role not in study.given_roles or is_checkpoint(folder):
             continue
         if is_on_hub(study.given_roles[role].path):
             on_hub += 1
@@ -106,7 +105,7 @@ def _finetune(planned: Planned) -> Iterator[str]:
     lines: dict[str, list[str]] = {}
     for role, longest in hours.items():
         each = "" if longest is None else f"; at most {longest:.1f} h a seed{on_card} (estimated)"
-        memory = planned.training_arithmetic(study.trained_roles[role].method, study.training_of(role))
+        _, memory = planned.training_memory(study.trained_roles[role].method, study.training_of(role))
         lines.setdefault(f"memory {memory}{each}", []).append(role)
     yield from (f"  {', '.join(alike)}: {line}" for line, alike in lines.items())
 

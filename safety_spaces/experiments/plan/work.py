@@ -4,8 +4,9 @@ Keys need what the checkpoints are, so of a seed whose checkpoints are not all t
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from itertools import chain, product
+from typing import NamedTuple
 
 from safety_spaces.data.texts import Texts
 from safety_spaces.errors import UserError
@@ -13,13 +14,7 @@ from safety_spaces.evaluation.prompt_sets import prompt_set
 from safety_spaces.experiments.projection.answers import has_answers
 from safety_spaces.experiments.projection.cells import Cell, belongs_to_first_seed, cells
 from safety_spaces.experiments.projection.stage import wanted_energies, wanted_scores
-from safety_spaces.experiments.state_keys import (
-    answer_tokens,
-    is_answered,
-    state_file,
-    states_keys,
-    wanted_overlaps,
-)
+from safety_spaces.experiments.state_keys import answer_tokens, is_answered, state_file, states_folders, wanted_overlaps
 from safety_spaces.experiments.update_spaces import wanted_overlaps as wanted_update_overlaps
 from safety_spaces.models.folders import is_checkpoint
 from safety_spaces.models.roles import Roles
@@ -28,8 +23,7 @@ from safety_spaces.study import Metric, Position, Study
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """What a study, or what is left of it, does one by one."""
 
     energies: Sequence[tuple[int, str]] = ()
@@ -44,17 +38,17 @@ class Work:
     states: Sequence[tuple[str, Position]] = ()
 
 
-def _joined(parts: Sequence[Work]) -> Work:
-    return Work(**{field.name: [one for part in parts for one in getattr(part, field.name)] for field in fields(Work)})
+def _joined(parts: Iterable[Work]) -> Work:
+    return Work(*(list(chain.from_iterable(of)) for of in zip(*parts, strict=True)))
 
 
 def whole_work(study: Study, *, seeds: Sequence[int] | None = None, geometry_only: bool = False) -> Work:
     """Return all that a study does in its seeds, or in those that are given; with `geometry_only` no model is asked."""
     seeds = study.seeds if seeds is None else seeds
     energies = [(seed, task) for seed in seeds for task in study.tasks]
-    overlaps = list(seeds) if study.update_spaces else []
+    overlaps = [*seeds] if study.update_spaces else []
     if geometry_only:
-        return Work(energies, overlaps=overlaps, scores=[], answers=[], generated=[], read=[], states=[])
+        return Work(energies, overlaps=overlaps)
     scores = [(cell, metric) for seed in seeds for cell, metrics in cells(study, seed).items() for metric in metrics]
     answers = [one for one in scores if not belongs_to_first_seed(study, one[0])]
     settings = study.activation_spaces
@@ -73,10 +67,8 @@ def _left_of_seed(roles: Roles, texts: Texts, seed: int, geometry_only: bool) ->
     # Keys need every checkpoint read whole, and nothing can be done without any cell.
     if any(roles.layout.cells(seed).glob("*.json")) and all(map(is_checkpoint, folders)):
         try:
-            left = [_geometry_left(roles, seed)]
-            return _joined(
-                left if geometry_only else [*left, _scores_left(roles, texts, seed), *_states(roles, texts, seed)]
-            )
+            asked = [] if geometry_only else [_scores_left(roles, texts, seed), *_states_left(roles, texts, seed)]
+            return _joined([_geometry_left(roles, seed), *asked])
         except UserError as error:
             logger.warning("warning: seed %d: what is done is not taken off: %s", seed, error)
     return whole_work(roles.study, seeds=[seed], geometry_only=geometry_only)
@@ -90,12 +82,13 @@ def _geometry_left(roles: Roles, seed: int) -> Work:
 
 def _scores_left(roles: Roles, texts: Texts, seed: int) -> Work:
     missing = wanted_scores(roles, texts, [seed]).missing()
-    unanswered = [score for score in missing if not has_answers(roles.layout, seed, score.answers)]
-    own = [score for score in unanswered if not belongs_to_first_seed(roles.study, score.cell)]
-    return Work(scores=[(one.cell, one.metric) for one in missing], answers=[(one.cell, one.metric) for one in own])
+    own = [score for score in missing if not belongs_to_first_seed(roles.study, score.cell)]
+    unanswered = [score for score in own if not has_answers(roles.layout, seed, score.answers)]
+    scores, answers = ([(one.cell, one.metric) for one in some] for some in (missing, unanswered))
+    return Work(scores=scores, answers=answers)
 
 
-def _states(roles: Roles, texts: Texts, seed: int) -> list[Work]:
+def _states_left(roles: Roles, texts: Texts, seed: int) -> list[Work]:
     """What is left of each checkpoint's states: files stay where another overlap of them is asked for."""
     settings, evaluation = roles.study.activation_spaces, roles.study.evaluation
     if settings is None or evaluation is None:
@@ -104,15 +97,9 @@ def _states(roles: Roles, texts: Texts, seed: int) -> list[Work]:
     missing = wanted_overlaps(roles, settings, evaluation, prompts, [seed]).missing()
     parts = []
     for role in settings.checkpoints:
-        keys = states_keys(roles, evaluation, seed, role, prompts)
-        folders = {name: roles.layout.states(seed) / key for name, key in keys.items()}
+        folders = states_folders(roles, evaluation, seed, role, prompts)
         positions = [one.position for one in missing if one.role == role]
-        states = [
-            (name, position)
-            for name, folder in folders.items()
-            for position in positions
-            if not state_file(folder, position).is_file()
-        ]
+        states = [one for one in product(folders, positions) if not state_file(folders[one[0]], one[1]).is_file()]
         read = list(dict.fromkeys(name for name, _ in states))
         asks = answer_tokens(roles.study) is not None
         generated = [name for name in read if asks and not is_answered(folders[name])]

@@ -48,7 +48,7 @@ def answer_facts(layout: Layout, seed: int, key: str) -> dict[str, Any]:
 
 
 def score_answers(texts: Texts, scores: Sequence[Score], *, device: str | None) -> None:
-    """Score answers that are there, and store each cell's scores as soon as they are known.
+    """Score answers that are there, and store each cell's scores as soon as they are known; what needs no judge first.
 
     Raises UserError when the judge's files or key are missing, its service fails, or its budget would be exceeded.
     """
@@ -57,7 +57,9 @@ def score_answers(texts: Texts, scores: Sequence[Score], *, device: str | None) 
     metrics = {score.metric: metric_of(score.metric, texts, evaluation) for score in scores}
     asked = [metric.judge for metric in metrics.values() if metric.judge is not None]
     judges: dict[str, Judge] = {}
-    for score in progress(scores, desc="scores", note=lambda: spent(asked, texts.study, layout)):
+    # A score that needs none is known, whatever becomes of a service.
+    ordered = sorted(scores, key=lambda score: metrics[score.metric].judge is not None)
+    for score in progress(ordered, desc="scores", note=lambda: spent(asked, texts.study, layout)):
         metric, seed = metrics[score.metric], score.cell.seed
         answers, facts = read_answers(layout, seed, score.answers), answer_facts(layout, seed, score.answers)
         if metric.judge is not None:

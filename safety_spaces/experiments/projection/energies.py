@@ -63,13 +63,7 @@ class Subspaces:
 
 
 def measure_energies(
-    roles: Roles,
-    seed: int,
-    tasks: Sequence[str],
-    *,
-    keys: Sequence[str],
-    device: torch.device,
-    keep_factors: bool,
+    roles: Roles, seed: int, tasks: Sequence[str], *, keys: Sequence[str], device: torch.device, keep_factors: bool
 ) -> dict[str, dict[str, Any]] | None:
     """Return, by task, the rows of energy.csv and the cosine of task update and reference update.
 
@@ -78,20 +72,18 @@ def measure_energies(
     a tensor is not finite.
     """
     subspaces = Subspaces(roles, seed, tasks, device=device, keep_factors=keep_factors)
-    names = subspaces.updates.names
-    tensors = measure_tensors(
-        roles.layout,
-        seed,
-        subspaces.updates,
-        names,
-        (REFERENCE, *tasks),
-        partial(_measure, subspaces),
-        keys=keys,
-        bar=f"energies, seed {seed}",
-    )
+    updates, measure, bar = subspaces.updates, partial(_measure, subspaces), f"energies, seed {seed}"
+    names, of = updates.names, (REFERENCE, *tasks)
+    tensors = measure_tensors(roles.layout, seed, updates, names, of, measure, keys=keys, bar=bar)
     if tensors is None:
         return None
-    _warn_of_coinciding_fractions([name for name, one in zip(names, tensors, strict=True) if one["fractions_coincide"]])
+    # There the rank of the reference update, and not the fraction, decides the number of directions.
+    if coinciding := [name for name, one in zip(names, tensors, strict=True) if one["fractions_coincide"]]:
+        logger.warning(
+            "warning: the reference update has a low rank in %d tensors (%s ...): fractions coincide there",
+            len(coinciding),
+            coinciding[0],
+        )
     return {task: _summed(tensors, task, subspaces.settings) for task in tasks}
 
 
@@ -124,23 +116,11 @@ def _summed(tensors: Sequence[Mapping[str, Any]], task: str, settings: Projectio
     energies = [TensorEnergy(**row) for tensor in tensors for row in tensor["energies"][task]]
     reported = [*totals(energies, vectors=settings.vectors), *(energy for energy in energies if energy.draw == 0)]
     dots, squares, reference_squares = zip(*(tensor["products"][task] for tensor in tensors), strict=True)
-    return {
-        "rows": [_row(energy) for energy in reported],
-        "cosine_task_reference": cosine(math.fsum(dots), math.fsum(squares), math.fsum(reference_squares)),
-    }
+    angle = cosine(math.fsum(dots), math.fsum(squares), math.fsum(reference_squares))
+    return {"rows": [_row(energy) for energy in reported], "cosine_task_reference": angle}
 
 
 def _row(energy: TensorEnergy) -> dict[str, Any]:
     same = {name: getattr(energy, name) for name in ("basis", "fraction", "draw", "layer", "kind", "rank", "k")}
     shares = {"energy_kept": energy.energy_kept, "energy_expected": energy.energy_expected}
     return {**same, "tensor": energy.name, **shares, "update_norm": energy.update**0.5}
-
-
-def _warn_of_coinciding_fractions(names: Sequence[str]) -> None:
-    """Warn once where the rank of the reference update, and not the fraction, decides the number of directions."""
-    if names:
-        logger.warning(
-            "warning: the reference update has a low rank in %d tensors (%s ...): fractions coincide there",
-            len(names),
-            names[0],
-        )

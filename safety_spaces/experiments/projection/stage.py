@@ -18,7 +18,7 @@ from safety_spaces.experiments.projection.answers import has_answers, score_answ
 from safety_spaces.experiments.projection.cells import Cell, belongs_to_first_seed
 from safety_spaces.experiments.projection.keys import Score, energy_key, scores
 from safety_spaces.experiments.projection.tables import energy_rows, projection_rows
-from safety_spaces.experiments.stage import Tables, Wanted, run_stage, share
+from safety_spaces.experiments.stage import Tables, Wanted, run_stage
 from safety_spaces.experiments.workers import Group, Job, do_jobs
 from safety_spaces.models.roles import Roles
 from safety_spaces.processes import processes
@@ -47,9 +47,11 @@ def project(
     results = wanted_scores(roles, texts, [] if geometry_only else study.seeds)
 
     def work(stage: Stage) -> bool:
-        kept = {"is_scored": not geometry_only, "keep_factors": keep_factors}
-        measured = _measure(roles, energies, stage, device=device, **kept)
-        return _score(roles, texts, results, stage, device=device) or measured
+        measure = partial(_measure, energies, device=device, is_scored=not geometry_only, keep_factors=keep_factors)
+        by_seed = itertools.groupby(energies.missing(), key=lambda one: one[0])
+        jobs = [Job(f"energies, seed {seed}", partial(measure, seed, list(found))) for seed, found in by_seed]
+        measured = do_jobs(roles, jobs, device=device, desc="energies", stage=stage)
+        return _score(texts, results, stage, device=device) or bool(measured)
 
     def tables() -> Tables | None:
         measured, scored = energies.found(), results.found()
@@ -64,23 +66,25 @@ def project(
             rows["projection"] = projection_rows(study, metrics, measured, scored)
         return Tables(rows, sources)
 
-    name = "geometry" if geometry_only else "projection"
-    written = run_stage(name, study=study, layout=layout, device=device, work=work, tables=tables)
+    written = run_stage("geometry" if geometry_only else "projection", roles, device=device, work=work, tables=tables)
     if written and not geometry_only and not keep_factors:
-        _remove_factors(roles)
+        # What only an unfinished sweep reads again; it may be as large as a checkpoint.
+        for folder in filter(Path.exists, map(layout.factors, study.seeds)):
+            with writing(folder):
+                shutil.rmtree(folder)
     return written
 
 
 def wanted_energies(roles: Roles, seeds: Sequence[int]) -> Wanted[tuple[int, str]]:
     """Return the energies of some seeds, a result for each seed and task."""
-    keys = {(seed, task): (seed, energy_key(roles, seed, task)) for seed in seeds for task in roles.study.tasks}
-    return Wanted(roles.study, roles.layout, keys)
+    every = itertools.product(seeds, roles.study.tasks)
+    return Wanted(roles, {(seed, task): (seed, energy_key(roles, seed, task)) for seed, task in every})
 
 
 def wanted_scores(roles: Roles, texts: Texts, seeds: Sequence[int]) -> Wanted[Score]:
     """Return the scores of some seeds."""
     every = (score for seed in seeds for score in scores(roles, texts, seed))
-    return Wanted(roles.study, roles.layout, {score: (score.cell.seed, score.key) for score in every})
+    return Wanted(roles, {score: (score.cell.seed, score.key) for score in every})
 
 
 def _warn_of_missing_keys(study: Study) -> None:
@@ -91,79 +95,51 @@ def _warn_of_missing_keys(study: Study) -> None:
 
 
 def _measure(
-    roles: Roles,
     energies: Wanted[tuple[int, str]],
-    stage: Stage,
-    *,
-    device: str | None,
-    is_scored: bool,
-    keep_factors: bool,
-) -> bool:
-    """Measure the energies that are missing; say whether any was."""
-    by_seed = itertools.groupby(energies.missing(), key=lambda one: one[0])
-    measure = partial(_measure_seed, roles, energies, device=device, is_scored=is_scored, keep_factors=keep_factors)
-    jobs = [Job(f"energies, seed {seed}", partial(measure, list(found))) for seed, found in by_seed]
-    do_jobs(roles, jobs, device=device, desc="energies", stage=stage)
-    return bool(jobs)
-
-
-def _measure_seed(
-    roles: Roles,
-    energies: Wanted[tuple[int, str]],
+    seed: int,
     missing: Sequence[tuple[int, str]],
     *,
     device: str | None,
     is_scored: bool,
     keep_factors: bool,
 ) -> None:
+    """Measure the energies of one seed that are missing."""
     from safety_spaces.experiments.projection.energies import measure_energies
     from safety_spaces.models.device import ready_device
     from safety_spaces.models.loading import open_role
 
-    seed, tasks = missing[0][0], [task for _, task in missing]
-    keys = [energies.keys[one][1] for one in missing]
+    roles, keys = energies.roles, [energies.keys[one][1] for one in missing]
     ready = ready_device(device, threads=roles.study.threads)
     if is_scored:
         open_role(roles, "reference", seed).check_is_live()
     # Scoring reads the factors again.
-    kept = keep_factors or is_scored
+    kept, tasks = keep_factors or is_scored, [task for _, task in missing]
     measured = measure_energies(roles, seed, tasks, keys=keys, device=ready, keep_factors=kept)
     for task, found in (measured or {}).items():
         energies.put((seed, task), {"sources": [roles.layout.sources], **found})
 
 
-def _score(roles: Roles, texts: Texts, results: Wanted[Score], stage: Stage, *, device: str | None) -> bool:
+def _score(texts: Texts, results: Wanted[Score], stage: Stage, *, device: str | None) -> bool:
     """Score the cells that are missing, of several processes each its share; say whether any was.
 
-    All answers come before the first score: who judges may be elsewhere, and later.
+    All answers come before the first score: who judges may be elsewhere, and later. What all seeds share belongs to the
+    first.
     """
-    missing = _missing(roles, results)
-    jobs = [
-        job
-        for seed, found in itertools.groupby(missing, key=lambda score: score.cell.seed)
-        for job in _answer_jobs(roles, texts, seed, list(found), device)
-    ]
+    roles = results.roles
+    own = set(processes().share(list(dict.fromkeys(score.cell for score in results.keys))))
+    own = {cell for cell in own if not belongs_to_first_seed(roles.study, cell)}
+    missing = [score for score in results.missing() if score.cell in own]
+    unanswered = [score for score in missing if not has_answers(roles.layout, score.cell.seed, score.answers)]
+    by_seed = itertools.groupby(unanswered, key=lambda score: score.cell.seed)
+    jobs = [job for seed, found in by_seed for job in _answer_jobs(roles, texts, seed, list(found), device)]
     do_jobs(roles, jobs, device=device, desc="answers", stage=stage)
-    if missing and roles.study.evaluation is not None:
-        judged = {name for name, metric in every_metric(texts, roles.study.evaluation).items() if metric.judge}
-        # What needs no judge first: it is known, whatever becomes of a service.
-        for needs_judge in (False, True):
-            score_answers(texts, [one for one in missing if (one.metric in judged) is needs_judge], device=device)
+    if missing:
+        score_answers(texts, missing, device=device)
     return bool(missing)
 
 
-def _missing(roles: Roles, results: Wanted[Score]) -> list[Score]:
-    """Return the scores of this process that are missing; what all seeds share belongs to the first."""
-    own = set(share(list(dict.fromkeys(score.cell for score in results.keys))))
-    missing = (score for score in results.missing() if score.cell in own)
-    return [score for score in missing if not belongs_to_first_seed(roles.study, score.cell)]
-
-
-def _answer_jobs(roles: Roles, texts: Texts, seed: int, missing: Sequence[Score], device: str | None) -> list[Job]:
-    """Return one job for each model whose answers are missing."""
-    unanswered = [score for score in missing if not has_answers(roles.layout, seed, score.answers)]
-    if not unanswered:
-        return []
+def _answer_jobs(roles: Roles, texts: Texts, seed: int, unanswered: Sequence[Score], device: str | None) -> list[Job]:
+    """Return one job for each model of a seed whose answers are missing."""
     from safety_spaces.experiments.projection.weights import answer_cell, open_session
 
     tasks = sorted({score.cell.task for score in unanswered} - {"base", "reference"})
@@ -183,11 +159,3 @@ def _near(cell: Cell) -> str:
 
 def _said(cell: Cell) -> str:
     return ", ".join(f"{key} {value}" for key, value in asdict(cell).items() if value is not None)
-
-
-def _remove_factors(roles: Roles) -> None:
-    """Remove what only an unfinished sweep reads again; it may be as large as a checkpoint."""
-    for folder in map(roles.layout.factors, roles.study.seeds):
-        if folder.exists():
-            with writing(folder):
-                shutil.rmtree(folder)

@@ -12,9 +12,6 @@ from safety_spaces.tensors import layer_total
 
 Energies = Mapping[tuple[int, str], Mapping[str, Any]]
 """What was measured of each task update, by seed and task."""
-Results = Mapping[Score, Mapping[str, Any]]
-
-ALL_LAYERS = "all"
 
 
 def energy_rows(study: Study, energies: Energies) -> Iterator[dict[str, Any]]:
@@ -25,7 +22,7 @@ def energy_rows(study: Study, energies: Energies) -> Iterator[dict[str, Any]]:
 
 
 def projection_rows(
-    study: Study, metrics: Mapping[str, Metric], energies: Energies, results: Results
+    study: Study, metrics: Mapping[str, Metric], energies: Energies, results: Mapping[Score, Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of projection.csv: every score beside what its model keeps of the update."""
     measured = {
@@ -33,10 +30,17 @@ def projection_rows(
         for one, energy in energies.items()
         for row in energy["rows"]
     }
+    of_study = {
+        "study": study.name,
+        "model": study.model,
+        "reference_kind": study.reference_kind,
+        "precision": study.training.precision,
+    }
     for score, result in results.items():
         cell, is_task = score.cell, score.cell.task in study.tasks
         yield {
-            **_cell_columns(study, cell),
+            **of_study,
+            **_cell_columns(cell),
             "energy_kept": None if cell.is_baseline else _energy_kept(measured, cell),
             "realised_energy": result["realised_energy"],
             "realised_cosine": result["realised_cosine"],
@@ -59,32 +63,21 @@ def _energy_kept(measured: Mapping[tuple[Any, ...], tuple[float | None, float]],
     return kept + (1 - share if cell.others == "whole" else 0)
 
 
-def _cell_columns(study: Study, cell: Cell) -> dict[str, Any]:
-    return {
-        "study": study.name,
-        "model": study.model,
-        "reference_kind": study.reference_kind,
-        "precision": study.training.precision,
-        "task": cell.task,
-        "scheme": cell.scheme,
-        "basis": cell.basis,
-        "fraction": cell.fraction,
-        "layers": ALL_LAYERS if cell.layer is None else cell.layer,
-        "others": cell.others,
-        "seed": cell.seed,
-        "replicate": cell.replicate,
-        "draw": cell.draw,
-    }
+def _cell_columns(cell: Cell) -> dict[str, Any]:
+    columns = asdict(cell)
+    layer = columns.pop("layer")
+    return {**columns, "layers": "all" if layer is None else layer}
 
 
 def _metric_columns(metric: Metric, answers: list[float | None]) -> dict[str, Any]:
     parsed = [answer for answer in answers if answer is not None]
-    none: dict[str, Any] = {"value": None, "ci_low": None, "ci_high": None, "n": 0}
+    # A model none of whose replies could be read has no mean, and the other rows do not wait for one.
+    is_unread = bool(answers) and not parsed
+    none = {"value": None, "ci_low": None, "ci_high": None, "n": 0}
     return {
         "metric": metric.name,
         "judge": None if metric.judge is None else metric.judge.name,
         "shots": metric.shots,
-        # A model none of whose replies could be read has no mean, and the other rows do not wait for one.
-        **(none if answers and not parsed else asdict(metric.estimate(parsed))),
+        **(none if is_unread else asdict(metric.estimate(parsed))),
         "n_unparsed": len(answers) - len(parsed),
     }

@@ -12,7 +12,7 @@ from safety_spaces.experiments import update_spaces
 from safety_spaces.experiments.plan.costs import counts
 from safety_spaces.experiments.plan.work import Work, whole_work, work_left
 from safety_spaces.experiments.projection.keys import energy_key, scores
-from safety_spaces.experiments.state_keys import Compared, states_keys, wanted_overlaps
+from safety_spaces.experiments.state_keys import Compared, states_folders, wanted_overlaps
 from safety_spaces.models import roles
 from tests.pico import ROOT, copy_run, of_model, plan_of, prompts_of
 
@@ -50,11 +50,7 @@ def test_what_is_done_is_taken_off(copied):
         for key in keys:
             (layout.cells(seed) / f"{key}.json").unlink()
     (layout.responses(3) / f"{solved.answers}.jsonl").unlink()
-    (
-        layout.states(3)
-        / states_keys(copied.roles, study.evaluation, 3, "useful", prompts)["useful"]
-        / "last_prompt_token.npy"
-    ).unlink()
+    (states_folders(copied.roles, study.evaluation, 3, "useful", prompts)["useful"] / "last_prompt_token.npy").unlink()
     left = work_left(copied.roles, copied.texts)
     assert left.energies == [(0, "useful")]
     assert left.overlaps == [0]

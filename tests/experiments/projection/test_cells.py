@@ -21,7 +21,7 @@ def command_of(folder: Path, **changes) -> Arguments:
         content[section] = {**content.get(section, {}), **values} if isinstance(values, dict) else values
     path = folder / "changed.yaml"
     path.write_text(yaml.safe_dump(content))
-    return parse_arguments("", [str(path), "--runs", str(folder / "runs"), "--results", str(folder / "results")])
+    return parse_arguments("", [str(path), "--runs", str(folder / "runs"), "--results", str(folder / "others")])
 
 
 @pytest.fixture(scope="module")
