@@ -80,9 +80,8 @@ def test_a_setting_of_the_evaluation_changes_the_keys_of_its_metrics_alone(folde
 def test_a_setting_of_the_geometry_changes_projected_models_and_spares_baselines(folder, changes):
     before, after = keys(command_of(folder)), keys(command_of(folder, projection=changes))
     assert all((after[score] != key) != score[0].is_baseline for score, key in before.items())
-    assert energy_key(command_of(folder, projection=changes).roles, 3, "useful") != energy_key(
-        command_of(folder), 3, "useful"
-    )
+    changed, plain = command_of(folder, projection=changes), command_of(folder)
+    assert energy_key(changed.roles, 3, "useful") != energy_key(plain.roles, 3, "useful")
 
 
 def own_basis(folder: Path, name: str, content: bytes, **changes) -> Arguments:
@@ -92,19 +91,19 @@ def own_basis(folder: Path, name: str, content: bytes, **changes) -> Arguments:
 
 
 def test_a_basis_of_ones_own_changes_projected_models_by_its_content_alone(folder):
-    plain, own = command_of(folder), own_basis(folder, "first", b"one")
-    before, after = keys(plain), keys(own)
+    def measured(command: Arguments) -> tuple[dict, str]:
+        return keys(command), energy_key(command.roles, 3, "useful")
+
+    plain, (after, energy) = measured(command_of(folder)), measured(own_basis(folder, "first", b"one"))
     # Its number of columns decides how many directions each control takes.
-    assert all((after[score] != key) != score[0].is_baseline for score, key in before.items())
+    assert all((after[score] != key) != score[0].is_baseline for score, key in plain[0].items())
     assert {cell.draw for cell, _ in after if cell.basis == "file"} == {0}
-    moved, other = own_basis(folder, "second", b"one"), own_basis(folder, "first", b"two")
-    assert keys(moved) == after
-    assert energy_key(moved.roles, 3, "useful") == energy_key(own.roles, 3, "useful")
-    turned = own_basis(folder, "second", b"one", side="right")
-    for changed in (other, turned):
-        assert all((keys(changed)[score] != key) != score[0].is_baseline for score, key in after.items())
-    energies = {energy_key(command.roles, 3, "useful") for command in (plain, own, other, turned)}
-    assert len(energies) == 4
+    assert measured(own_basis(folder, "second", b"one")) == (after, energy)
+    other = measured(own_basis(folder, "first", b"two"))
+    turned = measured(own_basis(folder, "second", b"one", side="right"))
+    for changed, _ in (other, turned):
+        assert all((changed[score] != key) != score[0].is_baseline for score, key in after.items())
+    assert len({plain[1], energy, other[1], turned[1]}) == 4
 
 
 def test_a_basis_that_is_not_there_is_named(folder):
@@ -128,8 +127,9 @@ def test_a_finer_sweep_keeps_the_cells_below_the_new_fraction(folder):
 
 
 def test_every_seed_has_the_cells_of_the_study(folder):
-    study: Study = command_of(folder).study
-    cells = {score.cell for score in scores(command_of(folder), 0)}
+    command = command_of(folder)
+    study: Study = command.study
+    cells = {score.cell for score in scores(command.roles, command.texts, 0)}
     assert {cell.seed for cell in cells} == {0}
     projected = [cell for cell in cells if not cell.is_baseline]
     assert {cell.fraction for cell in projected} == set(study.projection.fractions)
