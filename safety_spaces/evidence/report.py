@@ -50,7 +50,7 @@ def write_report(
     answers: Sequence[Answers] = (),
     private: Path | None = None,
 ) -> list[Path]:
-    """Write README.md, report.html and the figures (PNG, PDF) into `folder`, results/<study>/, and return what is written.
+    """Write README.md, report.html and the figures (PNG, PDF) into `folder`, results/<study>/; return what is written.
 
     `verdicts`, `premises` and `selectivity` have the columns of the files of these names; None, or no row, where the
     study has none. `record` is run.json. `further` sections stand before how it was made. What the study promises and
@@ -151,8 +151,9 @@ def _filled(*tables: Table | None) -> tuple[Table, ...]:
 
 def _opening(grid: Grid) -> str:
     seeds = ", ".join(map(str, grid.seeds))
+    many = len(grid.seeds) > 1
     return (
-        f"Numbers are means over {len(grid.seeds)} seeds ({seeds})." if len(grid.seeds) > 1 else f"One seed ({seeds})."
+        f"Numbers are means over {len(grid.seeds)} seeds ({seeds})." if many else f"Numbers are of one seed ({seeds})."
     )
 
 

@@ -102,9 +102,9 @@ def _of_activations(grid: Grid) -> dict[str, Draw]:
 
 
 def compared_pairs(grid: Grid, ordinary: str = "useful") -> tuple[str, ...]:
-    """The pairs of an ordinary and a harmful prompt set, then those of two harmful ones."""
+    """The pairs of two harmful prompt sets, which the claim is about, then those of an ordinary and a harmful one."""
     pairs = [pair for pair in grid.pairs_of(ordinary, HARMFUL) if HARMFUL in kinds_of(pair)]
-    return tuple(sorted(pairs, key=lambda pair: kinds_of(pair) == (HARMFUL, HARMFUL)))
+    return tuple(sorted(pairs, key=lambda pair: kinds_of(pair) != (HARMFUL, HARMFUL)))
 
 
 def _numbered_pairs(grid: Grid) -> dict[str, str]:

@@ -40,15 +40,14 @@ def figure_dose(tables: Tables, grid: Grid) -> Drawn:
         for fraction in grid.fractions:
             axes[0].scatter([], [], s=_size(fraction), color=GREY, label=f"ρ = {fraction:g}")
         legend(figure, axes)
-    line = "The black line is the whole update at doses 0 to 1, a tick at every dose. " if has_doses else (
+    line = "The black line is the whole update at doses 0 to 1, a tick for each dose. " if has_doses else (
         "The study scores no doses of the whole update, so no line says what less of it would do. "
     )  # fmt: skip
     return Drawn(
         figure,
-        f"{line}Points are projected models, means over {len(grid.seeds)} seeds and {grid.score_draws} draws, larger "
-        "for a larger fraction ρ of directions; small points are single seeds, means over draws. Lower right is better: "
-        "below the line an edit removes more harm than a smaller dose with the same utility. Intervals are in the "
-        "tables.",
+        f"{line}Points are projected models, means over {len(grid.seeds)} seeds and {grid.score_draws} draws, larger for "
+        "a larger fraction ρ of directions; small points are single seeds, means over draws. A point below the line has "
+        "less harm than the dose with its utility. Intervals are in the tables.",
     )
 
 
@@ -73,8 +72,9 @@ def figure_energy(tables: Tables, grid: Grid) -> Drawn:
         figure,
         f"Lines are means over {len(grid.seeds)} seeds and {grid.energy_draws} draws of a random basis, small points "
         "single seeds and draws; dotted is the expected energy of a random basis (closed form). Dashed is what a basis "
-        "holds with all its directions: at the ceiling of random_k the whole span of the reference update, which bounds "
-        "its leading directions too, at that of random as many random directions. On a tall tensor neither reaches 1.",
+        "holds with all its directions: at the ceiling of random_k the whole span of the reference update, which "
+        "bounds its leading directions too, at that of random as many random directions. On a tall tensor neither "
+        "reaches 1.",
     )
 
 
@@ -93,7 +93,7 @@ def ceiling(energy: pd.DataFrame, *, task: str, basis: str) -> float:
 
 
 def _size(fraction: float) -> float:
-    return float((2 + 3.5 * fraction) ** 2)
+    return float((2.5 + 4 * fraction) ** 2)
 
 
 def _draw_cells(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str, scheme: str, basis: str) -> None:
@@ -106,8 +106,8 @@ def _draw_cells(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str, 
         x, y, s=[_size(one) for one in x.index], color=colour, marker=marker, edgecolor="white", linewidth=0.4,
         label=basis, zorder=on_top,
     )  # fmt: skip
-    seeds = [one.groupby(["seed", "fraction"]).value.mean() for one in rows]
-    axes.scatter(*seeds, s=1.5, color=colour, alpha=0.4, linewidth=0, zorder=on_top - 1)
+    utility, harm = (one.groupby(["seed", "fraction"]).value.mean() for one in rows)
+    axes.scatter(utility, harm, s=2.5, color=colour, alpha=0.4, linewidth=0, zorder=on_top - 1)
 
 
 def _draw_doses(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str) -> bool:
@@ -121,7 +121,7 @@ def _draw_doses(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str) 
         ends = [baseline(projection, grid, checkpoint=one, metric=metric, gaps=True).value.mean()
                 for one in ("reference", task)]  # fmt: skip
         points.append([ends[0], *between, ends[1]])
-    axes.plot(*points, color=BLACK, marker="|", markersize=4, linewidth=1, label="scaled (dose)", zorder=5)
+    axes.plot(*points, color=BLACK, marker="|", markersize=4, linewidth=1, label="scaled (dose)", zorder=3)
     return True
 
 
@@ -136,7 +136,6 @@ def _name_baselines(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: s
             axes.annotate(f"base: ({x:.2f}, {y:.2f}), not shown", (0.02, 0.97), xycoords="axes fraction", va="top")
             continue
         axes.plot(x, y, "X", color=BLACK, markersize=5, markeredgecolor="white", markeredgewidth=0.5, zorder=6)
-        right = x > sum(axes.get_xlim()) / 2
-        axes.annotate(
-            name, (x, y), (-5 if right else 5, 4), textcoords="offset points", ha="right" if right else "left"
-        )
+        # The end of a curve that rises to the right leaves the places below its start and above its end free.
+        offset, side = ((-5, 4), "right") if name == task else ((4, -10), "left")
+        axes.annotate(name, (x, y), offset, textcoords="offset points", ha=side)

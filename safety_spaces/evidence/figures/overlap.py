@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from safety_spaces.evidence.figures.style import (
     SERIES,
     Drawn,
+    draw_map,
     dress,
     house_style,
     legend,
@@ -55,13 +56,12 @@ def figure_4(tables: Tables, grid: Grid) -> Drawn:
 def figure_10(tables: Tables, grid: Grid) -> Drawn:
     """MSO of the updates at every layer, a small panel each (Appendix G); a layer that no training touched says so."""
     with house_style():
-        figure, axes = small_panels(depth_of(tables.of("update_spaces"), "update_spaces.csv"))
+        figure, axes = small_panels(depth_of(tables.of("update_spaces"), "update_spaces.csv"), x=ENERGY_LEVEL)
         for layer, panel in enumerate(axes):
             rows = layer_overlap(tables.of("update_spaces"), grid, layer=layer)
             _draw_pairs(panel, rows, grid.update_pairs, small=True)
             dress(panel, title=f"layer {layer}{', no update' if rows.mso.isna().all() else ''}", share=True)
         figure.supylabel("MSO", fontsize=8)
-        figure.supxlabel(ENERGY_LEVEL, fontsize=8)
         legend(figure, axes)
     return Drawn(figure, _said(grid))
 
@@ -116,10 +116,7 @@ def state_maps(tables: Tables, grid: Grid, *, pair: str) -> Drawn:
         for panel, ((centred, name), one) in zip(axes, maps.items(), strict=True):
             change = name != first
             colours = {"cmap": "PuOr", "vmin": -limit, "vmax": limit} if change else {"vmin": 0.0, "vmax": 1.0}
-            panel.grid(visible=False)
-            image = panel.imshow(
-                one - maps[centred, first] if change else one, origin="lower", aspect="auto", **colours
-            )
+            image = draw_map(panel, one - maps[centred, first] if change else one, **colours)
             if not change or name == grid.checkpoints[-1]:
                 figure.colorbar(image, ax=panel, pad=0.02, aspect=12)
             if centred:
@@ -128,11 +125,13 @@ def state_maps(tables: Tables, grid: Grid, *, pair: str) -> Drawn:
                 panel.set_xlabel("state")
             if not change:
                 panel.set_ylabel(f"{KINDS[centred]}\n{ENERGY_LEVEL}")
-        shown = range(0, len(grid.activation_etas), max(1, len(grid.activation_etas) // 4))
-        axes[0].set_yticks(shown, [f"{grid.activation_etas[number]:g}" for number in shown])
+        shown = np.arange(0, len(grid.activation_etas), max(1, len(grid.activation_etas) // 4))
+        axes[0].set_yticks(shown + 0.5, [f"{grid.activation_etas[number]:g}" for number in shown])
+        states = np.arange(0, next(iter(maps.values())).shape[1], max(1, next(iter(maps.values())).shape[1] // 6))
+        axes[0].set_xticks(states + 0.5, [f"{state}" for state in states])
     return Drawn(
         figure,
-        f"{pair_name(pair, grid.set_names)}: MSO minus its chance level, means over {len(grid.seeds)} seeds, of {first} "
+        f"MSO minus its chance level, means over {len(grid.seeds)} seeds, of {first} "
         "on the left, of the others as differences to it. State 0 is the embedding; a state without spread is white.",
     )
 

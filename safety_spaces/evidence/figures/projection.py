@@ -17,6 +17,7 @@ from safety_spaces.evidence.figures.style import (
     DODGE,
     SMALL,
     Drawn,
+    draw_map,
     dress,
     house_style,
     legend,
@@ -27,7 +28,7 @@ from safety_spaces.evidence.selection import baseline, energies, scores
 from safety_spaces.evidence.tables import Tables
 from safety_spaces.tensors import FIXED_BASES
 
-FRACTION = "fraction ρ of directions"
+FRACTION = "fraction ρ"
 FIGURE_20: tuple[Line, ...] = (("useful", "parallel", "general_ability"), ("harmful", "parallel", "over_refusal"))
 FIGURE_21: tuple[Line, ...] = tuple(
     ("contaminated", "orthogonal", name) for name in ("general_ability", "over_refusal")
@@ -75,10 +76,11 @@ def curves(tables: Tables, grid: Grid, *, key: str) -> Drawn:
 
 def draw_energies(axes: Axes, energy: pd.DataFrame, grid: Grid, *, task: str, outside: bool = False) -> None:
     """Draw the energy kept, or outside, of one task by basis, with the closed form of the random ones dotted."""
-    for basis in grid.energy_bases:
-        rows = energies(energy, grid, task=task, basis=basis, gaps=True)
+    found = {basis: energies(energy, grid, task=task, basis=basis, gaps=True) for basis in grid.energy_bases}
+    for basis, rows in found.items():
         kept = 1 - rows.energy_kept if outside else rows.energy_kept
         _draw_line(axes, rows.assign(value=kept), grid, basis=basis)
+    for basis, rows in found.items():
         if basis not in FIXED_BASES:
             expected = rows.groupby("fraction").energy_expected.mean(skipna=False)
             curve = 1 - expected if outside else expected
@@ -135,23 +137,22 @@ def _draw_maps(maps: dict[str, tuple[float, float, list[np.ndarray]]], grid: Gri
         for row, (name, (low, high, cells)) in zip(rows, maps.items(), strict=True):
             for number, panel in enumerate(row[: len(cells) // len(layers)]):
                 table = np.stack(cells[number * len(layers) : (number + 1) * len(layers)], axis=1)
-                panel.grid(visible=False)
-                image = panel.imshow(table, origin="lower", aspect="auto", cmap="viridis", vmin=low, vmax=high)
+                image = draw_map(panel, table, vmin=low, vmax=high)
             for surplus in row[len(cells) // len(layers) :]:
                 surplus.remove()
             figure.colorbar(image, ax=row, pad=0.01, aspect=8)
             row[0].set_ylabel(name)
-            row[0].set_yticks(range(len(grid.fractions)), [f"{one:g}" for one in grid.fractions])
+            row[0].set_yticks(np.arange(len(grid.fractions)) + 0.5, [f"{one:g}" for one in grid.fractions])
         step = max(1, len(layers) // 6)
         for panel, basis in zip(rows[0], grid.bases, strict=True):
-            panel.set(title=basis, xticks=range(0, len(layers), step), xticklabels=layers[::step])
+            panel.set(title=basis, xticks=np.arange(0, len(layers), step) + 0.5, xticklabels=layers[::step])
         for panel in rows[-1]:
             panel.set_xlabel("layer")
     said = "of energies from 0 to 1, of scores from the reference's mean to that of the fine-tuned model"
     return Drawn(
         figure,
-        f"Rows of a panel are fractions ρ of directions, columns the one layer that is projected. Colours are means over "
-        f"{_seeds(grid)} and draws: {said}. Energies are inside the layer; the update of all other layers stays "
+        "Rows of a panel are fractions ρ of directions, columns the one layer that is projected. Colours are means "
+        f"over {_seeds(grid)} and draws: {said}. Energies are inside the layer; the update of all other layers stays "
         "whole, or is left out.",
     )
 

@@ -15,13 +15,16 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from safety_spaces.store import write_atomically
 
-WIDTH, PANEL, SMALL = 5.5, 1.5, 1.05  # inches: a figure's width, and the height of a row of panels
+WIDTH, PANEL, SMALL = 5.5, 1.6, 1.05  # inches: a figure's width, and the height of a row of panels
 DOTS_PER_INCH = 200
 BLUE, RUST, AMBER, GREY, SKY, BLACK = "#0072B2", "#8C3B00", "#E69F00", "#8C8C8C", "#6CC0EE", "#000000"
 BASES = {
@@ -65,22 +68,23 @@ def panels(rows: int, columns: int, *, height: float = PANEL, **sharing: Any) ->
     return figure, list(figure.subplots(rows, columns, squeeze=False, **sharing).flat)
 
 
-def small_panels(count: int, *, most: int = 5, **sharing: Any) -> tuple[Figure, list[Axes]]:
-    """An empty figure of `count` small panels in rows of nearly equal length, `most` of them in one."""
+def small_panels(count: int, *, x: str, most: int = 5) -> tuple[Figure, list[Axes]]:
+    """An empty figure of `count` small panels over the axis `x`, in rows of nearly equal length, `most` in one."""
     rows = ceil(count / most)
     columns = ceil(count / rows)
-    figure, axes = panels(rows, columns, height=SMALL, sharex=True, sharey=True, **sharing)
+    figure, axes = panels(rows, columns, height=SMALL, sharex=True, sharey=True)
     for surplus in axes[count:]:
         surplus.remove()
     # The lowest panel of each column says what the axis is, also above a gap.
     for panel in axes[max(0, count - columns) : count]:
         panel.tick_params(labelbottom=True)
+        panel.set_xlabel(x)
     return figure, axes[:count]
 
 
-def dress(axes: Axes, *, title: str = "", x: str = "", y: str = "", share: bool = False) -> None:
+def dress(axes: Axes, *, title: str = "", x: str | None = None, y: str | None = None, share: bool = False) -> None:
     """Title and labels of one panel, its title broken into lines that fit; `share` sets both axes to [0, 1]."""
-    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.set(title=title, **{f"{name}label": label for name, label in (("x", x), ("y", y)) if label is not None})
     if share:
         axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     figure, place = axes.get_figure(), axes.get_subplotspec()
@@ -91,6 +95,13 @@ def dress(axes: Axes, *, title: str = "", x: str = "", y: str = "", share: bool 
         if axes.title.get_window_extent().width <= width:
             return
         axes.set_title("\n".join(fill(line, columns) for line in title.splitlines()))
+
+
+def draw_map(axes: Axes, table: Float[np.ndarray, "R C"], **colours: Any) -> QuadMesh:
+    """Draw a table as a map of coloured cells, its first row below; what is nan stays white."""
+    axes.grid(visible=False)
+    # Edges in the colour of their cell leave no seams between cells.
+    return axes.pcolormesh(table, edgecolors="face", linewidth=0.3, **colours)
 
 
 def legend(figure: Figure, axes: Iterable[Axes]) -> None:
@@ -120,12 +131,11 @@ def svg(figure: Figure, name: str, *, title: str) -> str:
     text = _bytes(figure, "svg", ("Date", "Creator", "Format", "Type"), salt=name).decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", text, flags=re.DOTALL)
-    text = (
-        re.sub(r'\s(?:xmlns(?::\w+)?|width|height|version)="[^"]*"', "", text[: (end := text.index(">"))]) + text[end:]
-    )
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", text).strip()
+    head, body = text.split(">", 1)
+    head = re.sub(r'\s(?:xmlns(?::\w+)?|width|height|version)="[^"]*"', "", head)
+    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", body).strip()
     role = f'role="img" aria-label="{escape(title, quote=True)}" aria-describedby="{name}-caption"'
-    return text.replace("<svg", f"<svg {role}", 1)
+    return f"{head} {role}>{body}"
 
 
 def _bytes(figure: Figure, ending: str, metadata: Iterable[str], *, salt: str) -> bytes:
