@@ -45,9 +45,9 @@ def figure_dose(tables: Tables, grid: Grid) -> Drawn:
     )  # fmt: skip
     return Drawn(
         figure,
-        f"{line}Points are projected models, means over {len(grid.seeds)} seeds and {grid.score_draws} draws, larger for "
-        "a larger fraction ρ of directions; small points are single seeds, means over draws. A point below the line has "
-        "less harm than the dose with its utility. Intervals are in the tables.",
+        f"{line}Points are projected models, means over {len(grid.seeds)} seeds and {grid.score_draws} draws, larger "
+        "for a larger fraction ρ of directions; small points are single seeds, means over draws. A point below the "
+        "line has less harm than the dose with its utility. Intervals are in the tables.",
     )
 
 

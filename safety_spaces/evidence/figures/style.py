@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from safety_spaces.store import write_atomically
 
-WIDTH, PANEL, SMALL = 5.5, 1.6, 1.05  # inches: a figure's width, and the height of a row of panels
+WIDTH, PANEL, SMALL = 5.5, 1.7, 1.05  # inches: a figure's width, and the height of a row of panels
 DOTS_PER_INCH = 200
 BLUE, RUST, AMBER, GREY, SKY, BLACK = "#0072B2", "#8C3B00", "#E69F00", "#8C8C8C", "#6CC0EE", "#000000"
 BASES = {
@@ -134,6 +134,8 @@ def svg(figure: Figure, name: str, *, title: str) -> str:
     head, body = text.split(">", 1)
     head = re.sub(r'\s(?:xmlns(?::\w+)?|width|height|version)="[^"]*"', "", head)
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", body).strip()
+    # A hundredth of a point is finer than any screen.
+    body = re.sub(r'\s(?:d|x|y|transform)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), body)
     role = f'role="img" aria-label="{escape(title, quote=True)}" aria-describedby="{name}-caption"'
     return f"{head} {role}>{body}"
 
