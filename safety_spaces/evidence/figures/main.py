@@ -6,7 +6,17 @@ from matplotlib.axes import Axes
 from safety_spaces.evaluation.metrics import METRICS
 from safety_spaces.evidence.completeness import where
 from safety_spaces.evidence.figures.projection import FRACTION, draw_energies, means
-from safety_spaces.evidence.figures.style import BASES, BLACK, GREY, Drawn, dress, house_style, legend, panels
+from safety_spaces.evidence.figures.style import (
+    BASES,
+    BLACK,
+    GREY,
+    Drawn,
+    dress,
+    house_style,
+    legend,
+    means_over,
+    panels,
+)
 from safety_spaces.evidence.grid import METRICS as BOTH
 from safety_spaces.evidence.grid import Grid
 from safety_spaces.evidence.selection import baseline, scores
@@ -45,9 +55,9 @@ def figure_dose(tables: Tables, grid: Grid) -> Drawn:
     )  # fmt: skip
     return Drawn(
         figure,
-        f"{line}Points are projected models, means over {len(grid.seeds)} seeds and {grid.score_draws} draws, larger "
-        "for a larger fraction ρ of directions; small points are single seeds, means over draws. A point below the "
-        "line has less harm than the dose with its utility. Intervals are in the tables.",
+        f"{line}Points are projected models, {means_over(len(grid.seeds), grid.score_draws)}, larger for a larger "
+        "fraction ρ of directions; small points are single seeds. A point below the line has less harm than the dose "
+        "with its utility. Intervals are in the tables.",
     )
 
 
@@ -70,11 +80,10 @@ def figure_energy(tables: Tables, grid: Grid) -> Drawn:
         legend(figure, axes)
     return Drawn(
         figure,
-        f"Lines are means over {len(grid.seeds)} seeds and {grid.energy_draws} draws of a random basis, small points "
-        "single seeds and draws; dotted is the expected energy of a random basis (closed form). Dashed is what a basis "
-        "holds with all its directions: at the ceiling of random_k the whole span of the reference update, which "
-        "bounds its leading directions too, at that of random as many random directions. On a tall tensor neither "
-        "reaches 1.",
+        f"Lines are {means_over(len(grid.seeds), grid.energy_draws)}, small points single seeds and draws; dotted is "
+        "the expected energy of a random basis (closed form). Dashed is what a basis holds with all its directions: at "
+        "the ceiling of random_k the whole span of the reference update, which bounds its leading directions too, at "
+        "that of random as many random directions. On a tall tensor neither reaches 1.",
     )
 
 

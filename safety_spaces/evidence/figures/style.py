@@ -5,7 +5,7 @@ objects, never through pyplot, so drawing changes no state of the caller.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from html import escape
@@ -21,6 +21,8 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from safety_spaces.store import write_atomically
 
@@ -83,18 +85,35 @@ def small_panels(count: int, *, x: str, most: int = 5) -> tuple[Figure, list[Axe
 
 
 def dress(axes: Axes, *, title: str = "", x: str | None = None, y: str | None = None, share: bool = False) -> None:
-    """Title and labels of one panel, its title broken into lines that fit; `share` sets both axes to [0, 1]."""
-    axes.set(title=title, **{f"{name}label": label for name, label in (("x", x), ("y", y)) if label is not None})
+    """Title and labels of one panel, broken into lines that fit its place; `share` sets both axes to [0, 1]."""
+    axes.set_title(title)
+    if x is not None:
+        axes.set_xlabel(x)
+    if y is not None:
+        axes.set_ylabel(y)
     if share:
         axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     figure, place = axes.get_figure(), axes.get_subplotspec()
     assert isinstance(figure, Figure)
     assert place is not None
-    width = 0.8 * figure.bbox.width / place.get_gridspec().ncols
-    for columns in range(len(title), 0, -1):
-        if axes.title.get_window_extent().width <= width:
+    rows, columns = place.get_gridspec().get_geometry()
+    _fit(axes.title, lambda box: box.width <= 0.8 * figure.bbox.width / columns)
+    _fit(axes.yaxis.label, lambda box: box.height <= 0.9 * (figure.bbox.height - 0.9 * figure.dpi) / rows)
+
+
+def _fit(text: Text, fits: Callable[[Bbox], bool]) -> None:
+    whole = text.get_text()
+    for width in range(max(map(len, whole.splitlines()), default=0), 0, -1):
+        if fits(text.get_window_extent()):
             return
-        axes.set_title("\n".join(fill(line, columns) for line in title.splitlines()))
+        text.set_text("\n".join(fill(line, width) for line in whole.splitlines()))
+
+
+def means_over(seeds: int, draws: int | None = None) -> str:
+    """What a caption says of means: over how many seeds, and how many draws of a random basis."""
+    numbers = {"seed": seeds, "draw": draws}
+    counted = [f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in numbers.items() if number]
+    return f"means over {' and '.join(counted)}{' of a random basis' if draws else ''}"
 
 
 def draw_map(axes: Axes, table: Float[np.ndarray, "R C"], **colours: Any) -> QuadMesh:
