@@ -1,4 +1,4 @@
-"""A headless Chromium over its own pipe, with nothing but the standard library: open a file, run scripts, look at it."""
+"""A headless Chromium over its own pipe, with the standard library alone: open a file, run scripts, look at it."""
 
 import base64
 import json

@@ -69,26 +69,21 @@ def study_of(grid, **changes):
 
 def verdict(**columns):
     """One row of verdicts.csv."""
-    usual = {"study": "tiny", "margin": 0.15, "seeds": 3, "prompts": 128, "clusters": 41, "about": "these checkpoints"}
-    return {
-        **dict.fromkeys(VERDICTS, ""),
-        **dict.fromkeys(("fraction", "secondary", "secondary_low")),
-        **usual,
-        **columns,
-    }
+    sizes = {"margin": 0.15, "seeds": 3, "prompts": 128, "clusters": 41}
+    return {**dict.fromkeys(VERDICTS), "study": "tiny", "about": "these checkpoints", **sizes, **columns}
 
 
 def verdicts(*rows):
     """verdicts.csv as a table: the rows given, else a claim for every section of the paper and one beside it."""
     usual = (
-        verdict(id="weights-parallel", experiment="Keeping directions (Section 3)", section="3", says="A & B are alike.",
-                statistic="one minus the other", positive="harm stays out", verdict="undecided", paper="undecided",
-                effect=0.04, ci_low=-0.11, ci_high=0.2, minimum_detectable=0.21, would_decide="8 seeds | 2,000 prompts"),
+        verdict(id="weights-parallel", experiment="Keeping directions (Section 3)", section="3", says="A & B.",
+                statistic="one minus another", positive="harm stays out", verdict="undecided", paper="undecided",
+                effect=0.04, ci_low=-0.11, ci_high=0.2, minimum_detectable=0.21, would_decide="8 seeds | more prompts"),
         verdict(id="weights-orthogonal", experiment="Removing directions (Section 4)", section="4", says="Both go.",
                 statistic="another", positive="harm goes", verdict="selective", paper="disagrees", effect=0.154,
                 ci_low=0.103, ci_high=0.207, fraction=0.25, secondary=0.1, secondary_low=0.05, secondary_high=0.15),
         verdict(id="updates", experiment="Overlap of updates (Section 5)", section="5", says="No pair is closer.",
-                statistic="a third", positive="they share a subspace", verdict="equivalent", paper="agrees", effect=-0.2,
+                statistic="a third", positive="they share one", verdict="equivalent", paper="agrees", effect=-0.2,
                 ci_low=-0.3, ci_high=-0.1),
         verdict(id="mine", experiment="My own claim", section="Appendix Z", says="It holds.", statistic="a fourth",
                 positive="it does", verdict="nothing to separate", paper="undecided"),

@@ -20,7 +20,8 @@ from safety_spaces.evidence.sections import (
     verdict_table,
 )
 from safety_spaces.evidence.tables import FILES, Tables
-from safety_spaces.study import SingleToken, World
+from safety_spaces.study import SingleToken
+from safety_spaces.study.corpora import World
 from tests.evidence.studies import premises, selectivity, study_of, verdict, verdicts
 
 RECORD = {
@@ -40,7 +41,7 @@ ANSWERS = (
 @pytest.fixture
 def few(grid):
     """A grid whose report has two figures, so that it is soon drawn."""
-    return replace(grid, scored=(), positions=(), tasks=("useful",), percentiles=(0.7,))
+    return replace(grid, scored=(), positions=(), tasks=("useful",), update_pairs=())
 
 
 def write(study, tables, folder, **changes):
@@ -140,7 +141,7 @@ def test_selectivity_has_a_row_for_every_cell_and_what_is_empty_stays_so(grid):
     assert len(table.rows) == 2 * len(grid.bases) * len(grid.fractions)
     assert table.is_long
     row = dict(zip(table.columns, table.rows[1], strict=True))
-    assert row["selectivity [interval]"] == "−0.07 [−0.40,\N{NO-BREAK SPACE}+0.50]"
+    assert row["selectivity [interval]"] == "−0.08 [−0.40,\N{NO-BREAK SPACE}+0.50]"
     assert (row["ρ"], row["draw"], row["clamped"], row["utility at equal harm"]) == ("0.25", "", "0.015", "")
 
 
@@ -172,10 +173,10 @@ def test_of_an_unfinished_run_the_rest_is_drawn_and_the_old_figure_goes(tables, 
         (tmp_path / f"figure_4.{ending}").write_bytes(b"of an earlier report")
     updates = tables.update_spaces
     less = replace(tables, update_spaces=updates[(updates.layer != 7).fillna(True)])
-    write(study_of(few), less, tmp_path)
+    write(study_of(replace(few, update_pairs=("useful-reference",))), less, tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert re.search(
-        r"^\* Not here: update_spaces\.csv: layer 7: .*missing.* \(Overlap of updates\)$", text, re.MULTILINE
+        r"^\* Not here: update_spaces\.csv: layer 7: .*missing.* \(Overlap of updates, .+\)$", text, re.MULTILINE
     )
     assert not list(tmp_path.glob("figure_4.*"))
     assert "figure_4" not in text + (tmp_path / "report.html").read_text()
@@ -188,7 +189,7 @@ def test_what_is_promised_and_lacking_is_one_line_and_what_is_not_asked_for_is_n
     write(study_of(weights), less, tmp_path, verdicts=verdicts().iloc[:0], premises=None)
     text = (tmp_path / "README.md").read_text()
     reasons = re.findall(r"^\* Not here: (\w+\.csv): no such table", text, re.MULTILINE)
-    assert sorted(reasons) == ["activation_spaces.csv", "energy.csv"]
+    assert sorted(reasons) == ["activation_spaces.csv", "energy.csv", "projection.csv"]
     assert "## Verdicts" not in text
     assert "## Premises" not in text
     assert "## Overlap of updates (Section 5)" in text

@@ -1,5 +1,7 @@
 """The two figures that matter: harmfulness against utility beside the dose, and energy against its ceiling."""
 
+from math import isnan
+
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -74,6 +76,8 @@ def figure_energy(tables: Tables, grid: Grid) -> Drawn:
             draw_energies(panel, energy, grid, task=task)
             for basis in (basis for basis in grid.energy_bases if basis not in FIXED_BASES):
                 most = ceiling(energy, task=task, basis=basis)
+                if isnan(most):
+                    continue
                 panel.axhline(most, color=BASES[basis][0], linestyle="--", linewidth=0.8, label=f"ceiling of {basis}")
             dress(panel, title=task, x=FRACTION, share=True)
         axes[0].set_ylabel("share of energy kept")

@@ -152,8 +152,8 @@ def _draw_maps(maps: dict[str, tuple[float, float, list[np.ndarray]]], grid: Gri
     return Drawn(
         figure,
         "Rows of a panel are fractions ρ of directions, columns the one layer that is projected. Colours are "
-        f"{means_over(len(grid.seeds), grid.score_draws)}: of energies from 0 to 1, of scores from the reference to the "
-        "fine-tuned model. Energies are inside the layer; the update of all other layers stays whole, or is left out.",
+        f"{means_over(len(grid.seeds), grid.score_draws)}: of energies from 0 to 1, of scores from reference to "
+        "fine-tuned model. Energies are inside the layer; the update of all other layers stays whole or is left out.",
     )
 
 
