@@ -30,7 +30,7 @@ class Sections(Settings):
     reference_kind: Literal["aligned", "safety_tuned", "dpo"] = Field(
         "aligned", description="How the reference came to be aligned."
     )
-    seeds: Different[NotNegative] = Field(description="Seeds from which the reference and the tasks are trained again.")
+    seeds: Different[NotNegative] = Field(description="Seeds from which everything that the study trains is trained again.")
     threads: Positive = Field(1, description="CPU threads of a process; as many make the same bytes.")
     workers: Positive | None = Field(None, description="Processes; null is what cores and memory allow, one on a GPU.")
     gpu: Gpu | None = Field(None, description="The card of a plan; null plans no times and refuses nothing.")
@@ -121,8 +121,8 @@ class Sections(Settings):
         return tuple(sorted(self.roles, key=lambda role: len(self.lineage(role))))
 
     def is_per_seed(self, role: str) -> bool:
-        """Say whether a role has a checkpoint for each seed: all that are trained here have, but for the one base."""
-        return role != "base" and role in self.trained_roles
+        """Say whether a role has a checkpoint for each seed: all that are trained here have, the base too."""
+        return role in self.trained_roles
 
     def training_of(self, role: str) -> Training:
         """Return a role's training settings: the study's, with the role's own on top; KeyError if it has none."""
