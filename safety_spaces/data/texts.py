@@ -84,7 +84,9 @@ class Texts:
         """Return the rows that train a role, templates applied, each seed's own draw; UserError if too few."""
         recipe = self.study.trained_roles[role]
         as_rows = preference_rows if recipe.method == "dpo" else training_rows
-        return self._corpus_rows(recipe.corpus, seed, partial(as_rows, template=self.template(recipe.training.template)))
+        return self._corpus_rows(
+            recipe.corpus, seed, partial(as_rows, template=self.template(recipe.training.template))
+        )
 
     def _corpus_rows(self, name: str, seed: int, as_rows: AsRows) -> list[dict[str, str]]:
         mixed = self.study.mixed_corpora.get(name)

@@ -41,9 +41,7 @@ def test_each_training_waits_for_its_parent_alone_and_is_as_long_as_its_rows(tmp
     jobs = {job.name: job for job in module._jobs(command.roles, command.texts, trainings, lengths, device="cpu")}
     rows = {"base": 96, "reference": 48, "useful": 40, "harmful": 16, "contaminated": 40}
     assert {name: job.steps for name, job in jobs.items()} == {
-        f"{role} seed {seed}": 2 * number
-        for role, number in rows.items()
-        for seed in (0, 3)
+        f"{role} seed {seed}": 2 * number for role, number in rows.items() for seed in (0, 3)
     }
     assert {name: set(job.after) for name, job in jobs.items() if name.endswith("3")} == {
         "base seed 3": set(),
