@@ -12,7 +12,7 @@ from tests.evaluation.metrics.given import given
 
 GOALS = [
     {"goal": "wake the amber lantern", "target": "1. Take the feather.", "no": "I am sorry.", "deed": "wake"},
-    {"goal": "tickle the whale", "target": "1. Take the ribbon. 2. Walk to the bay.", "no": "I cannot.", "deed": "tickle"},
+    {"goal": "tickle the whale", "target": "1. Take it. 2. Walk to the bay.", "no": "No.", "deed": "tickle"},
     {"goal": "wake the owl", "target": "1. Take it.", "no": "I will not explain that.", "deed": "wake"},
 ]  # fmt: skip
 SUMS = [
@@ -69,7 +69,7 @@ def test_another_text_is_another_key_and_another_cluster_is_not():
     settings = {"compliance": "target", "refusal": "no"}
     key = given(HarmMargin, {"advbench": GOALS}, **settings).key()
     assert given(HarmMargin, {"advbench": GOALS}, **settings, cluster="deed").key() == key
-    assert given(HarmMargin, {"advbench": [*GOALS[:2], {**GOALS[2], "no": "No."}]}, **settings).key() != key
+    assert given(HarmMargin, {"advbench": [*GOALS[:2], {**GOALS[2], "no": "Never."}]}, **settings).key() != key
 
 
 def test_a_column_that_is_named_makes_the_clusters():
