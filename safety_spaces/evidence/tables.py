@@ -52,6 +52,16 @@ SCORES = (
 )  # fmt: skip
 """Of scores.parquet: every prompt of every score."""
 SCORES_FILE = "scores.parquet"
+SELECTIVITY = (
+    "study", "task", "scheme", "basis", "fraction", "draw", "outcomes", "seeds", "utility_dose", "harm_dose",
+    "selectivity", "ci_low", "ci_high", "clamped", "harm_at_equal_utility", "utility_at_equal_harm",
+)  # fmt: skip
+PREMISES = ("study", "premise", "statistic", "value", "ci_low", "ci_high", "bound", "holds")
+VERDICTS = (
+    "study", "id", "experiment", "section", "says", "statistic", "positive", "task", "scheme", "basis", "control",
+    "verdict", "paper", "fraction", "effect", "ci_low", "ci_high", "margin", "seeds", "prompts", "clusters",
+    "minimum_detectable", "would_decide", "secondary", "secondary_low", "secondary_high", "about",
+)  # fmt: skip
 
 FILES = {
     "projection": (PROJECTION, "python scripts/projection.py"),
@@ -64,6 +74,9 @@ COLUMNS = {
     **{name: columns for name, (columns, _) in FILES.items()},
     "judge_agreement": JUDGE_AGREEMENT,
     "scores": SCORES,
+    "selectivity": SELECTIVITY,
+    "premises": PREMISES,
+    "verdicts": VERDICTS,
 }
 """Table -> its columns in order."""
 
@@ -94,6 +107,23 @@ def read_tables(results_folder: Path, names: Collection[str] = tuple(FILES)) -> 
     """The named tables of a results folder, None for what is not there; raises as `read_table` does."""
     there = [name for name in names if (results_folder / f"{name}.csv").exists()]
     return Tables(**{name: read_table(results_folder, name) if name in there else None for name in FILES})
+
+
+def read_scores(results_folder: Path) -> pd.DataFrame:
+    """The score of every prompt; UserError when the file is missing or is not scores.parquet as it is declared."""
+    path, command = results_folder / SCORES_FILE, FILES["projection"][1]
+    if not path.is_file():
+        raise _absent(path, "projection")
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: not a readable parquet file; move it away and write it again with `{command}`"
+        ) from error
+    if tuple(table.columns) != SCORES:
+        odd = sorted(set(table.columns) ^ set(SCORES)) or ["their order"]
+        raise UserError(f"{path}: the columns differ from the declared ones in {', '.join(odd)}; run `{command}` again")
+    return table
 
 
 def _absent(path: Path | str, name: str) -> UserError:

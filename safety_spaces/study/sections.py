@@ -7,7 +7,7 @@ from pydantic import Field
 
 from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, SingleCorpus, World
 from safety_spaces.study.evaluation import Evaluation
-from safety_spaces.study.fields import Different, FileName, NotNegative, Pair, Positive, Settings, Text, Word
+from safety_spaces.study.fields import Different, FileName, NotNegative, Pair, Positive, Settings, Shares, Text, Word
 from safety_spaces.study.judges import ClassifierJudge, Judge, ServiceJudge
 from safety_spaces.study.recipes import Architecture, Existing, Recipe, TemplateName, Trained, Training
 from safety_spaces.study.settings import ActivationSpaces, Projection, UpdateSpaces
@@ -29,6 +29,10 @@ class Evidence(Settings):
     reason: Text = Field(
         "an edit that spares less than a seventh of the update's dose defends nothing",
         description="Why this margin.",
+    )
+    fractions: Shares = Field(
+        (0.25, 0.5, 0.75),
+        description="Fractions that decide, of those projected; all where the study has none of them.",
     )
     resamples: Positive = Field(2000, description="Resamples of prompts that intervals rest on.")
     seed: NotNegative = Field(0, description="Seed of the resamples.")
