@@ -14,9 +14,9 @@ import pandas as pd
 from safety_spaces.evidence.crossed import Effects, spread
 from safety_spaces.evidence.grid import Grid, grid_of
 from safety_spaces.evidence.overlaps import layer_overlap, shown_layers, window_overlap
-from safety_spaces.evidence.premises import Premises
+from safety_spaces.evidence.premises import Premises, measure_premises
 from safety_spaces.evidence.selection import energies
-from safety_spaces.evidence.selectivity import TaskDoses, deciding_fractions, finite
+from safety_spaces.evidence.selectivity import TaskDoses, deciding_fractions, finite, task_doses
 from safety_spaces.evidence.tables import Tables
 from safety_spaces.evidence.verdicts import RECIPE, Verdict, decide
 from safety_spaces.study import Study
@@ -60,6 +60,16 @@ class Claim:
     statistic: str
     positive: str
     measure: Callable[[Evidence], Iterator[Finding]]
+
+
+def gather(study: Study, tables: Tables, scores: pd.DataFrame | None) -> Evidence:
+    """Measure what the claims have in common; without scores that of the tables alone.
+
+    Raises UserError when a score is missing.
+    """
+    if scores is None or not study.projection.dosed_tasks:
+        return Evidence(study, tables)
+    return Evidence(study, tables, task_doses(study, scores), measure_premises(study, scores))
 
 
 def verdict_rows(evidence: Evidence, claims: "Sequence[Claim] | None" = None) -> Iterator[dict[str, Any]]:

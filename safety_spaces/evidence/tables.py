@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from safety_spaces.errors import UserError
+from safety_spaces.study import Study
 
 PROJECTION = (
     "study", "model", "reference_kind", "precision", "task", "scheme", "basis", "fraction", "layers", "seed",
@@ -79,6 +80,18 @@ COLUMNS = {
     "verdicts": VERDICTS,
 }
 """Table -> its columns in order."""
+
+
+def promised(study: Study) -> list[str]:
+    """Return the tables that the commands of a study write."""
+    found = {
+        "energy": True,
+        "projection": study.evaluation is not None,
+        "scores": study.evaluation is not None,
+        "update_spaces": bool(study.update_pairs),
+        "activation_spaces": study.activation_spaces is not None,
+    }
+    return [name for name, is_written in found.items() if is_written]
 
 
 def table_file(name: str) -> str:

@@ -36,6 +36,7 @@ class Evidence(Settings):
     )
     resamples: Positive = Field(2000, description="Resamples of prompts that intervals rest on.")
     seed: NotNegative = Field(0, description="Seed of the resamples.")
+    answers: NotNegative = Field(8, description="Prompts of each outcome whose answers report.html shows.")
 
 
 class Sections(Settings):
