@@ -173,10 +173,12 @@ def test_digests_of_files_are_by_name_and_leave_out_what_is_not_there(tmp_path: 
 
 
 def test_source_digest_sees_what_makes_results_and_nothing_else(tmp_path: Path) -> None:
+    readers = ["safety_spaces/evidence/figures/a.py", "safety_spaces/experiments/report.py", "scripts/report.py"]
+
     def fill(root: Path) -> list[Path]:
         names = ["safety_spaces/geometry/bases.py", "scripts/projection.py", "exp-4-x/a.py", "pyproject.toml"]
         files = [root / name for name in [*names, "configs/study.yaml", "configs/parent.yaml"]]
-        for file in files:
+        for file in [*files, *(root / name for name in readers)]:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(file.name)
         return files
@@ -193,6 +195,12 @@ def test_source_digest_sees_what_makes_results_and_nothing_else(tmp_path: Path) 
         file.write_text("changed")
         assert store.source_digest(tmp_path / "a", files[-2:]) != digest, file
         file.write_text(before)
+    # What reads results leaves the proof of them, and has a digest of its own.
+    for name in readers:
+        reading = store.reader_digest(tmp_path / "a")
+        (tmp_path / "a" / name).write_text("changed")
+        assert store.source_digest(tmp_path / "a", files[-2:]) == digest, name
+        assert store.reader_digest(tmp_path / "a") != reading, name
 
 
 def test_a_large_file_of_the_hubs_cache_is_not_read_to_learn_its_digest(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from safety_spaces.experiments.projection.cells import Cell, cells
 from safety_spaces.experiments.projection.keys import Score, scores_of
 from safety_spaces.experiments.stage import Wanted
 from safety_spaces.models.roles import Roles
+from safety_spaces.paths import ROOT
 from safety_spaces.record import check_unedited, read_record, update_record, write_table
-from safety_spaces.store import digest, file_digests, one_at_a_time
+from safety_spaces.store import digest, file_digests, one_at_a_time, reader_digest
 from safety_spaces.study import OUTCOMES
 from safety_spaces.tensors import MATCHED
 
@@ -37,7 +38,7 @@ def report(roles: Roles, texts: Texts) -> list[Path]:
     facts, shown = read_record(folder), [*_answers(roles, texts)]
     before = facts.pop("report", None)
     facts["tables"] = {name: known for name, known in facts.get("tables", {}).items() if name in map(table_file, there)}
-    inputs = digest([facts, [repr(one) for one in shown], layout.sources])
+    inputs = digest([facts, [repr(one) for one in shown], layout.sources, reader_digest(ROOT)])
     if before == {"inputs": inputs, "files": _written(folder)}:
         return []
     from safety_spaces.evidence.report import write_report
