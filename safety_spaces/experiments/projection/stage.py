@@ -9,11 +9,13 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from safety_spaces.data.texts import Texts
 from safety_spaces.evaluation.metrics import every_metric
+from safety_spaces.evidence.claims import CLAIMS
 from safety_spaces.experiments.projection.answers import has_answers, score_answers
 from safety_spaces.experiments.projection.cells import Cell, belongs_to_first_seed
 from safety_spaces.experiments.projection.keys import Score, energy_key, scores
@@ -22,8 +24,8 @@ from safety_spaces.experiments.stage import Tables, Wanted, run_stage
 from safety_spaces.experiments.workers import Group, Job, do_jobs
 from safety_spaces.models.roles import Roles
 from safety_spaces.processes import processes
-from safety_spaces.record import Stage
-from safety_spaces.store import writing
+from safety_spaces.record import Stage, read_record, update_record
+from safety_spaces.store import digest, one_at_a_time, writing
 from safety_spaces.study import KEY_VARIABLE, Study
 
 logger = logging.getLogger(__name__)
@@ -41,10 +43,11 @@ def project(
     """
     study, layout = roles.study, roles.layout
     geometry_only = geometry_only or study.evaluation is None
-    if not geometry_only:
-        _warn_of_missing_keys(study)
     energies = wanted_energies(roles, study.seeds)
     results = wanted_scores(roles, texts, [] if geometry_only else study.seeds)
+    if not geometry_only:
+        _warn_of_missing_keys(study)
+        _settle(results)
 
     def work(stage: Stage) -> bool:
         measure = partial(_measure, energies, device=device, is_scored=not geometry_only, keep_factors=keep_factors)
@@ -86,6 +89,21 @@ def wanted_scores(roles: Roles, texts: Texts, seeds: Sequence[int]) -> Wanted[Sc
     """Return the scores of some seeds."""
     every = (score for seed in seeds for score in scores(roles, texts, seed))
     return Wanted(roles, {score: (score.cell.seed, score.key) for score in every})
+
+
+def _settle(results: Wanted[Score]) -> None:
+    """Write into run.json what the study decided about verdicts, and how many of its scores there were by then."""
+    roles = results.roles
+    settled = {
+        "evidence": roles.study.evidence.model_dump(exclude={"answers"}),
+        "claims": {claim.id: claim.statistic for claim in CLAIMS},
+    }
+    key, folder = digest(settled), roles.layout.results_folder
+    with one_at_a_time(roles.layout.lock):
+        if key not in read_record(folder).get("settled", {}):
+            scores = len(results.keys) - len(results.missing())
+            when = datetime.now(UTC).isoformat(timespec="seconds")
+            update_record(folder, {"settled": {key: {**settled, "at": when, "scores_before": scores}}})
 
 
 def _warn_of_missing_keys(study: Study) -> None:
