@@ -180,11 +180,6 @@ class Layout:
         return self.corpora / RUBRIC_FILE
 
     @property
-    def base(self) -> Path:
-        """The pretrained checkpoint, one for all seeds."""
-        return self.runs / self.study_name / "checkpoints" / "base"
-
-    @property
     def lock(self) -> Path:
         """Held by the process that writes the tables."""
         return self.runs / self.study_name / "tables.lock"
@@ -195,9 +190,9 @@ class Layout:
         return self.runs / "judge"
 
     def checkpoint(self, role: str, seed: int, replicate: int = 0) -> Path:
-        """Return the folder of a role's checkpoint; the base has one for all seeds."""
+        """Return the folder of a role's checkpoint."""
         name = f"{role}-{replicate}" if replicate else role
-        return self.base if role == "base" else self._seed(seed) / "checkpoints" / name
+        return self._seed(seed) / "checkpoints" / name
 
     def cells(self, seed: int) -> Path:
         """Return the folder of finished results."""

@@ -16,7 +16,7 @@ from safety_spaces.errors import UserError
 PROJECTION = (
     "study", "model", "reference_kind", "precision", "task", "scheme", "basis", "fraction", "layers", "seed",
     "replicate", "draw", "energy_kept", "realised_energy", "realised_cosine", "cosine_task_reference",
-    "metric", "judge", "value", "ci_low", "ci_high", "n", "n_unparsed", "others", "shots",
+    "metric", "judge", "value", "ci_low", "ci_high", "n", "n_unparsed", "others", "shots", "dose",
 )  # fmt: skip
 ENERGY = (
     "study", "task", "basis", "fraction", "seed", "replicate", "draw", "tensor", "layer", "kind", "rank", "k",
@@ -46,6 +46,13 @@ TRUTHS = {"true": True, "false": False}
 JUDGE_AGREEMENT = ("study", "first", "second", "n", "n_unparsed", "kappa", "weighted_kappa", "spearman")
 """Of judge_agreement.csv, which no report needs."""
 
+SCORES = (
+    "seed", "task", "scheme", "basis", "fraction", "dose", "layers", "others", "replicate", "draw", "metric", "prompt",
+    "cluster", "value",
+)  # fmt: skip
+"""Of scores.parquet: every prompt of every score."""
+SCORES_FILE = "scores.parquet"
+
 FILES = {
     "projection": (PROJECTION, "python scripts/projection.py"),
     "energy": (ENERGY, "python scripts/projection.py"),
@@ -53,8 +60,17 @@ FILES = {
     "activation_spaces": (ACTIVATION_SPACES, "python exp-4-activation_spaces/activation_space.py"),
 }
 
-COLUMNS = {**{name: columns for name, (columns, _) in FILES.items()}, "judge_agreement": JUDGE_AGREEMENT}
+COLUMNS = {
+    **{name: columns for name, (columns, _) in FILES.items()},
+    "judge_agreement": JUDGE_AGREEMENT,
+    "scores": SCORES,
+}
 """Table -> its columns in order."""
+
+
+def table_file(name: str) -> str:
+    """Return the file of a table."""
+    return SCORES_FILE if name == "scores" else f"{name}.csv"
 
 
 @dataclass(frozen=True)

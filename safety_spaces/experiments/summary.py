@@ -45,7 +45,7 @@ def _training(folder: Path) -> dict[str, Any]:
     notes = training_notes(folder)
     return {
         "role": folder.name,
-        "seed": folder.parents[1].name.removeprefix("seed-") if folder.name != "base" else "",
+        "seed": folder.parents[1].name.removeprefix("seed-"),
         "steps": notes.get("steps"),
         "last loss": (notes.get("loss_by_tenth") or [None])[-1],
         "share changed": notes.get("share_of_weights_changed"),

@@ -36,7 +36,7 @@ def energy_key(roles: Roles, seed: int, task: str) -> str:
     settings = roles.study.projection
     measured = settings.model_dump(include={"bases", "fractions", "energy_draws"}) | _geometry(roles)
     identities = [roles.identity(role, seed) for role in ("base", "reference", task)]
-    return digest(["energies by layer", measured, seed, roles.study.threads, identities])
+    return digest(["energies by layer, and matched", measured, seed, roles.study.threads, identities])
 
 
 def _geometry(roles: Roles) -> dict[str, Any]:

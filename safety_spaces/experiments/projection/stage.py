@@ -17,7 +17,7 @@ from safety_spaces.evaluation.metrics import every_metric
 from safety_spaces.experiments.projection.answers import has_answers, score_answers
 from safety_spaces.experiments.projection.cells import Cell, belongs_to_first_seed
 from safety_spaces.experiments.projection.keys import Score, energy_key, scores
-from safety_spaces.experiments.projection.tables import energy_rows, projection_rows
+from safety_spaces.experiments.projection.tables import energy_rows, projection_rows, score_rows
 from safety_spaces.experiments.stage import Tables, Wanted, run_stage
 from safety_spaces.experiments.workers import Group, Job, do_jobs
 from safety_spaces.models.roles import Roles
@@ -63,6 +63,7 @@ def project(
         rows = {"energy": energy_rows(study, measured)}
         if study.evaluation is not None and not geometry_only:
             metrics = every_metric(texts, study.evaluation)
+            rows["scores"] = score_rows(metrics, scored)
             rows["projection"] = projection_rows(study, metrics, measured, scored)
         return Tables(rows, sources)
 
@@ -145,16 +146,16 @@ def _answer_jobs(roles: Roles, texts: Texts, seed: int, unanswered: Sequence[Sco
     tasks = sorted({score.cell.task for score in unanswered} - {"base", "reference"})
     metrics = sorted({score.metric for score in unanswered})
     group = Group(f"seed {seed}", partial(open_session, roles, texts, seed, tasks, metrics, device))
+
+    def near(cell: Cell) -> str:
+        # Answered one after the other, since the next fraction adds to the last one's sum.
+        return " ".join(map(str, cell.directions(roles.study.projection.claim)))
+
     cells = {cell: list(found) for cell, found in itertools.groupby(unanswered, key=lambda score: score.cell)}
     return [
-        Job(_said(cell), partial(answer_cell, roles, cells[cell]), group, near=_near(cell), steps=len(cells[cell]))
-        for cell in sorted(cells, key=lambda cell: (not cell.is_baseline, _near(cell), cell.fraction or 0))
+        Job(_said(cell), partial(answer_cell, roles, cells[cell]), group, near=near(cell), steps=len(cells[cell]))
+        for cell in sorted(cells, key=lambda cell: (not cell.is_baseline, near(cell), cell.fraction or 0))
     ]
-
-
-def _near(cell: Cell) -> str:
-    """What cells share that are best answered one after the other: the next fraction adds to the last one's sum."""
-    return f"{cell.task} {cell.basis} {cell.draw}"
 
 
 def _said(cell: Cell) -> str:
