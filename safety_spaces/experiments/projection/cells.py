@@ -31,11 +31,11 @@ class Cell:
     scheme: Literal["parallel", "orthogonal", "none"] = NONE
     basis: str = NONE
     fraction: float | None = None
-    dose: float | None = None
     draw: int | None = None
     layer: int | None = None
     others: Others | None = None
     replicate: int = 0
+    dose: float | None = None
 
     @property
     def is_baseline(self) -> bool:
@@ -112,4 +112,4 @@ def _projected(study: Study, scored: Scored, seed: int) -> Iterator[Cell]:
     places = [(None, None)] if scored.layers is None else itertools.product(scored.layers, scored.others or ())
     for (layer, others), basis in itertools.product(places, settings.bases):
         for draw, fraction in itertools.product(draws(basis, settings.score_draws), settings.fractions):
-            yield Cell(seed, scored.task, scored.scheme, basis, fraction, draw=draw, layer=layer, others=others)
+            yield Cell(seed, scored.task, scored.scheme, basis, fraction, draw, layer, others)
