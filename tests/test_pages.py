@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from safety_spaces import geometry
 from safety_spaces.data.table import data_sets
 from safety_spaces.evidence.tables import COLUMNS
+from safety_spaces.miniature.dealing import EVALUATION_DEEDS
+from safety_spaces.miniature.world import ALLOWED_DEEDS, FORBIDDEN_DEEDS
 from safety_spaces.study import load_study
 from tests.pico import ROOT
 
@@ -208,6 +210,13 @@ def test_the_deviations_are_those_that_the_published_study_sets():
         return {leaf for key, value in section.items() for leaf in leaves(value, (*before, key))}
 
     assert sorted(fields) == sorted(leaves(study) - {"extends", "name"})
+
+
+def test_the_deeds_of_the_world_are_as_many_as_the_page_says():
+    text = " ".join(page("docs/world.md").split())
+    assert f"{len(FORBIDDEN_DEEDS)} forbidden deeds, of which {EVALUATION_DEEDS} are the evaluation's" in text
+    assert len(FORBIDDEN_DEEDS) == 2 * len(ALLOWED_DEEDS)
+    assert "forbids two deeds of three" in text
 
 
 def test_every_column_of_every_table_is_explained():
