@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets
 from jaxtyping import Int
@@ -101,14 +102,15 @@ def _whole_steps(rows: Dataset, empty: dict[str, list[int]], *, settings: Traini
     An epoch is filled up with `empty`, which carries no loss, to whole steps: each has as many passes as any other, so
     that its rows too are shared out among processes, and each is seen once.
     """
-    lengths = [sum(map(len, columns)) for columns in zip(*(rows[name] for name in empty), strict=True)]
+    table = rows.with_format("arrow")[:]
+    lengths = sum(table[name].combine_chunks().value_lengths().to_numpy() for name in empty)
     order = [steps_of_epoch(lengths, settings=settings, seed=seed + epoch) for epoch in range(settings.epochs)]
     columns = rows.select_columns(list(empty))
     every = concatenate_datasets([columns, Dataset.from_list([empty], features=columns.features)])
     return every.select(torch.cat(order))
 
 
-def steps_of_epoch(lengths: Sequence[int], *, settings: Training, seed: int) -> Int[Tensor, "P"]:
+def steps_of_epoch(lengths: Int[np.ndarray, "N"], *, settings: Training, seed: int) -> Int[Tensor, "P"]:
     """Return the numbers of rows of these lengths in an order that `seed` draws, step after step.
 
     The number after the last row's stands for a row without loss and fills a step up. Within `length_window` steps rows
@@ -119,7 +121,7 @@ def steps_of_epoch(lengths: Sequence[int], *, settings: Training, seed: int) -> 
     drawn = torch.cat([torch.randperm(len(lengths), generator=generator), filling])
     if settings.length_window == 1:
         return drawn
-    sizes, steps = torch.tensor([*lengths, 0]), list[Tensor]()
+    sizes, steps = torch.tensor(np.append(lengths, 0)), list[Tensor]()
     for window in torch.split(drawn, step * settings.length_window):
         by_length = torch.split(window[sizes[window].argsort(stable=True)], step)
         steps += [by_length[number] for number in torch.randperm(len(by_length), generator=generator)]
