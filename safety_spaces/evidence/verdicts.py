@@ -1,0 +1,177 @@
+"""What is decided about a claim, by one rule for all claims, and the premises that it stands on (design, section 10).
+
+    premise = above(contrasts(means, [[1, -1]]), bound=0.0)        # or within(..., margin=...)
+    verdict = decide(effects.with_mean(), fractions=(0.25, 0.5, 0.75, None), margin=0.15, premises=premise.holds)
+
+In this order: *nothing to separate* (a premise fails), *separable* (some effect's lower bound above the margin),
+*selective* (above 0), *worse* (an upper bound below 0), all by intervals that hold for all effects together, since any
+one is enough; *equivalent* (every effect's 90 % interval within the margin: two one-sided tests, and all must pass, so
+nothing is corrected); *undecided*. An effect that is clamped or flat in more than 5 % of resamples decides nothing, and
+there is no equivalence without it.
+
+Five seeds or more speak of the recipe. Fewer, of which no honest variance over recipes is to be had, speak of
+"these checkpoints": their mean is held against other prompts of the same kind, not against another training.
+What has no prompts either (an energy of three seeds) is undecided.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log10
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from safety_spaces.evidence.crossed import FEWEST_SEEDS, Effects, Spread, spread
+
+CLAMPED_AT_MOST = 0.05
+POWER = 0.9
+# How many times as many seeds and prompts are worth a thought: 2 to this power.
+MOST_DOUBLINGS = 5
+ROUNDING = 1e-9
+RECIPE, CHECKPOINTS = "this recipe", "these checkpoints"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A word and the effect it rests on, with the interval that the word was read from.
+
+    That interval is the 90 % one for *equivalent*, else the one that holds for all effects together. fraction is None
+    for the mean over fractions. minimum_detectable is the effect found with 90 % power at the critical value used;
+    would_decide the sizes that may decide what is undecided, else "".
+    """
+
+    word: str
+    effect: float
+    low: float
+    high: float
+    fraction: float | None
+    minimum_detectable: float
+    would_decide: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Premise:
+    """A number with its interval, what it was held against, and whether the interval passes."""
+
+    value: float
+    low: float
+    high: float
+    bound: float
+    holds: bool
+
+
+def decide(
+    effects: Effects,
+    *,
+    fractions: Sequence[float | None],
+    margin: float,
+    premises: bool,
+    confidence: float = 0.95,
+    recipe: str = RECIPE,
+) -> Verdict:
+    """Return the verdict of effects, one a fraction (None: their mean), at a confidence.
+
+    recipe is what five seeds speak of, such as "given this base".
+    """
+    estimate = spread(effects)
+    usable = np.ones(len(estimate.value), bool) if effects.clamped is None else effects.clamped <= CLAMPED_AT_MOST
+    low, high = estimate.interval(confidence, simultaneous=True)
+    word, row = _word(estimate, usable, low, high, margin=margin, confidence=confidence)
+    if effects.seeds < FEWEST_SEEDS and not effects.given_seeds:
+        word = "undecided"
+    if not premises:
+        word = "nothing to separate"
+    if word == "equivalent":
+        low, high = estimate.interval(2 * confidence - 1)
+    detectable, aim = _detectable(estimate, row, margin=margin, confidence=confidence)
+    return Verdict(
+        word=word,
+        effect=float(estimate.value[row]),
+        low=float(low[row]),
+        high=float(high[row]),
+        fraction=fractions[row],
+        minimum_detectable=detectable,
+        would_decide=_would_decide(effects, estimate, row, aim, bool(usable.all())) if word == "undecided" else "",
+        about=CHECKPOINTS if effects.given_seeds else recipe,
+    )
+
+
+def above(effects: Effects, *, bound: float, confidence: float = 0.95) -> Premise:
+    """Return whether the interval of the only effect lies above a bound."""
+    value, low, high = _only(spread(effects), confidence)
+    return Premise(value, low, high, bound, low > bound)
+
+
+def within(effects: Effects, *, margin: float, confidence: float = 0.95) -> Premise:
+    """Return whether the 90 % interval (of a confidence of 95 %) of the only effect lies within +- a margin."""
+    value, low, high = _only(spread(effects), 2 * confidence - 1)
+    return Premise(value, low, high, margin, -margin < low and high < margin)
+
+
+def _only(estimate: Spread, level: float) -> tuple[float, float, float]:
+    low, high = estimate.interval(level)
+    return float(estimate.value[0]), float(low[0]), float(high[0])
+
+
+def _word(
+    estimate: Spread,
+    usable: np.ndarray,
+    low: Float[np.ndarray, "K"],
+    high: Float[np.ndarray, "K"],
+    *,
+    margin: float,
+    confidence: float,
+) -> tuple[str, int]:
+    """The word, premises granted, and the row it rests on: the last (the mean) for what is undecided."""
+    highest_low, lowest_high = np.where(usable, low, -np.inf), np.where(usable, high, np.inf)
+    if highest_low.max() > 0:
+        row = int(highest_low.argmax())
+        return ("separable" if low[row] > margin else "selective"), row
+    if lowest_high.min() < 0:
+        return "worse", int(lowest_high.argmin())
+    farthest = np.abs(estimate.interval(2 * confidence - 1)).max(0)
+    if usable.all() and np.all(farthest < margin):
+        return "equivalent", int(farthest.argmax())
+    return "undecided", len(low) - 1
+
+
+def _detectable(estimate: Spread, row: int, *, margin: float, confidence: float) -> tuple[float, float]:
+    """The effect found with 90 % power, and the standard error that would find one of the margin.
+
+    Where the margin is within reach already, what is left is to tell the estimate from 0 or from the margin.
+    """
+    beta = float(stats.t.ppf(POWER, estimate.degrees[row]))
+    either = float(estimate.critical(confidence, simultaneous=True)[row]) + beta
+    detectable, size = either * float(estimate.error[row]), abs(float(estimate.value[row]))
+    if not detectable <= margin:
+        return detectable, margin / either
+    within = float(stats.t.ppf(confidence, estimate.degrees[row])) + beta
+    return detectable, max(size / either, (margin - size) / within)
+
+
+def _would_decide(effects: Effects, estimate: Spread, row: int, aim: float, usable: bool) -> str:
+    """Seeds alone, prompts alone (in as many more clusters), or both, that bring the standard error down to an aim."""
+    if not usable:
+        return "doses that reach further"
+    if effects.seeds < FEWEST_SEEDS and not effects.given_seeds:
+        return f"{FEWEST_SEEDS} seeds"
+
+    def fewest(sizes: Iterable[tuple[int, float]]) -> tuple[int, float] | None:
+        return next((s for s in sizes if estimate.predicted_error(row, seeds=s[0], times_prompts=s[1]) <= aim), None)
+
+    most = 2**MOST_DOUBLINGS
+    prompts = max((part.prompts for part in effects.parts), default=0)
+    times = [2 ** (quarters / 4) for quarters in range(4 * MOST_DOUBLINGS + 1)] if prompts else []
+    more_prompts = fewest((effects.seeds, each) for each in times)
+    more_seeds = None if effects.given_seeds else fewest((s, 1.0) for s in range(effects.seeds, effects.seeds * most))
+    words = [f"{more_seeds[0]} seeds"] if more_seeds else []
+    words += [f"{_two_digits(more_prompts[1] * prompts):,} prompts"] if more_prompts else []
+    both = None if words or effects.given_seeds else fewest((ceil(effects.seeds * each), each) for each in times)
+    return f"{both[0]} seeds with {_two_digits(both[1] * prompts):,} prompts" if both else ", or ".join(words)
+
+
+def _two_digits(number: float) -> int:
+    step = int(10 ** max(0, floor(log10(number)) - 1))
+    return ceil(number / step - ROUNDING) * step
