@@ -77,7 +77,7 @@ def curves(tables: Tables, grid: Grid, *, key: str) -> Drawn:
 
 def draw_energies(axes: Axes, energy: pd.DataFrame, grid: Grid, *, task: str, outside: bool = False) -> None:
     """Draw the energy kept, or outside, of one task by basis, with the closed form of the random ones dotted."""
-    found = {basis: energies(energy, grid, task=task, basis=basis, gaps=True) for basis in grid.energy_bases}
+    found = {basis: energies(energy, grid, task=task, basis=basis, gaps=True) for basis in grid.bases}
     for basis, rows in found.items():
         kept = 1 - rows.energy_kept if outside else rows.energy_kept
         _draw_line(axes, rows.assign(value=kept), grid, basis=basis)
@@ -114,7 +114,7 @@ def layer_maps(tables: Tables, grid: Grid, *, scheme: str) -> Drawn:
         tables.of("projection")
     maps = {} if tables.energy is None else {f"{task}\nenergy {'outside' if outside else 'kept'}": (0.0, 1.0, [
         _map(energies(tables.energy, grid, task=task, basis=basis, layer=layer, gaps=True), "energy_kept", outside)
-        for basis in grid.energy_bases for layer in layers]) for task in tasks}  # fmt: skip
+        for basis in grid.bases for layer in layers]) for task in tasks}  # fmt: skip
     for one in single if tables.projection is not None else ():
         ends = [
             baseline(tables.of("projection"), grid, checkpoint=end, metric=one.metric, gaps=True).value.mean()

@@ -39,7 +39,7 @@ def test_a_study_that_scores_no_task_for_both_outcomes_has_no_figure_of_doses(gr
 
 
 def test_a_study_of_weights_alone_has_energies(grid):
-    found = catalogue(replace(grid, scored=(), single_layers=(), is_scored=False))
+    found = catalogue(replace(grid, scored=(), single_layers=()))
     assert {key for key in found if found[key].section in ("main", "3")} == {"figure_energy", "figure_2"}
 
 
