@@ -1,13 +1,13 @@
 """Prompt sets go by the names of their data sets, unless two share one."""
 
-from types import SimpleNamespace
-
 from safety_spaces.evidence.names import pair_name, set_names
+from safety_spaces.study import ActivationSpaces, Study
+from safety_spaces.study.corpora import Selection
 
 
 def study(**sets):
-    chosen = {name: dataset and SimpleNamespace(dataset=dataset) for name, dataset in sets.items()}
-    return SimpleNamespace(activation_spaces=SimpleNamespace(sets=chosen))
+    chosen = {name: Selection.model_construct(dataset=dataset) for name, dataset in sets.items()}
+    return Study.model_construct(activation_spaces=ActivationSpaces.model_construct(sets=chosen))
 
 
 def test_harmful_sets_are_called_what_a_person_calls_them():
@@ -22,5 +22,5 @@ def test_two_sets_of_one_data_set_keep_their_own_names():
 
 
 def test_a_study_without_activations_has_no_names():
-    assert set_names(SimpleNamespace(activation_spaces=None)) == {}
+    assert set_names(Study.model_construct(activation_spaces=None)) == {}
     assert pair_name("useful-reference", {}) == "useful – reference"

@@ -85,7 +85,7 @@ def test_figure_3_shows_what_is_outside(tables, grid):
 
     assert len(figure.axes) == 5
     for axes, task in zip(figure.axes, ("useful", "harmful", "contaminated"), strict=False):
-        assert axes.get_title() == f"{task}: energy outside"
+        assert axes.get_title().replace("\n", " ") == f"{task}: energy outside"
         kept = means(tables.energy, "energy_kept", task=task, basis="top_k", tensor="all")
         assert line(axes, "top_k")[1] == pytest.approx(1 - kept)
         assert line(axes, "closed form")[1] == pytest.approx(1 - 0.99 * np.array(grid.fractions))

@@ -44,12 +44,14 @@ def test_rows_are_quantities_and_columns_bases(tables, appendices, scheme):
             if others is None:
                 by_layer = ("tensor", lambda layer: f"layer:{layer}")
                 kept = expected(tables.energy, "energy_kept", appendices.fractions, by_layer, task=task, basis=basis)
-                assert mesh.get_array() == pytest.approx(np.array(kept) if scheme == "parallel" else 1 - np.array(kept))
+                assert np.ma.filled(mesh.get_array(), np.nan) == pytest.approx(
+                    np.array(kept) if scheme == "parallel" else 1 - np.array(kept)
+                )
                 assert mesh.get_clim() == (0, 1)
                 continue
             where = {"task": task, "metric": metric, "scheme": scheme, "basis": basis, "others": others}
             scores = expected(tables.projection, "value", appendices.fractions, ("layers", str), **where)
-            assert mesh.get_array() == pytest.approx(np.array(scores))
+            assert np.ma.filled(mesh.get_array(), np.nan) == pytest.approx(np.array(scores))
             baselines = tables.projection[(tables.projection.metric == metric) & (tables.projection.basis == "none")]
             ends = [baselines[baselines.task == end].value.mean() for end in ("reference", task)]
             assert mesh.get_clim() == pytest.approx((min(ends), max(ends)))
