@@ -5,10 +5,14 @@ import pytest
 from scipy import stats
 
 from safety_spaces.errors import UserError
-from safety_spaces.evidence.crossed import Effects, Part, Scores, contrasts, resample, spread
+from safety_spaces.evidence.crossed import Effects, Sample, Scores, contrasts, resample, spread
 
 SEEDS, CELLS, PROMPTS, RESAMPLES = 4, 3, 17, 60
 CLUSTERS = tuple(f"deed {min(i % 7, 4)}" for i in range(PROMPTS))
+
+
+def of_resamples(resampled, clusters, prompts):
+    return Sample(resampled[0], resampled, clusters, prompts)
 
 
 def scores(generator=None, *, seeds=SEEDS, cells=CELLS):
@@ -110,7 +114,7 @@ def test_parts_add_up_to_the_true_variance(between, shared, own):
 
 def test_variance_is_not_below_seeds_nor_prompts_alone():
     generator = np.random.default_rng(4)
-    part = Part(generator.normal(size=(300, 6, 2)) * [1, 0.001], 9, 20)
+    part = of_resamples(generator.normal(size=(300, 6, 2)) * [1, 0.001], 9, 20)
     effects = Effects(generator.normal(size=(6, 2)) * [0.01, 1], (part,))
     variance = spread(effects).error ** 2
     boot = part.resampled.mean(1).var(0, ddof=1) * 9 / 8
@@ -119,7 +123,10 @@ def test_variance_is_not_below_seeds_nor_prompts_alone():
 
 def test_two_metrics_join_by_satterthwaite():
     generator = np.random.default_rng(5)
-    parts = (Part(generator.normal(0, 1, (500, 1, 1)), 9, 20), Part(generator.normal(0, 2, (500, 1, 1)), 31, 50))
+    parts = (
+        of_resamples(generator.normal(0, 1, (500, 1, 1)), 9, 20),
+        of_resamples(generator.normal(0, 2, (500, 1, 1)), 31, 50),
+    )
     estimate = spread(Effects(np.zeros((1, 1)), parts))
     first, second = (part.resampled.var(ddof=1) * n / (n - 1) for part, n in zip(parts, (9, 31), strict=True))
     np.testing.assert_allclose(estimate.error**2, first + second)
@@ -128,12 +135,12 @@ def test_two_metrics_join_by_satterthwaite():
 
 def test_few_seeds_are_given_and_prompts_alone_are_random():
     generator = np.random.default_rng(6)
-    part = Part(generator.normal(size=(500, 4, 2)), 11, 20)
+    part = of_resamples(generator.normal(size=(500, 4, 2)), 11, 20)
     effects = Effects(100 * generator.normal(size=(4, 2)), (part,))
     estimate = spread(effects)
     assert effects.given_seeds
     np.testing.assert_allclose(estimate.error**2, part.resampled.mean(1).var(0, ddof=1) * 11 / 10)
-    assert not Effects(np.zeros((5, 2)), (Part(np.zeros((3, 5, 2)), 11, 20),)).given_seeds
+    assert not Effects(np.zeros((5, 2)), (of_resamples(np.zeros((3, 5, 2)), 11, 20),)).given_seeds
     assert np.isnan(spread(Effects(np.zeros((1, 2)))).error).all()
 
 
@@ -149,7 +156,7 @@ def test_critical_values_lie_between_one_effect_and_sidak(correlation, independe
 
 def test_the_mean_is_one_more_effect():
     generator = np.random.default_rng(8)
-    part = Part(generator.normal(size=(30, 5, 3)), 9, 20)
+    part = of_resamples(generator.normal(size=(30, 5, 3)), 9, 20)
     effects = Effects(generator.normal(size=(5, 3)), (part,), np.array([0.0, 0.2, 0.1])).with_mean()
     np.testing.assert_allclose(effects.by_seed[:, 3], effects.by_seed[:, :3].mean(1))
     np.testing.assert_allclose(effects.parts[0].resampled[..., 3], part.resampled.mean(-1))

@@ -95,7 +95,7 @@ def test_affine_maps_of_the_scores_change_nothing():
     doses = made([0.8, 0.5], [0.2, 1.2], linear=True)
     mapped = made([0.8, 0.5], [0.2, 1.2], linear=True, utility_map=(-2, 0.3), harm_map=(7, 90))
     for side, other in ((doses.utility, mapped.utility), (doses.harm, mapped.harm)):
-        np.testing.assert_allclose(side.resampled_dose, other.resampled_dose, atol=1e-9)
+        np.testing.assert_allclose(side.sample.resampled, other.sample.resampled, atol=1e-9)
         np.testing.assert_array_equal(side.flagged, other.flagged)
     for name in ("harm_at_equal_utility", "utility_at_equal_harm"):
         ours, theirs = getattr(doses, name)([7, 8]), getattr(mapped, name)([7, 8])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from safety_spaces.evidence.crossed import Effects, Part, spread
+from safety_spaces.evidence.crossed import Effects, Sample, spread
 from safety_spaces.evidence.verdicts import above, decide, within
 
 FRACTIONS = (0.25, 0.5, 0.75, None)
@@ -72,7 +72,8 @@ def of_prompts(seeds, *, error=0.05, between=0.0, own=0.0, value=0.0, prompts=60
     generator = np.random.default_rng(1)
     common = generator.normal(size=(4000, 1, 1))
     alone = generator.normal(size=(4000, seeds, 1))
-    part = Part(error * common / common.std() + own * alone, 500, prompts)
+    resampled = error * common / common.std() + own * alone
+    part = Sample(resampled[0], resampled, 500, prompts)
     noise = generator.normal(size=(seeds, 1))
     noise = (noise - noise.mean()) / noise.std(ddof=1) if seeds > 1 else 0 * noise
     return Effects(value + np.hypot(between, own) * noise, (part,))
