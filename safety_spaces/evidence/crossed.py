@@ -141,6 +141,8 @@ def resample(scores: Scores, *, resamples: int, seed: int, name: str) -> Sample:
     )
     if not counts.sum(-1).all():
         raise UserError(f"a cell has no parsed score of {name}; see n_unparsed in its table")
+    if parsed.all():
+        counts = counts[:1, :1]
     generator, size = np.random.default_rng([seed, zlib.crc32(name.encode())]), (resamples, len(starts))
     chosen = generator.integers(len(starts), size=size) + len(starts) * np.arange(resamples)[:, None]
     times = np.bincount(chosen.ravel(), minlength=chosen.size).reshape(size).astype(np.float64)

@@ -78,11 +78,11 @@ def decide(
     estimate = spread(effects)
     usable = np.ones(len(estimate.value), bool) if effects.clamped is None else effects.clamped <= CLAMPED_AT_MOST
     low, high = estimate.interval(confidence, simultaneous=True)
-    word, row = _word(estimate, usable, low, high, margin=margin, confidence=confidence)
-    if effects.seeds < FEWEST_SEEDS and not effects.given_seeds:
-        word = "undecided"
+    word, row = "undecided", len(low) - 1
     if not premises:
         word = "nothing to separate"
+    elif effects.seeds >= FEWEST_SEEDS or effects.given_seeds:
+        word, row = _word(estimate, usable, low, high, margin=margin, confidence=confidence)
     if word == "equivalent":
         low, high = estimate.interval(2 * confidence - 1)
     detectable, aim = _detectable(estimate, row, margin=margin, confidence=confidence)
