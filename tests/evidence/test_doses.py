@@ -111,12 +111,14 @@ def test_on_straight_lines_the_secondaries_are_the_selectivity():
 
 @pytest.mark.parametrize(("alphas", "often"), [((0.0, 0.5, 1.0), True), ((0.0, 0.5, 1.0, 1.5), False)])
 def test_a_cell_at_the_end_is_clamped_unless_the_curve_reaches_further(alphas, often):
-    generator = np.random.default_rng(2)
-    doses = np.array([*alphas, 1.0])
+    """By utility in one cell, by harmfulness in the other: either is enough."""
+    generator, prompts = np.random.default_rng(2), tuple(map(str, range(200)))
     scores = [
-        Scores(generator.normal(doses[:, None], 0.3, (1, len(doses), 200)), tuple(map(str, range(200)))) for _ in "uh"
+        Scores(generator.normal(np.array([*alphas, *ends])[:, None], 0.3, (1, len(alphas) + 2, 200)), prompts)
+        for ends in ((1.0, 0.4), (0.4, 1.0))
     ]
-    effects = selectivity(*scores, range(len(alphas)), alphas, resamples=400, seed=0).of([len(alphas)])
+    doses = selectivity(*scores, range(len(alphas)), alphas, resamples=400, seed=0)
+    effects = doses.contrast([len(alphas), len(alphas) + 1], [1, 1])
     assert (effects.clamped > 0.2).all() == often
     assert (effects.clamped < 0.01).all() != often
 
