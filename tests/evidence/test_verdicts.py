@@ -48,7 +48,8 @@ def test_words_in_their_order(values, error, word, fraction):
     assert found.low < found.effect < found.high
     assert found.about == "this recipe"
     assert bool(found.would_decide) == (word == "undecided")
-    assert verdict(values, error, premises=False).word == "nothing to separate"
+    failed = verdict(values, error, premises=False)
+    assert (failed.word, failed.fraction) == ("nothing to separate", None)
 
 
 def test_an_interval_is_the_one_that_the_word_was_read_from():
@@ -113,6 +114,22 @@ def test_what_would_decide(effects, words):
     found = decide(effects, fractions=(0.5,), margin=0.15, premises=True)
     assert found.word == "undecided"
     assert found.would_decide == words
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        # Critical |t| 3.17 for four effects, 2.31 for one, 1.86 for the 90 % interval; 1.40 more for 90 % power.
+        pytest.param(
+            [0.1, 0.0, 0.0, 0.03], [0.05, 0.02, 0.02, 0.02], "21 seeds", id="the margin, where least is known"
+        ),
+        pytest.param([0.0, -0.095, 0.06, 0.03], 0.03, "19 seeds", id="an estimate from 0"),
+        pytest.param([0.077], 0.04, "29 seeds", id="an estimate from the margin"),
+    ],
+)
+def test_what_would_decide_is_the_nearest_aim(values, error, words):
+    found = verdict(values, error, fractions=FRACTIONS[-len(values) :])
+    assert (found.word, found.would_decide) == ("undecided", words)
 
 
 def test_effect_called_detectable_is_found_nine_times_in_ten():
