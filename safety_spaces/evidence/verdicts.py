@@ -76,12 +76,11 @@ def decide(
     recipe is what five seeds speak of, such as "given this base".
     """
     estimate = spread(effects)
-    low, high = estimate.interval(confidence, simultaneous=True)
-    word, row = _word(estimate, _usable(effects), low, high, margin=margin, confidence=confidence)
+    word, row = _word(estimate, _usable(effects), margin, confidence)
     if not premises:
-        word, row = "nothing to separate", len(low) - 1
-    if word == "equivalent":
-        low, high = estimate.interval(2 * confidence - 1)
+        word, row = "nothing to separate", len(estimate.value) - 1
+    equal = word == "equivalent"
+    low, high = estimate.interval(2 * confidence - 1 if equal else confidence, simultaneous=not equal)
     return Verdict(
         word=word,
         effect=float(estimate.value[row]),
@@ -118,16 +117,9 @@ def _usable(effects: Effects) -> Bool[np.ndarray, "K"]:
     return (clamped <= CLAMPED_AT_MOST) & enough
 
 
-def _word(
-    estimate: Spread,
-    usable: Bool[np.ndarray, "K"],
-    low: Float[np.ndarray, "K"],
-    high: Float[np.ndarray, "K"],
-    *,
-    margin: float,
-    confidence: float,
-) -> tuple[str, int]:
+def _word(estimate: Spread, usable: Bool[np.ndarray, "K"], margin: float, confidence: float) -> tuple[str, int]:
     """The word, premises granted, and the row it rests on: the last (the mean) for what is undecided."""
+    low, high = estimate.interval(confidence, simultaneous=True)
     highest_low, lowest_high = np.where(usable, low, -np.inf), np.where(usable, high, np.inf)
     if highest_low.max() > 0:
         row = int(highest_low.argmax())
