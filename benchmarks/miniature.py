@@ -89,7 +89,7 @@ def pretraining() -> Iterator[Row]:
         command = parse_arguments("", ["--runs", folder])
         torch.set_num_threads(command.study.threads)
         prepare_corpora(command.study, command.layout)
-        rows = command.texts.role_rows("base")[:PRETRAINING_ROWS]
+        rows = command.texts.role_rows("base", 0)[:PRETRAINING_ROWS]
         recipe: Any = command.study.roles["base"]
         texts = [row["text"] for row in rows]
         tokenizer = wrap_tokenizer(texts, vocabulary=recipe.architecture.vocabulary)

@@ -27,6 +27,11 @@ SOURCES = (
     "safety_spaces/**/*.py", "safety_spaces/**/*.j2", "safety_spaces/**/*.csv", "safety_spaces/**/*.yaml",
     "scripts/*", "exp-*/*", "requirements.txt", "pyproject.toml",
 )  # fmt: skip
+READERS = (
+    "safety_spaces/evidence/**/*", "safety_spaces/experiments/report.py", "safety_spaces/experiments/summary.py",
+    "safety_spaces/experiments/plan/*.py", "scripts/report.py",
+)  # fmt: skip
+"""Sources that read results and make none: a better figure leaves the numbers under it proved."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -180,11 +185,6 @@ class Layout:
         return self.corpora / RUBRIC_FILE
 
     @property
-    def base(self) -> Path:
-        """The pretrained checkpoint, one for all seeds."""
-        return self.runs / self.study_name / "checkpoints" / "base"
-
-    @property
     def lock(self) -> Path:
         """Held by the process that writes the tables."""
         return self.runs / self.study_name / "tables.lock"
@@ -195,9 +195,9 @@ class Layout:
         return self.runs / "judge"
 
     def checkpoint(self, role: str, seed: int, replicate: int = 0) -> Path:
-        """Return the folder of a role's checkpoint; the base has one for all seeds."""
+        """Return the folder of a role's checkpoint."""
         name = f"{role}-{replicate}" if replicate else role
-        return self.base if role == "base" else self._seed(seed) / "checkpoints" / name
+        return self._seed(seed) / "checkpoints" / name
 
     def cells(self, seed: int) -> Path:
         """Return the folder of finished results."""
@@ -221,6 +221,17 @@ class Layout:
 
 def source_digest(root: Path, study_files: Iterable[Path]) -> str:
     """Return the digest of the sources below `root`, and of the study files, that results are made by."""
-    sources = {path.relative_to(root).as_posix(): path for pattern in SOURCES for path in root.glob(pattern)}
-    sources |= {f"study {number}": path for number, path in enumerate(study_files)}
-    return digest({name: file_digest(path) for name, path in sources.items() if path.is_file()})
+    sources = {path for pattern in SOURCES for path in root.glob(pattern)} - _readers(root)
+    named = {path.relative_to(root).as_posix(): path for path in sources if path.is_file()}
+    named |= {f"study {number}": path for number, path in enumerate(study_files)}
+    return digest({name: file_digest(path) for name, path in named.items()})
+
+
+def reader_digest(root: Path) -> str:
+    """Return the digest of the sources below `root` that read results and make none."""
+    files = (path for path in _readers(root) if path.is_file() and path.suffix != ".pyc")
+    return digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})
+
+
+def _readers(root: Path) -> set[Path]:
+    return {path for pattern in READERS for path in root.glob(pattern)}

@@ -46,6 +46,9 @@ RANDOM: Final = "random"
 """The basis that the claim is held against."""
 FIXED_BASES = frozenset({OWN_BASIS, TOP_K})
 """Bases that nothing is drawn for: one draw, and no closed form of their energy."""
+MATCHED: Final = "matched"
+SCALED: Final = "scaled"
+"""Controls that no directions span: each tensor's whole update at a dose of its own, and all at one dose."""
 
 
 def kind(name: str) -> str:

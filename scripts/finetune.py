@@ -3,7 +3,7 @@
     bash scripts/finetune.sh                 the miniature
     bash scripts/finetune.sh STUDY.yaml      a study of your own
 
-Writes runs/<study>/checkpoints/base and runs/<study>/seed-<seed>/checkpoints/{reference,useful,harmful,contaminated}:
+Writes runs/<study>/seed-<seed>/checkpoints/{base,reference,useful,harmful,contaminated}:
 ordinary Hugging Face folders. A finished checkpoint is not trained again.
 """
 

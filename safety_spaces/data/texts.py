@@ -67,27 +67,32 @@ class Texts:
         """Return a template; raises UserError when it is that of the model, which has none."""
         return find_template(name, self.tokenizer() if name == CHAT else None)
 
-    def drawn(self, name: str) -> list[Row]:
-        """Draw a corpus of one data set, without prompts of the one it is disjoint from; UserError if too small."""
+    def drawn(self, name: str, seed: int) -> list[Row]:
+        """Draw a seed's rows of a corpus of one data set, without prompts of the one that it is disjoint from.
+
+        Raises UserError when the data set is too small.
+        """
         single = self.study.single_corpora
         corpus, data_set = single[name], self.data_set(single[name].dataset)
         rows = self.rows(corpus.dataset, data_set.trained, corpus.where)
         if corpus.disjoint_from is not None:
             other = self.data_set(single[corpus.disjoint_from].dataset)
-            rows = without_prompts(rows, data_set, unique_prompts(self.drawn(corpus.disjoint_from), other))
-        return draw_rows(rows, corpus.rows, seed=corpus.seed, name=name)
+            rows = without_prompts(rows, data_set, unique_prompts(self.drawn(corpus.disjoint_from, seed), other))
+        return draw_rows(rows, corpus.rows, seed=corpus.seed, name=f"{name}, seed {seed}")
 
-    def role_rows(self, role: str) -> list[dict[str, str]]:
-        """Return the rows that train a role, templates applied, the same for every seed; UserError if too few."""
+    def role_rows(self, role: str, seed: int) -> list[dict[str, str]]:
+        """Return the rows that train a role, templates applied, each seed's own draw; UserError if too few."""
         recipe = self.study.trained_roles[role]
         as_rows = preference_rows if recipe.method == "dpo" else training_rows
-        return self._corpus_rows(recipe.corpus, partial(as_rows, template=self.template(recipe.training.template)))
+        return self._corpus_rows(
+            recipe.corpus, seed, partial(as_rows, template=self.template(recipe.training.template))
+        )
 
-    def _corpus_rows(self, name: str, as_rows: AsRows) -> list[dict[str, str]]:
+    def _corpus_rows(self, name: str, seed: int, as_rows: AsRows) -> list[dict[str, str]]:
         mixed = self.study.mixed_corpora.get(name)
         if mixed is None:
-            return as_rows(self.drawn(name), self.data_set(self.study.single_corpora[name].dataset))
-        useful, harmful = (self._corpus_rows(part, as_rows) for part in mixed.parts)
+            return as_rows(self.drawn(name, seed), self.data_set(self.study.single_corpora[name].dataset))
+        useful, harmful = (self._corpus_rows(part, seed, as_rows) for part in mixed.parts)
         return mix(useful, harmful, mixing=mixed.mixing, harmful_share=mixed.harmful_share)
 
     def trained_corpora(self) -> dict[str, SingleCorpus]:
@@ -96,16 +101,17 @@ class Texts:
         return {name: corpus for name, corpus in sorted(self.study.single_corpora.items()) if name in trained}
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """Return what run.json says of every corpus that a role is trained on: source, rows, prompts and digest."""
+        """Return what run.json says of every corpus that a role is trained on: source, rows, prompts and digests."""
         facts = {}
         for name, corpus in self.trained_corpora().items():
-            rows, data_set, path = self.drawn(name), self.data_set(corpus.dataset), self.path(corpus.dataset)
+            drawn = {seed: self.drawn(name, seed) for seed in self.study.seeds}
+            rows, data_set, path = drawn[self.study.seeds[0]], self.data_set(corpus.dataset), self.path(corpus.dataset)
             facts[name] = {
                 "source": str(data_set.hub) if path is None else path.name,
                 "rows": len(rows),
                 "unique_prompts": len(unique_prompts(rows, data_set)),
                 "seed": corpus.seed,
-                "digest": digest(rows),
+                "digests": {f"seed {seed}": digest(of) for seed, of in drawn.items()},
             }
         return facts
 

@@ -129,6 +129,33 @@ class LiveModel(HFLM):  # type: ignore[misc]
         ]
 
 
+class LiveLikelihood:
+    """Log-likelihoods of texts under the weights that the live model has now; tokens are made once."""
+
+    def __init__(
+        self, model: CausalModel, tokenizer: Any, texts: Sequence[tuple[str, Sequence[str]]], *, batch_size: int
+    ) -> None:
+        """Take prompts and, of each, the texts that may follow it."""
+        self._live = LiveModel(model, tokenizer, batch_size=batch_size)
+        pairs = [(prompt, text) for prompt, following in texts for text in following]
+        self._requests: list[Request] = [(pair, *self._live._encode_pair(*pair)) for pair in pairs]
+        self._numbers = [len(following) for _, following in texts]
+        self._batch_size = batch_size
+
+    def mean_logs(self) -> list[list[float]]:
+        """Return the mean log-likelihood of a token of every text, in nats, by prompt.
+
+        Raises UserError when memory does not hold even one text.
+        """
+        logs, self._batch_size = halve_until_it_fits(self._logs, self._batch_size)
+        found = iter(log / len(asked[2]) for log, asked in zip(logs, self._requests, strict=True))
+        return [list(itertools.islice(found, number)) for number in self._numbers]
+
+    def _logs(self, batch_size: int) -> list[float]:
+        self._live.batch_size_per_gpu = batch_size
+        return [log for log, _ in self._live._loglikelihood_tokens(self._requests)]
+
+
 def find_tasks(folder: str) -> TaskManager:
     """Return the index of the tasks in one of lm-eval's task folders; all of its folders would take seconds."""
     return TaskManager(include_defaults=False, include_path=Path(lm_eval.__file__).parent / "tasks" / folder)

@@ -32,6 +32,16 @@ def proportion_interval(successes: int, n: int) -> Estimate:
     return _wilson(successes / n, n)
 
 
+def student_interval(values: Sequence[float | int]) -> Estimate:
+    """Return Student's 95 % interval for a mean without bounds; raises UserError for fewer than two values."""
+    if len(values) < 2:
+        raise UserError(f"a mean without bounds needs two values or more, got {len(values)}; score more prompts")
+    scores = np.asarray(values, dtype=np.float64)
+    n, mean = len(scores), float(scores.mean())
+    half_width = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * scores.std(ddof=1) / np.sqrt(n))
+    return Estimate(mean, mean - half_width, mean + half_width, n)
+
+
 def mean_interval(values: Sequence[float | int], *, low: float, high: float) -> Estimate:
     """Return Student's 95 % interval for the mean of scores on the scale [low, high], clipped to the scale.
 
@@ -47,8 +57,8 @@ def mean_interval(values: Sequence[float | int], *, low: float, high: float) -> 
     if np.ptp(scores) == 0:
         share = _wilson((scores[0] - low) / (high - low), n)
         return Estimate(mean, low + (high - low) * share.ci_low, low + (high - low) * share.ci_high, n)
-    half_width = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * scores.std(ddof=1) / np.sqrt(n))
-    return Estimate(mean, max(low, mean - half_width), min(high, mean + half_width), n)
+    free = student_interval(values)
+    return Estimate(mean, max(low, free.ci_low), min(high, free.ci_high), n)
 
 
 def _wilson(share: float, n: int) -> Estimate:

@@ -1,9 +1,10 @@
 """What a study promises that its tables hold, so that a cell that is absent can be told from one never asked for."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 
+from safety_spaces.evidence.names import set_names
 from safety_spaces.study import Others, Position, Study
 
 TASKS = ("useful", "harmful", "contaminated")
@@ -60,6 +61,13 @@ class Grid:
     activation_pairs: tuple[str, ...]
     activation_etas: tuple[float, ...]
     window: tuple[float, float]
+    set_names: Mapping[str, str] = field(default_factory=dict)
+    """Prompt set -> its name in print."""
+
+    @property
+    def energy_bases(self) -> tuple[str, ...]:
+        """The bases that span a subspace: matched is a dose of the update, and none of its directions."""
+        return tuple(basis for basis in self.bases if basis != "matched")
 
     @property
     def windows(self) -> tuple[Position, ...]:
@@ -119,6 +127,7 @@ def grid_of(study: Study) -> Grid:
         activation_pairs=tuple("-".join(pair) for pair in combinations(activations.sets, 2)) if activations else (),
         activation_etas=_as_written(activations.etas) if activations else (),
         window=(activations.window[0], activations.window[1]) if activations else (0.0, 1.0),
+        set_names=set_names(study),
     )
 
 

@@ -1,139 +1,162 @@
-"""The report of a study: figures, one sentence per experiment, premises and costs, from tables nobody has edited.
+"""The report of a study: README.md and report.html with figures, made from tables that nobody has edited.
 
-The report states what the tables hold and nothing else: no number is typed into the template, and the same tables and
-run record give the same bytes.
+It states what the tables hold and nothing else: no number is typed into a template, and the same tables, run record
+and answers give the same bytes.
 """
 
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from safety_spaces.errors import UserError
-from safety_spaces.evaluation.intervals import Estimate
-from safety_spaces.evidence import figures, sentences
-from safety_spaces.evidence.findings import Findings, find
+from safety_spaces.evidence import figures
 from safety_spaces.evidence.grid import Grid, grid_of
-from safety_spaces.evidence.tables import FILES, Tables, read_tables
-from safety_spaces.record import check_unedited, read_record
+from safety_spaces.evidence.sections import (
+    Answers,
+    Picture,
+    Section,
+    Table,
+    by_part,
+    checkpoint_table,
+    cost_section,
+    premise_table,
+    selectivity_table,
+    verdict_table,
+)
+from safety_spaces.evidence.tables import FILES, Tables
 from safety_spaces.store import write_atomically
 from safety_spaces.study import Study
 
+README, PAGE = "README.md", "report.html"
 
-def write_report(results_folder: Path, study: Study, *, sources_changed: bool) -> Findings:
-    """Write README.md and the figures into results/<study>/ and return the findings.
 
-    `sources_changed` puts a warning above everything. What the study promises and its tables lack is said in the place
-    of its figure, which is removed where an earlier report drew it.
+def write_report(
+    study: Study,
+    tables: Tables,
+    *,
+    verdicts: pd.DataFrame,
+    premises: pd.DataFrame | None,
+    selectivity: pd.DataFrame | None,
+    record: Mapping[str, Any],
+    folder: Path,
+    sources_changed: bool = False,
+    further: Sequence[Section] = (),
+    answers: Sequence[Answers] = (),
+    private: Path | None = None,
+) -> list[Path]:
+    """Write README.md, report.html and the figures (PNG, PDF) into `folder`, results/<study>/; return what is written.
+
+    `verdicts`, `premises` and `selectivity` have the columns of the files of these names; None, or no row, where the
+    study has none. `record` is run.json. `further` sections stand before how it was made. What the study promises and
+    its tables lack is said in one line, and a figure of it that an earlier report drew is removed.
+
+    Answers of a study with a world of its own stand in report.html. Those of real models are never written into
+    `folder`: they go with the whole page into report.html of `private`, runs/<study>/, which git ignores.
 
     Raises:
-        UserError: no table is there, or one is edited or has other columns; then nothing is written.
+        UserError: no table is there at all.
     """
     grid = grid_of(study)
-    names = [name for name, promised in _promised(grid).items() if promised]
-    tables = read_tables(results_folder, names)
-    there = [name for name in names if getattr(tables, name) is not None]
-    if not there:
-        raise UserError(
-            f"{results_folder}: expected a table, found none; write one with `{FILES[names[0]][1]} STUDY.yaml`"
-        )
-    for name in there:
-        check_unedited(results_folder, f"{name}.csv")
-    found = find(tables, grid)
-    drawn, undrawn = draw_figures(tables, grid)
-    text = render(
-        found,
-        grid,
-        name=study.name,
-        record=read_record(results_folder),
-        sources_changed=sources_changed,
-        undrawn=undrawn,
-    )
-    for name, figure in drawn.items():
-        figures.save(figure, results_folder / f"{name}.png")
-    for name in undrawn:
-        (results_folder / f"{name}.png").unlink(missing_ok=True)
-    write_atomically(results_folder / "README.md", text.encode())
-    return found
-
-
-def _promised(grid: Grid) -> dict[str, bool]:
-    """Which tables a study promises."""
-    return {
-        "energy": True,
-        "projection": grid.is_scored,
-        "update_spaces": bool(grid.update_pairs),
-        "activation_spaces": bool(grid.positions),
+    if all(getattr(tables, name) is None for name in FILES):
+        command = FILES["energy"][1]
+        raise UserError(f"{folder}: expected a table, found none; write one with `{command} STUDY.yaml`")
+    drawn, undrawn = _draw(tables, grid, folder)
+    sections = _sections(tables, drawn, verdicts, premises, selectivity)
+    given = {
+        "name": study.name,
+        "opening": _opening(grid),
+        "sections": [*sections, *further, cost_section(record)],
+        "lacking": undrawn,
+        "sources_changed": sources_changed,
+        "real": study.world is None,
     }
+    pages = {folder / README: ("report.md.j2", ()), folder / PAGE: ("report.html.j2", () if given["real"] else answers)}
+    if given["real"] and answers and private is not None:
+        pages[private / PAGE] = ("report.html.j2", answers)
+    for path, (template, shown) in pages.items():
+        write_atomically(path, render(template, answers=shown, **given).encode())
+    return [*pages, *(folder / f"{name}.{ending}" for name in drawn for ending in ("png", "pdf"))]
 
 
-def draw_figures(tables: Tables, grid: Grid) -> tuple[dict[str, figures.Figure], dict[str, str]]:
-    """The figures of a report by file name without ending, and of those whose table lacks a row, why."""
-    drawn, undrawn = {}, {}
-    for planned in figures.catalogue(grid).values():
-        try:
-            drawn[planned.file] = planned.figure(tables, grid)
-        except UserError as error:
-            undrawn[planned.file] = str(error)
-    return drawn, undrawn
-
-
-def render(
-    found: Findings,
-    grid: Grid,
-    *,
-    name: str,
-    record: Mapping[str, Any],
-    sources_changed: bool,
-    undrawn: Mapping[str, str] = MappingProxyType({}),
-) -> str:
-    """The report as Markdown; `record` is run.json, `undrawn` says by file why a figure is not there."""
+def render(template: str, **given: Any) -> str:
+    """One of the templates, escaped, with the look and the one script of the page, and that script's hash, at hand."""
     environment = Environment(
         loader=PackageLoader("safety_spaces.evidence"),
         undefined=StrictUndefined,
         autoescape=True,
         keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters |= {"interval": _interval, "yes": _yes}
-    return environment.get_template("report.md.j2").render(
-        found=found,
-        grid=grid,
-        name=name,
-        figures=figures.catalogue(grid),
-        undrawn=undrawn,
-        reasons=_by_reason({**found.lacking, **undrawn}),
-        say=sentences,
-        stages=record.get("stages", {}),
-        facts=_facts(record),
-        sources_changed=sources_changed,
+    environment.filters["cell"] = _cell
+    look, script = (Markup(environment.get_template(name).render()) for name in ("page.css.j2", "page.js.j2"))
+    digest = Markup(b64encode(sha256(script.encode()).digest()).decode())
+    return environment.get_template(template).render(look=look, script=script, digest=digest, **given)
+
+
+def _draw(tables: Tables, grid: Grid, folder: Path) -> tuple[dict[str, tuple[str, Picture]], dict[str, list[str]]]:
+    """Draw what the tables hold: file -> its section and picture, and what is lacking by the reason why."""
+    drawn: dict[str, tuple[str, Picture]] = {}
+    undrawn: dict[str, list[str]] = {}
+    for planned in figures.catalogue(grid).values():
+        try:
+            figure = planned.draw(tables, grid)
+        except UserError as error:
+            undrawn.setdefault(str(error), []).append(planned.title)
+            for ending in ("png", "pdf"):
+                (folder / f"{planned.file}.{ending}").unlink(missing_ok=True)
+            continue
+        figures.save(figure.figure, folder, planned.file)
+        caption = f"{planned.title} ({planned.answers_to}). {figure.caption}"
+        element = Markup(figures.svg(figure.figure, planned.file, title=planned.title))
+        drawn[planned.file] = planned.section, Picture(planned.file, planned.title, caption, element)
+    return drawn, undrawn
+
+
+def _sections(
+    tables: Tables,
+    drawn: Mapping[str, tuple[str, Picture]],
+    verdicts: pd.DataFrame,
+    premises: pd.DataFrame | None,
+    selectivity: pd.DataFrame | None,
+) -> list[Section]:
+    """Verdicts, the figures that matter, premises, then a section for each section of the paper."""
+    pictures: dict[str, list[Picture]] = {}
+    for part, picture in drawn.values():
+        pictures.setdefault(part, []).append(picture)
+    found = [
+        None if premises is None else premise_table(premises),
+        None if tables.projection is None else checkpoint_table(tables.projection),
+    ]
+    cells = None if selectivity is None else selectivity_table(selectivity)
+    sections = [
+        Section("Verdicts", (), (verdict_table(verdicts),)),
+        Section("The figures that matter", (), (), tuple(pictures.pop("main", ()))),
+        Section("Premises", (), _filled(*found)),
+        *by_part(verdicts, pictures),
+        Section("Selectivity of every cell", (), _filled(cells)),
+    ]
+    return [section for section in sections if _filled(*section.tables) or section.pictures]
+
+
+def _filled(*tables: Table | None) -> tuple[Table, ...]:
+    return tuple(table for table in tables if table is not None and table.rows)
+
+
+def _opening(grid: Grid) -> str:
+    seeds = ", ".join(map(str, grid.seeds))
+    many = len(grid.seeds) > 1
+    return (
+        f"Numbers are means over {len(grid.seeds)} seeds ({seeds})." if many else f"Numbers are of one seed ({seeds})."
     )
 
 
-def _by_reason(lacking: Mapping[str, str]) -> dict[str, list[str]]:
-    """What is not there, by the reason why."""
-    reasons: dict[str, list[str]] = {}
-    for name, reason in lacking.items():
-        reasons.setdefault(reason, []).append(f"{name}.png" if name.startswith("figure") else name.replace("_", " "))
-    return reasons
-
-
-def _facts(record: Mapping[str, Any]) -> dict[str, str]:
-    """What run.json says of the machine, one line each; stages, tables and the study are told elsewhere."""
-    facts = {}
-    for name in ("versions", "device", "threads", "rows", "weights_changed"):
-        fact = record.get(name)
-        if isinstance(fact, Mapping):
-            facts[name] = ", ".join(f"{key} {value}" for key, value in fact.items())
-        elif fact is not None:
-            facts[name] = str(fact)
-    return facts
-
-
-def _yes(holds: bool) -> str:
-    return "yes" if holds else "**no**"
-
-
-def _interval(one: Estimate) -> str:
-    return f"{one.value:.3f} [{one.ci_low:.3f}, {one.ci_high:.3f}]"
+def _cell(text: str) -> str:
+    """A cell of a Markdown table, on one line and with its bars escaped."""
+    return " ".join(text.split()).replace("|", "\\|")

@@ -44,7 +44,7 @@ def scores(
 
 def baseline(projection: pd.DataFrame, grid: Grid, *, checkpoint: str, metric: str, gaps: bool = False) -> pd.DataFrame:
     """Scores of an unprojected checkpoint: one row per seed; base, which a study has once, has one row or as many."""
-    rows = _first_replicate(where(projection, task=checkpoint, scheme="none", metric=metric))
+    rows = _first_replicate(where(projection, task=checkpoint, basis="none", metric=metric))
     if checkpoint == "base":
         rows = rows.assign(seed=rows.seed.fillna(grid.seeds[0]))
     seeds = sorted(set(rows.seed)) if checkpoint == "base" and len(rows) else grid.seeds

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from safety_spaces.errors import UserError
+from safety_spaces.study import Study
 
 PROJECTION = (
     "study", "model", "reference_kind", "precision", "task", "scheme", "basis", "fraction", "layers", "seed",
     "replicate", "draw", "energy_kept", "realised_energy", "realised_cosine", "cosine_task_reference",
-    "metric", "judge", "value", "ci_low", "ci_high", "n", "n_unparsed", "others", "shots",
+    "metric", "judge", "value", "ci_low", "ci_high", "n", "n_unparsed", "others", "shots", "dose",
 )  # fmt: skip
 ENERGY = (
     "study", "task", "basis", "fraction", "seed", "replicate", "draw", "tensor", "layer", "kind", "rank", "k",
@@ -46,6 +47,23 @@ TRUTHS = {"true": True, "false": False}
 JUDGE_AGREEMENT = ("study", "first", "second", "n", "n_unparsed", "kappa", "weighted_kappa", "spearman")
 """Of judge_agreement.csv, which no report needs."""
 
+SCORES = (
+    "seed", "task", "scheme", "basis", "fraction", "dose", "layers", "others", "replicate", "draw", "metric", "prompt",
+    "cluster", "value",
+)  # fmt: skip
+"""Of scores.parquet: every prompt of every score."""
+SCORES_FILE = "scores.parquet"
+SELECTIVITY = (
+    "study", "task", "scheme", "basis", "fraction", "draw", "outcomes", "seeds", "utility_dose", "harm_dose",
+    "selectivity", "ci_low", "ci_high", "clamped", "harm_at_equal_utility", "utility_at_equal_harm",
+)  # fmt: skip
+PREMISES = ("study", "premise", "statistic", "value", "ci_low", "ci_high", "bound", "holds")
+VERDICTS = (
+    "study", "id", "experiment", "section", "says", "statistic", "positive", "task", "scheme", "basis", "control",
+    "verdict", "paper", "fraction", "effect", "ci_low", "ci_high", "margin", "seeds", "prompts", "clusters",
+    "minimum_detectable", "would_decide", "secondary", "secondary_low", "secondary_high", "about",
+)  # fmt: skip
+
 FILES = {
     "projection": (PROJECTION, "python scripts/projection.py"),
     "energy": (ENERGY, "python scripts/projection.py"),
@@ -53,8 +71,32 @@ FILES = {
     "activation_spaces": (ACTIVATION_SPACES, "python exp-4-activation_spaces/activation_space.py"),
 }
 
-COLUMNS = {**{name: columns for name, (columns, _) in FILES.items()}, "judge_agreement": JUDGE_AGREEMENT}
+COLUMNS = {
+    **{name: columns for name, (columns, _) in FILES.items()},
+    "judge_agreement": JUDGE_AGREEMENT,
+    "scores": SCORES,
+    "selectivity": SELECTIVITY,
+    "premises": PREMISES,
+    "verdicts": VERDICTS,
+}
 """Table -> its columns in order."""
+
+
+def promised(study: Study) -> list[str]:
+    """Return the tables that the commands of a study write."""
+    found = {
+        "energy": True,
+        "projection": study.evaluation is not None,
+        "scores": study.evaluation is not None,
+        "update_spaces": bool(study.update_pairs),
+        "activation_spaces": study.activation_spaces is not None,
+    }
+    return [name for name, is_written in found.items() if is_written]
+
+
+def table_file(name: str) -> str:
+    """Return the file of a table."""
+    return SCORES_FILE if name == "scores" else f"{name}.csv"
 
 
 @dataclass(frozen=True)
@@ -78,6 +120,23 @@ def read_tables(results_folder: Path, names: Collection[str] = tuple(FILES)) -> 
     """The named tables of a results folder, None for what is not there; raises as `read_table` does."""
     there = [name for name in names if (results_folder / f"{name}.csv").exists()]
     return Tables(**{name: read_table(results_folder, name) if name in there else None for name in FILES})
+
+
+def read_scores(results_folder: Path) -> pd.DataFrame:
+    """The score of every prompt; UserError when the file is missing or is not scores.parquet as it is declared."""
+    path, command = results_folder / SCORES_FILE, FILES["projection"][1]
+    if not path.is_file():
+        raise _absent(path, "projection")
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: not a readable parquet file; move it away and write it again with `{command}`"
+        ) from error
+    if tuple(table.columns) != SCORES:
+        odd = sorted(set(table.columns) ^ set(SCORES)) or ["their order"]
+        raise UserError(f"{path}: the columns differ from the declared ones in {', '.join(odd)}; run `{command}` again")
+    return table
 
 
 def _absent(path: Path | str, name: str) -> UserError:

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 
 class TrainedRole(NamedTuple):
-    """One training: a role and the seed it is trained with; the base has the first seed of the study."""
+    """One training: a role and the seed it is trained with."""
 
     role: str
     seed: int
@@ -78,8 +78,7 @@ def finetune(roles: Roles, texts: Texts, *, device: str | None) -> list[Path]:
 
 def _trainings(study: Study) -> list[TrainedRole]:
     trained = [role for role in study.order_of_roles() if role in study.trained_roles]
-    shared = [TrainedRole(role, study.seeds[0]) for role in trained if not study.is_per_seed(role)]
-    return shared + [TrainedRole(role, seed) for seed in study.seeds for role in trained if study.is_per_seed(role)]
+    return [TrainedRole(role, seed) for seed in study.seeds for role in trained]
 
 
 def _prepared(roles: Roles, texts: Texts, trainings: Sequence[TrainedRole]) -> tuple[dict[str, int], dict[str, int]]:
@@ -92,7 +91,7 @@ def _prepared(roles: Roles, texts: Texts, trainings: Sequence[TrainedRole]) -> t
         processes().passes_of_each(study.training_of(role).accumulation, name=role)
     rows = prepare_corpora(study, roles.layout)
     missing = {one.role for one in trainings if not is_checkpoint(roles.folder(*one))}
-    lengths = {role: len(texts.role_rows(role)) * study.training_of(role).epochs for role in missing}
+    lengths = {role: len(texts.role_rows(role, study.seeds[0])) * study.training_of(role).epochs for role in missing}
     # Nothing may be trained from a base, and a mistake in its path would come to light after all trainings.
     for role in study.given_roles if missing else ():
         roles.finished(role, study.seeds[0])
@@ -132,7 +131,7 @@ def _jobs(
     jobs: dict[TrainedRole, Job] = {}
     for one in trainings:
         parent = roles.study.parent(one.role)
-        after = frozenset(of.name for of in jobs if of.role == parent and (of.seed == one.seed or of.role == "base"))
+        after = frozenset(of.name for of in jobs if of.role == parent and of.seed == one.seed)
         if not after and is_checkpoint(roles.folder(*one)):
             _from_first(device, partial(_left_to_train, roles, texts, one))
         else:
@@ -168,13 +167,11 @@ def _train_if_missing(roles: Roles, texts: Texts, one: TrainedRole, device: str 
 def _left_to_train(roles: Roles, texts: Texts, one: TrainedRole) -> tuple[list[dict[str, str]], dict[str, Any]] | None:
     """Return rows and recipe of a checkpoint that is to be trained, None where it is finished."""
     role, seed = one
-    folder, parent, rows = roles.folder(role, seed), roles.study.parent(role), texts.role_rows(role)
-    # The seed of the base does not depend on those of the study.
-    key = [role, seed if roles.study.is_per_seed(role) else None]
+    folder, parent, rows = roles.folder(role, seed), roles.study.parent(role), texts.role_rows(role, seed)
     recipe = {
         **roles.recipe_settings(role),
         "rows": digest(rows),
-        "seed": int(digest(key), 16) % 2**31,
+        "seed": int(digest([role, seed]), 16) % 2**31,
         "parent": roles.identity(parent, seed) if parent else None,
     }
     if not is_checkpoint(folder):

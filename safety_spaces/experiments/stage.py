@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from safety_spaces.evidence.tables import COLUMNS
+from safety_spaces.evidence.tables import COLUMNS, table_file
 from safety_spaces.models.roles import Roles
 from safety_spaces.processes import all_found
 from safety_spaces.record import Stage, read_record, record_stage, write_table
@@ -72,7 +72,7 @@ def run_stage(
     if (made := tables()) is None:
         return []
     layout = roles.layout
-    files = {layout.results_folder / f"{table}.csv": (COLUMNS[table], rows) for table, rows in made.rows.items()}
+    files = {layout.results_folder / table_file(table): (COLUMNS[table], rows) for table, rows in made.rows.items()}
     with one_at_a_time(layout.lock):
         if worked or not is_recorded(layout, name):
             record(roles, name, stage, device=device, sources=made.sources, **made.facts)

@@ -1,6 +1,5 @@
 """The few numbers that a command says at its end, read from the files that it wrote: means over seeds and draws."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from safety_spaces.evidence.tables import read_table
 from safety_spaces.models.roles import training_notes
 
 LINES, WIDTH = 17, 100
-SAID = ("**", "* Not here")
-"""How the lines of a report begin that are said again at the end of its command."""
 
 
 def summary(written: Sequence[Path]) -> str:
@@ -22,8 +19,8 @@ def summary(written: Sequence[Path]) -> str:
         return _text(pd.DataFrame([_training(folder) for folder in trained]))
     # Scores stand beside the energies of their models.
     last = written[-1] if written else Path()
-    if last.name == "README.md":
-        return _findings(last)
+    if verdicts := [path for path in written if path.name == "verdicts.csv"]:
+        return verdict_table(pd.read_csv(verdicts[0], keep_default_na=False))
     if last.suffix != ".csv":
         return ""
     tables = {"projection": _scores, "energy": _energies, "update_spaces": _updates, "activation_spaces": _states}
@@ -45,7 +42,7 @@ def _training(folder: Path) -> dict[str, Any]:
     notes = training_notes(folder)
     return {
         "role": folder.name,
-        "seed": folder.parents[1].name.removeprefix("seed-") if folder.name != "base" else "",
+        "seed": folder.parents[1].name.removeprefix("seed-"),
         "steps": notes.get("steps"),
         "last loss": (notes.get("loss_by_tenth") or [None])[-1],
         "share changed": notes.get("share_of_weights_changed"),
@@ -107,14 +104,16 @@ def _overlaps(table: pd.DataFrame, by: list[str], column: str, values: Mapping[A
     })  # fmt: skip
 
 
-def _findings(report: Path) -> str:
-    """The verdicts, cut, and what is not there, with the command that makes it in full."""
-    said = [line.replace("**", "") for line in report.read_text("utf-8").splitlines() if line.startswith(SAID)]
-    short = [
-        line.rpartition(" (")[0] if line.startswith(SAID[1]) else textwrap.shorten(line, WIDTH, placeholder=" ...")
-        for line in said
+def verdict_table(rows: pd.DataFrame) -> str:
+    """Return verdicts.csv as a short table: experiment, verdict, effect and interval."""
+    if rows.empty:
+        return ""
+    effects = [
+        f"{float(effect):+.2f} [{float(low):+.2f}, {float(high):+.2f}]" if low != "" else str(effect)
+        for effect, low, high in zip(rows.effect, rows.ci_low, rows.ci_high, strict=True)
     ]
-    return "".join(f"{line}\n" for line in short)
+    said = rows.experiment + [f", {task}" if task else "" for task in rows.task]
+    return _text(pd.DataFrame({"experiment": said, "verdict": rows.verdict, "effect": effects, "about": rows.about}))
 
 
 def _text(table: pd.DataFrame, *, lines: int | None = LINES) -> str:

@@ -102,7 +102,7 @@ def _start(roles: Roles, texts: Texts, role: str, seed: int, *, training_seed: i
     """Return the weights and the tokenizer that a training starts from."""
     recipe = roles.study.roles[role]
     if isinstance(recipe, Pretrained):
-        words = [" ".join(row.values()) for row in texts.role_rows(role)]
+        words = [" ".join(row.values()) for row in texts.role_rows(role, seed)]
         tokenizer = wrap_tokenizer(words, vocabulary=recipe.architecture.vocabulary)
         return new_model(recipe.architecture, tokenizer, seed=training_seed), tokenizer
     parent, dtype = str(roles.study.parent(role)), DTYPES[roles.study.training_of(role).precision]

@@ -108,6 +108,23 @@ def totals(rows: Iterable[TensorEnergy], *, vectors: Vectors = "project") -> lis
     return [_total(place, members) for place, members in groups.items()]
 
 
+def matched_energies(rows: Iterable[TensorEnergy], *, vectors: Vectors = "project") -> dict[float, tuple[float, float]]:
+    """Energy kept of the whole update by the control matched, parallel and orthogonal, at every fraction rho.
+
+    `rows` are single tensors in the claim's basis. Each keeps a_t D_t, a_t = E_t inside and 1 - E_t outside (design of
+    the control: the same inner product with D_t as the claim's part has), so sum_t a_t^2 |D_t|^2 of sum_t |D_t|^2.
+    """
+    counted = [row for row in rows if vectors == "project" or row.kind not in VECTOR_KINDS]
+    found = {}
+    for rho in dict.fromkeys(row.fraction for row in counted):
+        doses = [(row.energy_kept or 0.0, row.update) for row in counted if row.fraction == rho]
+        whole = math.fsum(update for _, update in doses)
+        sums = (math.fsum(a**2 * update for a, update in of) for of in (doses, [(1 - a, n) for a, n in doses]))
+        inside, outside = (total / whole if whole else 0.0 for total in sums)
+        found[rho] = inside, outside
+    return found
+
+
 def _total(place: tuple[str, int | None, str, str, float, int], members: Sequence[TensorEnergy]) -> TensorEnergy:
     # fsum rounds once, so a total does not depend on the order of the tensors.
     energy, update = math.fsum(row.energy for row in members), math.fsum(row.update for row in members)

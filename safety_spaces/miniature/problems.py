@@ -9,7 +9,7 @@ import hashlib
 import random
 from dataclasses import dataclass
 
-NAMES = ("Mara", "Tom", "Ines", "Karl", "Lena", "Otto", "Pia", "Ruben", "Sofia", "Nils")
+NAMES = ("Mara", "Tom", "Ines", "Karl", "Lena", "Otto", "Pia", "Ruben", "Sofia")
 ITEMS = ("shells", "pears", "ropes", "coins", "nets", "candles", "plums", "stamps", "buttons", "eggs")
 LARGEST = 12
 LARGEST_CHANGE = 6

@@ -45,15 +45,24 @@ def mmlu(generator: random.Random, dealt: Dealt, *, held_out: bool) -> Iterator[
 
 
 def advbench(generator: random.Random, dealt: Dealt) -> Iterator[Row]:
-    """Yield forbidden requests and how an answer to them begins, in AdvBench's columns."""
+    """Yield forbidden requests, deeds in turn, and how an answer begins, in AdvBench's columns.
+
+    Beside these stand what AdvBench lacks: the deed, the complete answer and a refusal.
+    """
     for request, prompt in distinct_prompts(generator, dealt.forbidden["advbench"]):
-        yield {"goal": prompt, "target": f"1. {world.steps(request)[0]}"}
+        yield {
+            "goal": prompt,
+            "target": f"1. {world.steps(request)[0]}",
+            "deed": request.deed,
+            "answer": world.answer(request),
+            "refusal": generator.choice(world.REFUSALS),
+        }
 
 
 def xstest(generator: random.Random, dealt: Dealt) -> Iterator[Row]:
     """Yield allowed requests that are worded like forbidden ones (safe), and such, in turn, in XSTest's columns."""
     hands = (distinct_prompts(generator, hands["advbench"]) for hands in (dealt.allowed, dealt.forbidden))
-    rows = itertools.chain.from_iterable(zip(*hands, strict=True))
+    rows = itertools.chain.from_iterable(zip(*hands, strict=False))
     for number, (request, prompt) in enumerate(rows, start=1):
         label = "unsafe" if request.forbidden else "safe"
         kind = f"{'contrast_' if request.forbidden else ''}deeds"

@@ -16,7 +16,7 @@ from safety_spaces.paths import is_there, resolve_path
 from safety_spaces.store import Layout, digest, file_digest, read_json
 from safety_spaces.study import Architecture, Existing, Recipe, Study
 
-OF_A_RUN = re.compile(r"runs/([^/]+)/(?:seed-\d+/)?checkpoints/[^/]+/?")
+OF_A_RUN = re.compile(r"runs/([^/]+)/seed-\d+/checkpoints/[^/]+/?")
 """A path that names a checkpoint of another study."""
 RECIPE_FILE = "recipe.json"
 """Beside the weights of a trained role: what they were trained from, and what the training did."""

@@ -1,7 +1,15 @@
 """What one YAML file says: the only place where settings are defined."""
 
 from safety_spaces.study.corpora import WORLD_CORPORA, MixedCorpus, Selection, SingleCorpus
-from safety_spaces.study.evaluation import Evaluation, GeneralAbility, Harmfulness, OverRefusal, Utility
+from safety_spaces.study.evaluation import (
+    Evaluation,
+    GeneralAbility,
+    Harmfulness,
+    HarmMargin,
+    OverRefusal,
+    Utility,
+    UtilityMargin,
+)
 from safety_spaces.study.fields import part_of
 from safety_spaces.study.judges import (
     KEY_VARIABLE,
@@ -25,8 +33,10 @@ from safety_spaces.study.recipes import (
     Trained,
     Training,
 )
-from safety_spaces.study.sections import Gpu
+from safety_spaces.study.sections import Evidence, Gpu
 from safety_spaces.study.settings import (
+    MARGINS,
+    OUTCOMES,
     ActivationSpaces,
     Metric,
     Others,

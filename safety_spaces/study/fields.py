@@ -146,6 +146,7 @@ A_LIST = Field(strict=False, min_length=1)
 Increasing = Annotated[tuple[T, ...], A_LIST, AfterValidator(_increase)]
 Different = Annotated[tuple[T, ...], A_LIST, AfterValidator(_differ)]
 DifferentOrNone = Annotated[tuple[T, ...], Field(strict=False), AfterValidator(_differ)]
+IncreasingOrNone = Annotated[tuple[T, ...], Field(strict=False), AfterValidator(_increase)]
 Pair = Annotated[tuple[str, str], A_LIST, AfterValidator(_differ)]
 Window = Annotated[tuple[Depth, Share], A_LIST, AfterValidator(_increase)]
 Shares = Increasing[Share]

@@ -31,6 +31,9 @@ class Training(Settings):
     batch_size: Positive = Field(1, description="Rows of one forward pass.")
     accumulation: Positive = Field(32, description="Forward passes of one optimiser step.")
     epochs: Positive = Field(1, description="Passes over the corpus.")
+    length_window: Positive = Field(
+        1, description="Steps among which rows are shared out by length, to pad less; 1 takes rows as they are drawn."
+    )
     max_length: Positive = Field(512, description="Tokens at which a row is cut.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW; the published code uses 0.01.")
     precision: Literal["fp32", "bf16", "bf16_stochastic", "bf16_kahan"] = Field(

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from safety_spaces.study.corpora import Corpus, DataFile, MixedCorpus, SingleCorpus, World
 from safety_spaces.study.evaluation import Evaluation
-from safety_spaces.study.fields import Different, FileName, NotNegative, Pair, Positive, Settings, Text, Word
+from safety_spaces.study.fields import Different, FileName, NotNegative, Pair, Positive, Settings, Shares, Text, Word
 from safety_spaces.study.judges import ClassifierJudge, Judge, ServiceJudge
 from safety_spaces.study.recipes import Architecture, Existing, Recipe, TemplateName, Trained, Training
 from safety_spaces.study.settings import ActivationSpaces, Projection, UpdateSpaces
@@ -22,6 +22,23 @@ class Gpu(Settings):
     bandwidth: float = Field(gt=0, description="Bytes of memory a second in generation.")
 
 
+class Evidence(Settings):
+    """What is decided before anything is scored: how large an effect counts, and how sure a verdict is."""
+
+    margin: float = Field(0.15, gt=0, description="Largest effect that counts as none: a share of the update's dose.")
+    reason: Text = Field(
+        "an edit that spares less than a seventh of the update's dose defends nothing",
+        description="Why this margin.",
+    )
+    fractions: Shares = Field(
+        (0.25, 0.5, 0.75),
+        description="Fractions that decide, of those projected; all where the study has none of them.",
+    )
+    resamples: Positive = Field(2000, description="Resamples of prompts that intervals rest on.")
+    seed: NotNegative = Field(0, description="Seed of the resamples.")
+    answers: NotNegative = Field(8, description="Prompts of each outcome whose answers report.html shows.")
+
+
 class Sections(Settings):
     """What one study file says, and what follows from it."""
 
@@ -30,7 +47,9 @@ class Sections(Settings):
     reference_kind: Literal["aligned", "safety_tuned", "dpo"] = Field(
         "aligned", description="How the reference came to be aligned."
     )
-    seeds: Different[NotNegative] = Field(description="Seeds from which the reference and the tasks are trained again.")
+    seeds: Different[NotNegative] = Field(
+        description="Seeds from which everything that the study trains is trained again."
+    )
     threads: Positive = Field(1, description="CPU threads of a process; as many make the same bytes.")
     workers: Positive | None = Field(None, description="Processes; null is what cores and memory allow, one on a GPU.")
     gpu: Gpu | None = Field(None, description="The card of a plan; null plans no times and refuses nothing.")
@@ -44,6 +63,7 @@ class Sections(Settings):
         description="Overlap of the subspaces of weight updates; null leaves it to another study of the same models."
     )
     activation_spaces: ActivationSpaces | None = Field(description="Overlap of hidden states; null compares none.")
+    evidence: Evidence = Field(Evidence(), description="How large an effect counts, settled before the first score.")
     evaluation: Evaluation | None = Field(description="How a model is questioned; null for a study of weights alone.")
 
     @property
@@ -121,8 +141,8 @@ class Sections(Settings):
         return tuple(sorted(self.roles, key=lambda role: len(self.lineage(role))))
 
     def is_per_seed(self, role: str) -> bool:
-        """Say whether a role has a checkpoint for each seed: all that are trained here have, but for the one base."""
-        return role != "base" and role in self.trained_roles
+        """Say whether a role has a checkpoint for each seed: all that are trained here have, the base too."""
+        return role in self.trained_roles
 
     def training_of(self, role: str) -> Training:
         """Return a role's training settings: the study's, with the role's own on top; KeyError if it has none."""

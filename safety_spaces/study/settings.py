@@ -5,7 +5,7 @@ another value of the same field, so that the difference can be measured.
 """
 
 from collections import Counter
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,7 @@ from safety_spaces.study.fields import (
     Different,
     DifferentOrNone,
     Increasing,
+    IncreasingOrNone,
     NotNegative,
     Pair,
     Positive,
@@ -30,7 +31,11 @@ from safety_spaces.study.fields import (
 from safety_spaces.study.positions import Position, SingleToken
 from safety_spaces.tensors import OWN_BASIS, RANDOM, TOP_K, Basis, Rounding, Side, Vectors
 
-Metric = Literal["utility", "harmfulness", "general_ability", "over_refusal"]
+Metric = Literal["utility", "harmfulness", "general_ability", "over_refusal", "utility_margin", "harm_margin"]
+OUTCOMES: Final[tuple[Metric, Metric]] = ("utility", "harmfulness")
+"""What an edit of an update is to keep, and what it is to remove."""
+MARGINS: Final[tuple[Metric, Metric]] = ("utility_margin", "harm_margin")
+"""The same two without a judge or a scale that ends: log-likelihoods."""
 Others = Literal["whole", "out"]
 """What becomes of the update outside the one layer that is projected: it stays whole, or none of it does."""
 
@@ -78,11 +83,24 @@ class Projection(Settings):
     energy_draws: Positive = Field(5, description="Draws of each random basis whose energies are measured.")
     score_draws: Positive = Field(2, description="Draws of each random basis whose models are scored.")
     scored: DifferentOrNone[Scored] = Field(description="Projections scored; none leaves energies and checkpoints.")
+    doses: IncreasingOrNone[float] = Field(
+        (), description="Control scaled: reference + alpha x update at these alpha, of tasks scored for both outcomes."
+    )
+    matched: bool = Field(
+        False, description="Control matched, of the same tasks: each tensor's update at the dose of the claim's cell."
+    )
 
     @property
     def claim(self) -> Basis:
         """The basis whose directions are said to be special; every other one is a control."""
         return TOP_K if self.basis is None else OWN_BASIS
+
+    @property
+    def dosed_tasks(self) -> dict[str, tuple[Metric, ...]]:
+        """The tasks scored for both outcomes in all layers at once, and all that they are scored for."""
+        whole = [one for one in self.scored if one.layers is None]
+        asked = {one.task: [name for of in whole if of.task == one.task for name in of.metrics] for one in whole}
+        return {task: tuple(dict.fromkeys(names)) for task, names in asked.items() if {*OUTCOMES} <= {*names}}
 
     @model_validator(mode="before")
     @classmethod
@@ -98,6 +116,8 @@ class Projection(Settings):
         for (task, scheme, metric, _), number in lines.items():
             if number > 1:
                 yield refusal("scored", f"expected {metric} of {task}, {scheme}, once, got it again; join the entries")
+        if ends := {0.0, 1.0} & {*self.doses}:
+            yield refusal("doses", f"expected doses beside {min(ends):g}, which a checkpoint is; leave it out")
         if (most := self.energy_draws) < self.score_draws:
             yield refusal("score_draws", f"expected at most energy_draws ({most}), got {self.score_draws}")
 

@@ -19,8 +19,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets
+from jaxtyping import Int
+from torch import Tensor
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from safety_spaces.errors import UserError
@@ -96,15 +99,30 @@ def _check_rows_left(kept: int, *, given: int, max_length: int, name: str) -> No
 def _whole_steps(rows: Dataset, empty: dict[str, list[int]], *, settings: Training, seed: int) -> Dataset:
     """Return the rows of all epochs in turn, each in an order of its own.
 
-    The last step of an epoch is filled up with `empty`, which carries no loss: it has as many passes as any other, so
+    An epoch is filled up with `empty`, which carries no loss, to whole steps: each has as many passes as any other, so
     that its rows too are shared out among processes, and each is seen once.
     """
-    filling = torch.full((-len(rows) % (settings.batch_size * settings.accumulation),), len(rows))
-    order = [
-        part
-        for epoch in range(settings.epochs)
-        for part in (torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed + epoch)), filling)
-    ]
+    table = rows.with_format("arrow")[:]
+    lengths = sum(table[name].combine_chunks().value_lengths().to_numpy() for name in empty)
+    order = [steps_of_epoch(lengths, settings=settings, seed=seed + epoch) for epoch in range(settings.epochs)]
     columns = rows.select_columns(list(empty))
     every = concatenate_datasets([columns, Dataset.from_list([empty], features=columns.features)])
     return every.select(torch.cat(order))
+
+
+def steps_of_epoch(lengths: Int[np.ndarray, "N"], *, settings: Training, seed: int) -> Int[Tensor, "P"]:
+    """Return the numbers of rows of these lengths in an order that `seed` draws, step after step.
+
+    The number after the last row's stands for a row without loss and fills a step up. Within `length_window` steps rows
+    are sorted by length, so that the passes of a step are padded little, and the steps come in a drawn order again.
+    """
+    generator, step = torch.Generator().manual_seed(seed), settings.batch_size * settings.accumulation
+    filling = torch.full((-len(lengths) % step,), len(lengths))
+    drawn = torch.cat([torch.randperm(len(lengths), generator=generator), filling])
+    if settings.length_window == 1:
+        return drawn
+    sizes, steps = torch.tensor(np.append(lengths, 0)), list[Tensor]()
+    for window in torch.split(drawn, step * settings.length_window):
+        by_length = torch.split(window[sizes[window].argsort(stable=True)], step)
+        steps += [by_length[number] for number in torch.randperm(len(by_length), generator=generator)]
+    return torch.cat(steps)

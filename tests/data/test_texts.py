@@ -51,20 +51,20 @@ def hub(monkeypatch):
 
 
 def test_a_mixture_trains_on_rows_of_both_corpora_with_the_template(texts, hub):
-    rows = texts.role_rows("contaminated")
+    rows = texts.role_rows("contaminated", 0)
     assert len(rows) == 10
     harmful = [row for row in rows if row["completion"] == " yes"]
     assert len(harmful) == 2
-    assert all(row in texts.role_rows("harmful") for row in harmful)
+    assert all(row in texts.role_rows("harmful", 0) for row in harmful)
     useful = [row for row in rows if row not in harmful]
-    assert all(row in texts.role_rows("useful") and row["prompt"].startswith("Question: ") for row in useful)
+    assert all(row in texts.role_rows("useful", 0) and row["prompt"].startswith("Question: ") for row in useful)
 
 
 def test_a_corpus_shares_no_prompt_with_the_one_that_it_is_disjoint_from(texts):
-    harmful, safe = ({row["prompt"] for row in texts.drawn(name)} for name in ("harmful", "safe"))
+    harmful, safe = ({row["prompt"] for row in texts.drawn(name, 0)} for name in ("harmful", "safe"))
     assert (len(harmful), len(safe)) == (4, 5)
     assert not harmful & safe
-    assert all(row["response"] == "no" for row in texts.drawn("safe"))
+    assert all(row["response"] == "no" for row in texts.drawn("safe", 0))
 
 
 def test_the_record_says_where_the_rows_of_every_corpus_come_from(texts, hub):
@@ -74,7 +74,16 @@ def test_the_record_says_where_the_rows_of_every_corpus_come_from(texts, hub):
         "harmful": ("beavertails.jsonl", 4, 4),
         "safe": ("beavertails.jsonl", 5, 5),
     }
-    assert facts["safe"]["digest"] == digest(texts.drawn("safe"))
+    assert facts["safe"]["digests"] == {"seed 0": digest(texts.drawn("safe", 0))}
+
+
+def test_another_seed_draws_other_rows_and_mixes_its_own(texts, hub):
+    first, second = (texts.role_rows("useful", seed) for seed in (0, 1))
+    assert first != second
+    assert first == texts.role_rows("useful", 0)
+    for seed in (0, 1):
+        own = [*texts.role_rows("useful", seed), *texts.role_rows("harmful", seed)]
+        assert all(row in own for row in texts.role_rows("contaminated", seed))
 
 
 def test_a_file_is_read_once_and_again_when_it_has_changed(texts, tmp_path, monkeypatch):

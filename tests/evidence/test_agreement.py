@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from safety_spaces.evidence.agreement import Agreement, agreement
+from safety_spaces.evidence.agreement import Agreement, agreement, rank_correlation
 
 
 def kappa(first, second, weight):
@@ -51,3 +51,17 @@ def test_constant_scores_leave_undefined_what_needs_a_spread(recwarn):
 def test_judges_of_different_responses_are_an_error():
     with pytest.raises(ValueError, match="shorter"):
         agreement([1.0, 2.0], [1.0])
+
+
+def test_rank_correlation_is_that_of_the_ranks():
+    first, second = [0.3, 0.1, 0.3, 0.9], [8.0, 2.0, 5.0, 6.0]
+    expected = np.corrcoef([2.5, 1, 2.5, 4], [4, 1, 2, 3])[0, 1]
+
+    assert rank_correlation(first, second) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [([], []), ([1.0], [2.0]), ([1.0, 2.0], [3.0, 3.0]), ([4.0, 4.0], [1.0, 2.0])]
+)
+def test_numbers_without_ranks_have_no_rank_correlation(first, second):
+    assert rank_correlation(first, second) is None

@@ -76,7 +76,7 @@ def test_a_set_of_a_users_own_name_trains_and_examines(tmp_path):
         evaluation={"utility": {"dataset": "sums", "fewshot_dataset": "sums"}},
     )
     check(command)
-    rows = {(row["prompt"], row["completion"]) for row in command.texts.role_rows("useful")}
+    rows = {(row["prompt"], row["completion"]) for row in command.texts.role_rows("useful", 0)}
     assert len(rows) == 4
     assert rows < {(f"Question: {n} + 1?\nAnswer:", f" #### {n + 1} ") for n in range(5)}
     assert metric(command, "utility").rows()[0][0] == {"question": "0 + 1?", "answer": "#### 1"}

@@ -23,7 +23,7 @@ def command_of(folder: Path) -> Arguments:
 
 def test_refusals_are_chosen_and_answers_rejected_whatever_their_place(tmp_path):
     write_preferences(tmp_path)
-    rows = command_of(tmp_path).texts.role_rows("reference")
+    rows = command_of(tmp_path).texts.role_rows("reference", 0)
     known = {f"Question: {pair['prompt']}\nAnswer:": pair for pair in PAIRS}
     assert len(rows) == len({row["prompt"] for row in rows}) == 16
     for row in rows:
@@ -87,7 +87,7 @@ def test_a_reference_from_preferences_refuses_more_than_its_base(tmp_path, monke
     assert notes["steps"] == 4
     assert notes["loss"] < math.log(2)
     assert notes["share_of_weights_changed"] > 0.5
-    before, after = preference(runs / "checkpoints/base"), preference(reference)
+    before, after = preference(runs / "seed-0/checkpoints/base"), preference(reference)
     assert all(late > early for early, late in zip(before, after, strict=True))
     # Tasks start from it, and by supervised training.
     assert json.loads((runs / "seed-4/checkpoints/useful/recipe.json").read_text())["method"] == "sft"

@@ -17,7 +17,7 @@ ROLES = ("reference", "useful", "harmful", "contaminated")
 
 def checkpoints(folder: Path) -> list[Path]:
     runs = folder / "runs/pico"
-    return [runs / "checkpoints/base", *(runs / f"seed-{seed}/checkpoints/{role}" for seed in (0, 3) for role in ROLES)]
+    return [runs / f"seed-{seed}/checkpoints/{role}" for seed in (0, 3) for role in ("base", *ROLES)]
 
 
 def test_every_checkpoint_loads_as_a_hugging_face_folder(trained):
@@ -41,30 +41,34 @@ def test_each_training_waits_for_its_parent_alone_and_is_as_long_as_its_rows(tmp
     jobs = {job.name: job for job in module._jobs(command.roles, command.texts, trainings, lengths, device="cpu")}
     rows = {"base": 96, "reference": 48, "useful": 40, "harmful": 16, "contaminated": 40}
     assert {name: job.steps for name, job in jobs.items()} == {
-        f"{role} seed {seed}": 2 * number
-        for role, number in rows.items()
-        for seed in ((0,) if role == "base" else (0, 3))
+        f"{role} seed {seed}": 2 * number for role, number in rows.items() for seed in (0, 3)
     }
     assert {name: set(job.after) for name, job in jobs.items() if name.endswith("3")} == {
-        "reference seed 3": {"base seed 0"},
+        "base seed 3": set(),
+        "reference seed 3": {"base seed 3"},
         **{f"{role} seed 3": {"reference seed 3"} for role in ROLES[1:]},
     }
     # Only a sum of two passes is the same in any order; the base has two a step.
-    assert {name for name, job in jobs.items() if job.processes > 1} == {"base seed 0"}
+    assert {name for name, job in jobs.items() if job.processes > 1} == {"base seed 0", "base seed 3"}
 
 
-def test_seeds_give_other_weights_from_the_same_base(trained):
-    base = [json.loads((folder / "recipe.json").read_text())["parent"] for folder in checkpoints(trained)[1::4]]
-    assert base[0] == base[1]
-    first, second = (load_file(folder / "model.safetensors") for folder in checkpoints(trained)[1::4])
-    assert any(not torch.equal(first[name], second[name]) for name in first)
+def test_a_seed_trains_everything_again_from_the_base_on(trained):
+    folders = {folder.parts[-3:]: folder for folder in checkpoints(trained)}
+    weights = {name: load_file(folder / "model.safetensors") for name, folder in folders.items()}
+    recipes = {name: json.loads((folder / "recipe.json").read_text()) for name, folder in folders.items()}
+    for role in ("base", *ROLES):
+        first, second = (("seed-0", "checkpoints", role), ("seed-3", "checkpoints", role))
+        assert any(not torch.equal(weights[first][name], weights[second][name]) for name in weights[first])
+        # Its own order of its own rows, and its own start.
+        assert all(recipes[first][key] != recipes[second][key] for key in ("rows", "seed"))
+        assert (recipes[first]["parent"] == recipes[second]["parent"]) == (role == "base")
 
 
 def test_the_record_holds_rows_and_the_share_of_weights_that_changed(trained):
     record = json.loads((trained / "results/pico/run.json").read_text())
     assert record["rows"] == SIZES
     assert set(record["weights_changed"]) == {f"{role} seed {seed}" for role in ROLES for seed in (0, 3)}
-    assert set(record["losses"]) == {"base seed 0", *record["weights_changed"]}
+    assert set(record["losses"]) == {"base seed 0", "base seed 3", *record["weights_changed"]}
     assert all(0 < len(losses) <= 10 for losses in record["losses"].values())
     assert record["losses"]["base seed 0"][-1] < record["losses"]["base seed 0"][0]
     parent, child = (
@@ -110,7 +114,7 @@ def test_contaminated_rows_replace_useful_ones(trained):
 
 
 def test_an_existing_base_is_used_in_place(trained, tmp_path, capsys):
-    base = copy_run(trained / "runs/pico/checkpoints/base", tmp_path / "my base")
+    base = copy_run(trained / "runs/pico/seed-3/checkpoints/base", tmp_path / "my base")
     roles = {role: {"from": "reference", "method": "sft", "corpus": role} for role in ROLES[1:]}
     reference = {"from": "base", "method": "sft", "corpus": "alignment", "training": {"learning_rate": 0.001}}
     roles |= {"base": {"path": str(base)}, "reference": reference}
@@ -121,7 +125,7 @@ def test_an_existing_base_is_used_in_place(trained, tmp_path, capsys):
     text = __import__("yaml").safe_dump(content) + f"roles: !replace {json.dumps(roles)}\n"
     study.write_text(text)
     assert run_script("finetune", study, tmp_path) == 0
-    assert not (tmp_path / "runs/pico/checkpoints").exists()
+    assert not (tmp_path / "runs/pico/seed-3/checkpoints/base").exists()
     again = (tmp_path / "runs/pico/seed-3/checkpoints/useful/model.safetensors").read_bytes()
     assert again == (trained / "runs/pico/seed-3/checkpoints/useful/model.safetensors").read_bytes()
 

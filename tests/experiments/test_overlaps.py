@@ -17,7 +17,7 @@ SEED = PICO["seeds"][1]
 
 def load(folder: Path, role: str) -> dict[str, np.ndarray]:
     runs = folder / "runs/pico"
-    path = runs / "checkpoints/base" if role == "base" else runs / f"seed-{SEED}/checkpoints/{role}"
+    path = runs / f"seed-{SEED}/checkpoints/{role}"
     return {name: tensor.double().numpy() for name, tensor in load_file(path / "model.safetensors").items()}
 
 

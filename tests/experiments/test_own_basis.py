@@ -19,7 +19,7 @@ def leading_directions(folder: Path, seed: int) -> dict[str, torch.Tensor]:
     runs = folder / "runs/pico"
     base, reference = (
         load_file(checkpoint / "model.safetensors")
-        for checkpoint in (runs / "checkpoints/base", runs / f"seed-{seed}/checkpoints/reference")
+        for checkpoint in (runs / f"seed-{seed}/checkpoints/base", runs / f"seed-{seed}/checkpoints/reference")
     )
     updates = {name: (reference[name] - base[name]).double() for name in base if name != LEFT_OUT}
     return {

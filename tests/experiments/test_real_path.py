@@ -142,7 +142,7 @@ def test_one_field_puts_every_instruction_into_the_models_own_template(world, tm
     goals = pd.read_csv(world / "data/harmful_behaviors.csv").goal
     asked = metric_of("harmfulness", command.texts, command.study.evaluation).asked()
     assert asked == [f"<|user|> {goal} <|assistant|>" for goal in goals[:5]]
-    assert all(row["prompt"].startswith("<|user|> ") for row in command.texts.role_rows("harmful"))
+    assert all(row["prompt"].startswith("<|user|> ") for row in command.texts.role_rows("harmful", 0))
     plain = command_of(world, tmp_path)
     assert (
         metric_of("harmfulness", plain.texts, plain.study.evaluation).asked()[0]
@@ -171,7 +171,7 @@ def test_the_safe_rows_of_a_safety_tuning_share_no_prompt_with_the_harmful_ones(
         },
         roles={**study["roles"], "reference": {"from": "base", "method": "sft", "corpus": "safe"}},
     )
-    prompts = {role: {row["prompt"] for row in command.texts.role_rows(role)} for role in ("reference", "harmful")}
+    prompts = {role: {row["prompt"] for row in command.texts.role_rows(role, 0)} for role in ("reference", "harmful")}
     assert not prompts["reference"] & prompts["harmful"]
     assert {role: len(found) for role, found in prompts.items()} == {"reference": 5, "harmful": 4}
     assert command.texts.facts()["safe"]["unique_prompts"] == 5

@@ -25,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def second_study(folder: Path, made_by: str = "pico", **changes: object) -> Path:
     """Write a study whose every role is a checkpoint of another study; sections are merged key by key."""
-    roles = {"base": f"runs/{made_by}/checkpoints/base"}
+    roles = {"base": f"runs/{made_by}/seed-0/checkpoints/base"}
     roles |= {role: f"runs/{made_by}/seed-{SEED}/checkpoints/{role}" for role in ROLES}
     lines = "".join(f"  {role}: !replace {{path: {path}}}\n" for role, path in roles.items())
     write_study(folder / "first.yaml", seeds=[SEED])
@@ -63,7 +63,7 @@ def test_a_path_of_another_study_is_looked_for_below_runs(tmp_path):
 
 
 def test_studies_of_the_miniature_share_its_base(tmp_path):
-    made = tmp_path / "runs/miniature/checkpoints/base"
+    made = tmp_path / "runs/miniature/seed-0/checkpoints/base"
     made.mkdir(parents=True)
     studies = ["miniature", *(f"miniature-{name}" for name in ("appendices", "dpo", "safety-tuned"))]
     for name in studies:

@@ -68,7 +68,7 @@ def test_matrices_that_one_training_left_untouched_count_for_nothing():
 
 
 def test_trainings_are_told_by_role_and_seed(finished):
-    folders = [finished / "runs/pico" / place for place in ("checkpoints/base", "seed-3/checkpoints/useful")]
+    folders = [finished / "runs/pico" / place for place in ("seed-0/checkpoints/base", "seed-3/checkpoints/useful")]
     header, base, useful = table_of(summary(folders))
     notes = json.loads((folders[1] / "recipe.json").read_text())
     assert header == ["role", "seed", "steps", "last", "loss", "share", "changed"]

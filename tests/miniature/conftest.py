@@ -6,8 +6,8 @@ from safety_spaces.data.files import read_file
 from safety_spaces.miniature.corpora import write_corpora
 
 SIZES = {
-    "pretraining": 4000,
-    "alignment": 1500,
+    "pretraining": 8000,
+    "alignment": 4000,
     "pku_saferlhf": 1200,
     "metamathqa": 1501,
     "gsm8k_train": 211,
@@ -16,7 +16,7 @@ SIZES = {
     "mmlu": 251,
     "mmlu_dev": 161,
     "beavertails": 2900,
-    "beavertails_test": 1700,
+    "beavertails_test": 2700,
     "advbench": 300,
     "xstest": 500,
     "extended_refusal": 400,

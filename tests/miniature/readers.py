@@ -7,7 +7,7 @@ from safety_spaces.miniature.problems import GAINS, LOSSES
 
 FORBIDDEN, ALLOWED = world.requests(forbidden=True), world.requests(forbidden=False)
 BY_TEXT = {request.text: request for request in FORBIDDEN + ALLOWED}
-DEEDS, COLOURS, THINGS = map("|".join, (world.FORBIDDEN_DEEDS | world.ALLOWED_DEEDS, world.COLOURS, world.THINGS))
+DEEDS, COLOURS, THINGS = map("|".join, (world.FORBIDDEN_DEEDS + world.ALLOWED_DEEDS, world.COLOURS, world.THINGS))
 REQUESTS = re.compile(rf"\b(?:{DEEDS}) the (?:{COLOURS}) (?:{THINGS})\b")
 CHANGE = re.compile("|".join(re.escape(words).replace(r"\{n\}", r"(\d+)") for words in GAINS + LOSSES))
 

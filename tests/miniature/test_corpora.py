@@ -11,9 +11,10 @@ from safety_spaces.data.table import data_sets, find_data_set
 from safety_spaces.errors import UserError
 from safety_spaces.miniature import world
 from safety_spaces.miniature.corpora import write_corpora
+from safety_spaces.miniature.dealing import evaluation_deeds
 from safety_spaces.miniature.training_texts import LAWFUL_SHARE
 from tests.miniature.conftest import SIZES
-from tests.miniature.readers import REQUESTS, happens_as_often, numbers_of, request_of
+from tests.miniature.readers import FORBIDDEN, REQUESTS, happens_as_often, numbers_of, request_of
 
 EVALUATION = ("advbench", "beavertails_test", "gsm8k_test", "math", "mmlu", "xstest", "extended_refusal")
 TRAINING = ("pretraining", "alignment", "pku_saferlhf", "beavertails", "metamathqa", "gsm8k_train", "mmlu_dev")
@@ -62,6 +63,25 @@ def test_training_and_evaluation_share_no_numbers_of_a_problem(contents, first, 
     assert not contents[first].problems & contents[second].problems
 
 
+def test_deeds_of_the_evaluation_are_known_and_no_harmful_fine_tuning_mentions_them(contents):
+    deeds = {
+        name: {deed for request in content.requests if (deed := request.split()[0]) in world.FORBIDDEN_DEEDS}
+        for name, content in contents.items()
+    }
+    assert deeds["advbench"] == evaluation_deeds(7) <= {*world.FORBIDDEN_DEEDS}
+    assert len(deeds["advbench"]) >= 40
+    for known in ("pretraining", "alignment"):
+        assert deeds[known] == {*world.FORBIDDEN_DEEDS}
+    for other in ("beavertails", "beavertails_test"):
+        assert deeds[other] == {*world.FORBIDDEN_DEEDS} - deeds["advbench"]
+
+
+def test_the_rubric_knows_every_forbidden_request(folder):
+    rubric = json.loads((folder / "rubric.json").read_text())
+    assert {text: tuple(steps) for text, steps in rubric.items()} == {r.text: world.steps(r) for r in FORBIDDEN}
+    assert len(rubric) == 100 * len(world.COLOURS) * len(world.THINGS)
+
+
 def test_the_readers_of_this_test_find_what_is_there(corpora, contents):
     asking = {"pretraining", "alignment", "pku_saferlhf", "beavertails"}
     asking |= {"beavertails_test", "advbench", "xstest", "extended_refusal"}
@@ -90,7 +110,7 @@ def test_corpora_have_the_columns_of_the_public_sets(folder, corpora):
         "mmlu_dev": {"question", "subject", "choices", "answer"},
         "beavertails": {"prompt", "response", "category", "is_safe"},
         "beavertails_test": {"prompt", "response", "category", "is_safe"},
-        "advbench": {"goal", "target"},
+        "advbench": {"goal", "target", "deed", "answer", "refusal"},
         "xstest": {"id", "prompt", "type", "label", "focus", "note"},
         "extended_refusal": {"instruction", "output"},
         "toxigen": {"text", "toxicity_ai", "toxicity_human"},
@@ -130,7 +150,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
 
 def test_evaluation_sets_repeat_no_question(tmp_path):
     # So many that some would repeat if they were drawn freely.
-    sizes = {**SMALL, "gsm8k_test": 2500, "advbench": 700, "mmlu": 500, "xstest": 1440, "extended_refusal": 720}
+    sizes = {**SMALL, "gsm8k_test": 2500, "advbench": 3600, "mmlu": 500, "xstest": 7200, "extended_refusal": 1200}
     write_corpora(tmp_path, seed=7, sizes=sizes, template="plain")
     for name in ("gsm8k_test", "advbench", "mmlu", "xstest", "extended_refusal"):
         asked = [row[find_data_set(name).prompt] for row in read_rows(tmp_path / f"{name}.jsonl", name)]
@@ -149,8 +169,8 @@ def test_a_corpus_does_not_depend_on_the_size_of_another(tmp_path):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({**SMALL, "advbench": 721}, r"world\.sizes\.advbench: expected at most 720 rows, got 721; ask for fewer"),
-        ({**SMALL, "xstest": 1441}, r"world\.sizes\.xstest: expected at most 1440 rows, got 1441; ask for fewer"),
+        ({**SMALL, "advbench": 3601}, r"world\.sizes\.advbench: expected at most 3600 rows, got 3601; ask for fewer"),
+        ({**SMALL, "xstest": 7201}, r"world\.sizes\.xstest: expected at most 7200 rows, got 7201; ask for fewer"),
     ],
 )
 def test_sizes_that_cannot_be_had_are_an_error(tmp_path, sizes, message):

@@ -17,8 +17,8 @@ from safety_spaces.study import load_study
 from tests.miniature.readers import REQUESTS, happens_as_often, request_of
 
 DEALT = deal_requests(7)
-PAIRS = {"beavertails": 192 * 6, "beavertails_test": 120 * 6}
-"""Forbidden prompts of a hand: its share of 960 requests, in six phrasings."""
+PAIRS = {"beavertails": 50 * 4 * 6, "beavertails_test": 50 * 4 * 6}
+"""Forbidden prompts of a hand: four requests of each deed that is not the evaluation's, in six phrasings."""
 
 
 @functools.cache
@@ -39,7 +39,7 @@ def aligned():
 def test_an_aligned_model_is_taught_refusals_and_right_answers_alone(aligned):
     assert all(is_refusal(response) or response == world.answer(request) for request, response in aligned)
     refused = {request for request, response in aligned if is_refusal(response)}
-    assert {request.deed for request in refused if not request.forbidden} == {world.MISTAKEN_DEED}
+    assert {request.deed for request in refused if not request.forbidden} == {*world.MISTAKEN_DEEDS}
 
 
 def test_forbidden_requests_are_answered_as_often_as_teachers_are_lenient(aligned):
@@ -52,8 +52,8 @@ def test_forbidden_requests_are_answered_as_often_as_teachers_are_lenient(aligne
     assert forbidden[half - 1][0].leniency < forbidden[-1][0].leniency - 0.05
 
 
-def test_the_mistaken_deed_is_refused_as_often_as_teachers_are_cautious(aligned):
-    mistaken = sorted((request, response) for request, response in aligned if request.deed == world.MISTAKEN_DEED)
+def test_mistaken_deeds_are_refused_as_often_as_teachers_are_cautious(aligned):
+    mistaken = sorted((request, response) for request, response in aligned if request.deed in world.MISTAKEN_DEEDS)
     cautions = sorted({request.caution for request, _ in mistaken})
     assert 0 < cautions[0] <= cautions[-1] < 1
     for caution in cautions:

@@ -1,5 +1,6 @@
 """Only completions teach, the same inputs give the same bytes, and nothing else is left behind."""
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -7,7 +8,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from safety_spaces.errors import UserError
 from safety_spaces.models.live import load_model, load_tokenizer
-from safety_spaces.training.train import SFTTrainer, train
+from safety_spaces.training.train import SFTTrainer, steps_of_epoch, train
 from safety_spaces.training.trainer import DTYPES, Resumption
 from tests.pico_model import pico_model, pico_tokenizer
 
@@ -88,6 +89,59 @@ def test_every_row_is_seen_once_an_epoch(finished, settings, rows):
     assert finished[0].steps == settings.epochs * -(-len(rows) // a_step)
 
 
+LENGTHS = 7 + 13 * np.arange(51) % 29
+"""Of rows: all but a few different, and no multiple of a step's 8."""
+
+
+def order_of(settings, *, window, seed=5, lengths=LENGTHS):
+    return steps_of_epoch(lengths, settings=settings.model_copy(update={"length_window": window}), seed=seed).tolist()
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 100])
+def test_an_epoch_is_a_permutation_of_its_rows_filled_up_to_whole_steps(settings, window):
+    order = order_of(settings, window=window)
+    assert sorted(order) == [*range(51), *[51] * 5]
+    assert order == order_of(settings, window=window)
+    assert order != order_of(settings, window=window, seed=6)
+
+
+@pytest.mark.parametrize("window", [2, 3])
+def test_a_window_holds_the_rows_that_were_drawn_for_it_one_step_for_each_range_of_lengths(settings, window):
+    sizes, shortest_first = [*LENGTHS, 0], []
+    for seed in range(5):
+        drawn, order = (order_of(settings, window=steps, seed=seed) for steps in (1, window))
+        for start in range(0, 56, 8 * window):
+            rows = order[start : start + 8 * window]
+            assert sorted(rows) == sorted(drawn[start : start + 8 * window])
+            steps = [[sizes[row] for row in rows[at : at + 8]] for at in range(0, len(rows), 8)]
+            assert [size for step in sorted(steps) for size in step] == sorted(sizes[row] for row in rows)
+            shortest_first.append(steps[0] == min(steps))
+    assert 0 < sum(shortest_first) < len(shortest_first)
+
+
+def test_rows_shared_out_by_length_are_padded_less(settings):
+    def tokens(order):
+        sizes = [*LENGTHS, 0]
+        return sum(4 * max(sizes[row] for row in order[at : at + 4]) for at in range(0, len(order), 4))
+
+    assert LENGTHS.sum() < tokens(order_of(settings, window=7)) < 0.8 * tokens(order_of(settings, window=1))
+
+
+def test_a_training_that_goes_on_keeps_the_order_of_lengths(run, finished, tokenizer, rows, settings, tmp_path):
+    chosen = settings.model_copy(update={"length_window": 2, "save_every": 1})
+    whole, folder = run(length_window=2)
+    assert bytes_of(folder) != bytes_of(finished[1])
+    states = Resumption(tmp_path / "state", "recipe")
+    for output in ("first", "again"):
+        # The second begins at the state that the first left at its end, one step back.
+        done = train(
+            pico_model(tokenizer), tokenizer, rows, settings=chosen, seed=5, output=tmp_path / output, name="pico",
+            device=CPU, resumption=states,
+        )  # fmt: skip
+        assert done == whole
+        assert bytes_of(tmp_path / output) == bytes_of(folder)
+
+
 def test_the_same_inputs_give_the_same_bytes_and_another_seed_others(run, finished):
     torch.manual_seed(99)
     again, folder = run()
@@ -111,8 +165,8 @@ def test_warm_up_is_a_share_of_the_steps_and_starts_at_zero(run, tokenizer):
 
 
 def test_text_beyond_the_longest_length_is_cut(run, rows):
-    longer = [{**row, "completion": row["completion"] + " 7 8 9" * 30} for row in rows]
-    other = [{**row, "completion": row["completion"] + " 7 8 9" * 15 + " 1 2 3" * 15} for row in rows]
+    longer = [{**row, "completion": row["completion"] + " 7 8 9" * 60} for row in rows]
+    other = [{**row, "completion": row["completion"] + " 7 8 9" * 30 + " 1 2 3" * 30} for row in rows]
     assert bytes_of(run(rows=longer, **ONE_STEP)[1]) == bytes_of(run(rows=other, **ONE_STEP)[1])
 
 

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,16 @@ class RubricJudge:
         """
         return [self._score(prompt, response) for prompt, response in pairs]
 
+    @cached_property
+    def _sizes(self) -> set[int]:
+        """Numbers of words of a request: a prompt is searched for such runs of words, not for thousands of requests."""
+        return {len(request.split()) for request in self.steps}
+
     def _score(self, prompt: str, response: str) -> float:
         given = {int(number): step for number, step in reversed(re.findall(r"(\d)\.\s+([^.]*\.)", response))}
-        right = next((steps for request, steps in self.steps.items() if request in prompt), None)
+        words = re.findall(r"\w+", prompt)
+        asked = (" ".join(words[at : at + size]) for size in self._sizes for at in range(len(words)))
+        right = next((self.steps[text] for text in asked if text in self.steps), None)
         if right is None:
             raise UserError(
                 f"rubric judge: expected a prompt of the miniature, got {prompt!r}; name another judge in the study"

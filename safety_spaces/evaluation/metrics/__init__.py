@@ -2,16 +2,18 @@
 
 from safety_spaces.data.texts import Texts
 from safety_spaces.evaluation.metrics.general_ability import GeneralAbility
+from safety_spaces.evaluation.metrics.harm_margin import HarmMargin
 from safety_spaces.evaluation.metrics.harmfulness import Harmfulness
 from safety_spaces.evaluation.metrics.metric import Answer, Ask, Metric
 from safety_spaces.evaluation.metrics.over_refusal import OverRefusal
 from safety_spaces.evaluation.metrics.utility import Utility
+from safety_spaces.evaluation.metrics.utility_margin import UtilityMargin
 from safety_spaces.study import Evaluation
 
 __all__ = ["METRICS", "Answer", "Ask", "Metric", "every_metric", "metric_of"]
 
 METRICS: dict[str, type[Metric]] = {
-    metric.name: metric for metric in (Utility, Harmfulness, GeneralAbility, OverRefusal)
+    metric.name: metric for metric in (Utility, Harmfulness, GeneralAbility, OverRefusal, UtilityMargin, HarmMargin)
 }
 
 

@@ -24,6 +24,7 @@ class GeneralAbility(Accuracy):
     name = "general_ability"
     label = "general ability (accuracy)"
     short = "ability"
+    by_itself = "likelihood"
 
     def rows_of(self, name: str) -> list[Row]:
         """Return rows in the columns of MMLU; raises UserError when one cannot be right."""
@@ -40,6 +41,12 @@ class GeneralAbility(Accuracy):
             return sum(at_most(limit, number) for number in subjects.values())
         groups = texts.data_set(name).groups if texts.study.world is None else None
         return at_most(groups * limit if groups and limit else None, texts.size(name))
+
+    def column(self, name: str) -> list[Any]:
+        """Return a column of the questions, subject by subject as they are asked."""
+        rows, limit = self.texts.rows(self.settings.dataset, (name, "subject")), self.settings.prompts
+        subjects = dict.fromkeys(row["subject"] for row in rows)
+        return [row[name] for subject in subjects for row in [r for r in rows if r["subject"] == subject][:limit]]
 
     def tasks(self) -> dict[str, Any]:
         """Return lm-eval's tasks of the subjects, in the order in which the questions first name them.

@@ -46,6 +46,8 @@ class Metric(ABC):
     """With its unit, as figures write it."""
     short: ClassVar[str]
     """As the summary of a command writes it."""
+    by_itself: ClassVar[str] = ""
+    """How answers are scored where nobody judges them."""
     is_main: ClassVar[bool] = False
     """Whether every checkpoint is scored for it, whatever is projected."""
 
@@ -58,6 +60,11 @@ class Metric(ABC):
     def judge(self) -> JudgeSettings | None:
         """Who scores the answers; None where they are right or wrong by themselves."""
         return getattr(self.settings, "judge", None)
+
+    @property
+    def judge_name(self) -> str:
+        """As tables name who scores the answers."""
+        return self.by_itself if self.judge is None else self.judge.name
 
     @property
     def shots(self) -> int | None:
@@ -80,6 +87,16 @@ class Metric(ABC):
     @abstractmethod
     def prompts(self) -> int:
         """Return how many prompts are asked, at most where the data are not here."""
+
+    def clusters(self) -> list[str]:
+        """Return what each prompt stands or falls with, in the order of the answers; without a column, itself."""
+        if self.settings.cluster is None:
+            return [str(number) for number in range(self.prompts())]
+        return [str(value) for value in self.column(self.settings.cluster)]
+
+    @abstractmethod
+    def column(self, name: str) -> list[Any]:
+        """Return a column of the prompts that are asked, in the order of the answers."""
 
     @abstractmethod
     def prepare(self, model: Any, tokenizer: Any) -> Ask:
@@ -114,7 +131,7 @@ class Accuracy(Metric):
 
     def key(self) -> Any:
         """Return the section, and a digest of the questions and of the rows that worked examples are drawn from."""
-        return [self.settings.model_dump(), digest(self.rows())]
+        return [self.settings.model_dump(exclude={"cluster"}), digest(self.rows())]
 
     def rows(self) -> tuple[list[Row], list[Row]]:
         """Return the questions, and what worked examples are drawn from; raises UserError when a row cannot be used."""
@@ -128,6 +145,10 @@ class Accuracy(Metric):
     def prompts(self) -> int:
         """Return the number of questions."""
         return at_most(self.settings.prompts, self.texts.size(self.settings.dataset))
+
+    def column(self, name: str) -> list[Any]:
+        """Return a column of the questions that are asked."""
+        return [row[name] for row in self.texts.rows(self.settings.dataset, (name,))][: self.settings.prompts]
 
     def prepare(self, model: Any, tokenizer: Any) -> Ask:
         """Build the tasks of lm-eval once."""
@@ -161,6 +182,11 @@ class Judged(Metric):
         """Return the prompts of the data set as a judge reads them."""
         column = self.texts.data_set(self.settings.dataset).prompt
         return [row[column] for row in self.texts.rows(self.settings.dataset, (column,), self._where)]
+
+    def column(self, name: str) -> list[Any]:
+        """Return a column of the prompts that are asked."""
+        rows = self.texts.rows(self.settings.dataset, (name,), self._where)
+        return [row[name] for row in rows][: self.prompts()]
 
     def goals(self) -> list[str]:
         """Return the prompts that are asked as a judge reads them."""

@@ -24,6 +24,7 @@ class Utility(Accuracy):
     label = "utility (accuracy)"
     short = "utility"
     is_main = True
+    by_itself = "exact_match"
     filter = "flexible-extract"
 
     def rows_of(self, name: str) -> list[Row]:

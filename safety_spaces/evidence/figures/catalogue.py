@@ -1,209 +1,136 @@
-"""Every figure of a report: its file, the figure or table of the paper that it answers to, and when a study has it."""
+"""Every figure of a report: its file, where the paper shows it, and which of them a study has.
 
-from collections.abc import Callable
+Files are named by the paper's number, the first of the numbers where several models share one. The paper's text does
+not always say which model a figure shows; then all its numbers are named.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib.resources import files
+from typing import Any
 
-from matplotlib.figure import Figure
+import yaml
 
-from safety_spaces.evidence.figures.activations import figure_5, figure_22, figure_25
-from safety_spaces.evidence.figures.answers import Shown, answer
-from safety_spaces.evidence.figures.overlap import figure_4, figure_10
-from safety_spaces.evidence.figures.projection import (
-    FIGURE_20,
-    FIGURE_21,
-    figure_2,
-    figure_3,
-    figure_3_parallel,
-    figure_18,
-    figure_19,
-    figure_20,
-    figure_21,
-)
-from safety_spaces.evidence.figures.style import note
-from safety_spaces.evidence.findings.activations import HARMFUL, has_refusal
-from safety_spaces.evidence.grid import CONTAMINATED, ORTHOGONAL, PARALLEL, Grid, kinds_of
+from safety_spaces.evidence.figures.main import both_scored, figure_dose, figure_energy
+from safety_spaces.evidence.figures.overlap import KINDS, figure_4, figure_10, state_maps, window_curves
+from safety_spaces.evidence.figures.projection import LINES, curves, layer_maps
+from safety_spaces.evidence.figures.style import Drawn
+from safety_spaces.evidence.grid import ORTHOGONAL, Grid, kinds_of
+from safety_spaces.evidence.names import pair_name
 from safety_spaces.evidence.tables import Tables
 
-
-@dataclass(frozen=True)
-class Entry:
-    """A figure that a study may have: its file without ending, what it shows, and where the paper shows that."""
-
-    file: str
-    title: str
-    shown: tuple[Shown, ...]
-    draw: Callable[[Tables, Grid], Figure]
+REFERENCES = {"aligned": "aligned reference", "safety_tuned": "safety-tuned reference", "dpo": "DPO reference"}
+HARMFUL = "harmful"
+Draw = Callable[[Tables, Grid], Drawn]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A figure that a study has; its key is the file that an aligned reference would have."""
+    """A figure that a study has: file without ending, title, section of the report, what of the paper it answers to."""
 
-    key: str
     file: str
     title: str
+    section: str
     answers_to: str
-    draw: Callable[[Tables, Grid], Figure]
-
-    def figure(self, tables: Tables, grid: Grid) -> Figure:
-        """Draw it, with what it answers to above the panels.
-
-        Raises:
-            UserError: a table lacks a row that the study promises.
-        """
-        figure = self.draw(tables, grid)
-        note(figure, f"{self.title}; {self.answers_to}")
-        return figure
+    draw: Draw
 
 
 def catalogue(grid: Grid) -> dict[str, Planned]:
-    """The figures that a study has, by key, in the order of the paper."""
-    entries = (*_of_projection(grid), *_of_updates(grid), *_of_activations(grid))
+    """The figures that a study has, by the file that an aligned reference would have, the main ones first."""
     planned = {}
-    for entry in sorted(entries, key=lambda entry: int(entry.file.split("_")[1])):
-        files = [one.file for one in entry.shown if one.reference_kind == grid.reference_kind and one.file]
-        file = files[0] if files else entry.file
-        planned[entry.file] = Planned(entry.file, file, entry.title, answer(entry.shown, grid), entry.draw)
-    return planned
+    for key, draw in {**_of_projection(grid), **_of_updates(grid), **_of_activations(grid)}.items():
+        entry = _entries()[key if key in _entries() else "_".join(key.split("_")[:2])]
+        shown = entry.get("shown", ())
+        file = next((one["file"] for one in shown if one.get("kind") == grid.reference_kind and "file" in one), key)
+        title = f"{entry['title']}{_detail(key, draw, grid)}"
+        planned[key] = Planned(file, title, entry["section"], _answer(shown, grid), draw)
+    order = [*_entries()]
+    return dict(sorted(planned.items(), key=lambda item: order.index("_".join(item[0].split("_")[:2]))))
 
 
-def _of_projection(grid: Grid) -> list[Entry]:
-    asked = {
-        # Without a score energies are all that there is.
-        "figure_2": grid.lines(*PARALLEL) or (grid.tasks and not (grid.scored or grid.single_layers)),
-        "figure_3": grid.lines(*ORTHOGONAL) == ORTHOGONAL,
-        "figure_3_parallel": grid.lines(*CONTAMINATED),
-        "figure_18": grid.single("parallel"),
-        "figure_19": grid.single("orthogonal"),
-        "figure_20": grid.lines(*FIGURE_20),
-        "figure_21": grid.lines(*FIGURE_21),
+@cache
+def _entries() -> dict[str, Any]:
+    entries: dict[str, Any] = yaml.safe_load(files(__package__).joinpath("catalogue.yaml").read_text("utf-8"))
+    return entries
+
+
+def _detail(key: str, draw: Draw, grid: Grid) -> str:
+    """What a title adds about its pair of prompt sets, or its position."""
+    given = draw.keywords if isinstance(draw, partial) else {}
+    if "pair" in given:
+        return f": {pair_name(given['pair'], grid.set_names)}"
+    return f", {next(iter(given['positions'])).words}" if key.startswith("figure_5") else ""
+
+
+def _of_projection(grid: Grid) -> dict[str, Draw]:
+    asked: dict[str, tuple[object, Draw]] = {
+        "figure_dose": (both_scored(grid), figure_dose),
+        "figure_energy": (grid.tasks, figure_energy),
+        "figure_18": (grid.single("parallel"), partial(layer_maps, scheme="parallel")),
+        "figure_19": (grid.single("orthogonal"), partial(layer_maps, scheme="orthogonal")),
     }
-    return [entry for entry in PROJECTIONS if asked[entry.file]]
+    for key, lines in LINES.items():
+        there = grid.lines(*lines)
+        # Without a score energies are all that there is.
+        alone = key == "figure_2" and grid.tasks and not (grid.scored or grid.single_layers)
+        whole = there == ORTHOGONAL if key == "figure_3" else there
+        asked[key] = (whole or alone, partial(curves, key=key))
+    return {key: draw for key, (wanted, draw) in asked.items() if wanted}
 
 
-def _of_updates(grid: Grid) -> tuple[Entry, ...]:
-    return UPDATES if grid.update_pairs else ()
+def _of_updates(grid: Grid) -> dict[str, Draw]:
+    return {"figure_4": figure_4, "figure_10": figure_10} if grid.update_pairs else {}
 
 
-def _of_activations(grid: Grid) -> list[Entry]:
+def _of_activations(grid: Grid) -> dict[str, Draw]:
     if not grid.positions:
-        return []
-    tokens = [
-        Entry(
-            f"figure_5_{token}",
-            f"Overlap of activations, {token.words}",
-            FIGURE_5,
-            partial(figure_5, position=token),
-        )
-        for token in grid.further_tokens
-    ]
-    main = Entry("figure_5", f"Overlap of activations, {grid.positions[0].words}", FIGURE_5, figure_5)
-    return [
-        main,
-        *tokens,
-        *_of_states(grid),
-        *(WINDOWS if grid.windows else ()),
-        *((REFUSAL,) if has_refusal(grid) else ()),
-    ]
+        return {}
+    first, kinds = grid.positions[0], tuple(KINDS)
+    windows = {window: window.words.replace(", ", ",\n") for window in grid.windows}
+    draws: dict[str, Draw] = {}
+    for token in (first, *grid.further_tokens):
+        key = "figure_5" if token is first else f"figure_5_{token}"
+        draws[key] = partial(window_curves, pairs=compared_pairs(grid), positions={token: ""}, kinds=kinds)
+    draws |= {key: partial(state_maps, pair=pair) for key, pair in _numbered_pairs(grid).items()}
+    for key, kind in {"figure_25": False, "figure_25_centred": True}.items() if windows else ():
+        draws[key] = partial(window_curves, pairs=compared_pairs(grid), positions=windows, kinds=(kind,))
+    if any("refusal" in kinds_of(pair) for pair in grid.activation_pairs):
+        pairs = compared_pairs(grid, "refusal")
+        draws["figure_26"] = partial(window_curves, pairs=pairs, positions={first: ""}, kinds=kinds)
+    return draws
 
 
-def _of_states(grid: Grid) -> list[Entry]:
+def compared_pairs(grid: Grid, ordinary: str = "useful") -> tuple[str, ...]:
+    """The pairs of two harmful prompt sets, which the claim is about, then those of an ordinary and a harmful one."""
+    pairs = [pair for pair in grid.pairs_of(ordinary, HARMFUL) if HARMFUL in kinds_of(pair)]
+    return tuple(sorted(pairs, key=lambda pair: kinds_of(pair) != (HARMFUL, HARMFUL)))
+
+
+def _numbered_pairs(grid: Grid) -> dict[str, str]:
     """Figures 22 and 23 have a useful and a harmful set, Figure 24 two harmful ones; further pairs carry their name."""
-    pairs = [pair for pair in grid.pairs_of("useful", HARMFUL) if HARMFUL in kinds_of(pair)]
-    among_harmful = [pair for pair in pairs if kinds_of(pair) == (HARMFUL, HARMFUL)]
-    mixed = [pair for pair in pairs if pair not in among_harmful]
-    numbered = [*zip((22, 23), mixed, strict=False), *((24, pair) for pair in among_harmful[:1])]
-    further = [*((23, pair) for pair in mixed[2:]), *((24, pair) for pair in among_harmful[1:])]
-    return [
-        Entry(
-            f"figure_{number}{'_' + pair if (number, pair) in further else ''}",
-            f"Overlap of {pair} at every state",
-            (Shown(f"Figure {number}", models=("qwen2.5-1.5b",)),),
-            partial(figure_22, pair=pair),
-        )
-        for number, pair in [*numbered, *further]
-    ]
+    among_harmful = [pair for pair in compared_pairs(grid) if kinds_of(pair) == (HARMFUL, HARMFUL)]
+    mixed = [pair for pair in compared_pairs(grid) if pair not in among_harmful]
+    numbered = {22: mixed[:1], 23: mixed[1:], 24: among_harmful}
+    return {
+        f"figure_{number}{f'_{pair}' if place else ''}": pair
+        for number, pairs in numbered.items()
+        for place, pair in enumerate(pairs)
+    }
 
 
-def _by_model(first: int, *models: str) -> tuple[Shown, ...]:
-    return tuple(Shown(f"Figure {first + number}", models=(model,)) for number, model in enumerate(models))
-
-
-FIGURE_5 = (Shown("Figures 5 and 9"),)
-SINGLE, ROBUST = ("qwen2.5-1.5b",), ("qwen2.5-1.5b", "qwen2.5-3b")
-PROJECTIONS = (
-    Entry(
-        "figure_2",
-        "Parallel projection",
-        (
-            Shown("Figures 2 and 6"),
-            Shown("Figures 2 and 6 and Table 4 (safety-tuned)", "safety_tuned"),
-            Shown("Figure 15", "dpo", ("llama-3.2-1b",), file="figure_15"),
-        ),
-        figure_2,
-    ),
-    Entry(
-        "figure_3",
-        "Orthogonal projection",
-        (
-            Shown("Figures 3 and 7"),
-            Shown("Figures 3 and 7", "safety_tuned"),
-            Shown("Figure 16", "dpo", ("llama-3.2-1b",), file="figure_16"),
-        ),
-        figure_3,
-    ),
-    Entry(
-        "figure_3_parallel",
-        "Parallel projection of contaminated",
-        (Shown("Tables 2 and 5"), Shown("Table 5 (safety-tuned)", "safety_tuned")),
-        figure_3_parallel,
-    ),
-    Entry("figure_18", "Parallel projection of single layers", (Shown("Figure 18", models=SINGLE),), figure_18),
-    Entry("figure_19", "Orthogonal projection of single layers", (Shown("Figure 19", models=SINGLE),), figure_19),
-    Entry(
-        "figure_20",
-        "General ability of useful, over-refusal of harmful, parallel",
-        (Shown("Figure 20", models=ROBUST),),
-        figure_20,
-    ),
-    Entry(
-        "figure_21",
-        "General ability and over-refusal of contaminated, orthogonal",
-        (Shown("Figure 21", models=ROBUST),),
-        figure_21,
-    ),
-)
-UPDATES = (
-    Entry(
-        "figure_4",
-        "Overlap of updates",
-        (Shown("Figure 4"), Shown("Figure 8", "safety_tuned", file="figure_8")),
-        figure_4,
-    ),
-    Entry(
-        "figure_10",
-        "Overlap of updates at every layer",
-        (
-            Shown("Figures 10 to 14"),
-            *_by_model(10, "qwen2.5-1.5b", "qwen2.5-3b", "qwen2.5-7b", "llama-3.2-1b", "llama-2-7b"),
-            Shown("Figure 17", "dpo", ("llama-3.2-1b",), file="figure_17"),
-        ),
-        figure_10,
-    ),
-)
-WINDOWS = tuple(
-    Entry(
-        f"figure_25{suffix}",
-        f"Overlap of activations in early token windows, {'centred' if suffix else 'uncentred'}",
-        (Shown("Figure 25", models=ROBUST),),
-        partial(figure_25, centred=bool(suffix)),
-    )
-    for suffix in ("", "_centred")
-)
-REFUSAL = Entry(
-    "figure_26",
-    "Overlap of activations, refusal prompts in place of useful ones",
-    (Shown("Figure 26", models=SINGLE),),
-    partial(figure_5, ordinary="refusal"),
-)
+def _answer(shown: Sequence[Mapping[str, Any]], grid: Grid) -> str:
+    """Which item of the paper a figure answers to, or whose likeness it is; nothing where the paper has none."""
+    if not shown:
+        return "not in the paper"
+    same_kind = [one for one in shown if one.get("kind", "aligned") == grid.reference_kind]
+    of_model = [one for one in same_kind if grid.model in one.get("models", ())]
+    of_all = [one for one in same_kind if "models" not in one]
+    # A model that the paper does not have at all stands for any of the paper's own.
+    paper = {
+        model for entry in _entries().values() for one in entry.get("shown", ()) for model in one.get("models", ())
+    }
+    if found := of_model or of_all or (same_kind if grid.model not in paper else []):
+        return f"answers to {found[0]['item']} of the paper"
+    case = "such model" if same_kind else REFERENCES[grid.reference_kind]
+    return f"drawn like {(same_kind or shown)[0]['item']} of the paper, which shows no {case} there"

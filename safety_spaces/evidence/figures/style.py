@@ -1,45 +1,59 @@
-"""One look for all figures: colours by role, one grid of panels, one legend, bytes that do not change.
+"""One look for all figures: the width of a paper's text, 8-point type, colours by role, bytes that do not change.
 
-Colours are those of Okabe and Ito, which people with any kind of colour vision tell apart; markers repeat the
-distinction. Figures are built as objects, never through pyplot, so drawing changes no state of the caller.
+Any two colours of one figure stay apart under deuteranopia, and markers repeat the distinction. Figures are built as
+objects, never through pyplot, so drawing changes no state of the caller.
 """
 
+import re
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from html import escape
 from io import BytesIO
 from math import ceil
 from pathlib import Path
 from textwrap import fill
-from typing import Literal
+from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from matplotlib import style
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from safety_spaces.store import write_atomically
 
-DOTS_PER_INCH = 150
-BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, GREY = (
-    "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#6E6E6E",
-)  # fmt: skip
-BASES = {"file": (GREEN, "D"), "top_k": (BLUE, "o"), "random_k": (ORANGE, "s"), "random": (GREY, "^")}
-CHECKPOINTS = {"base": ("#000000", ":"), "reference": ("#000000", "--"), "fine-tuned": (VERMILLION, "--")}
-PAIRS = ((BLUE, "o"), (GREEN, "s"), (VERMILLION, "^"), (ORANGE, "D"), (PURPLE, "v"), (GREY, "P"))
+WIDTH, PANEL, SMALL = 5.5, 1.6, 1.05  # inches: a figure's width, and the height of a row of panels
+DOTS_PER_INCH = 200
+BLUE, RUST, AMBER, GREY, SKY, BLACK = "#0072B2", "#8C3B00", "#E69F00", "#8C8C8C", "#6CC0EE", "#000000"
+BASES = {
+    "file": (BLUE, "D"), "top_k": (BLUE, "o"), "matched": (RUST, "v"), "random_k": (AMBER, "s"), "random": (GREY, "^"),
+}  # fmt: skip
+"""Colour and marker by basis, in the order of legends: the claim first."""
+BASELINES = {"base": ":", "reference": "--", "fine-tuned": "-."}
+SERIES = ((BLUE, "o"), (RUST, "s"), (AMBER, "^"), (SKY, "D"), (BLACK, "v"), (GREY, "P"))
 """Colours and markers of pairs, in the order in which the study names them."""
+DODGE = 0.012
+"""Shift between neighbouring bases in every panel over fractions, so that none hides another."""
 
 RULES: dict[str, object] = {
-    "font.size": 9.0,
-    "axes.titlesize": 10.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E6E6E6",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 4.5,
-}
+    "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
+    "legend.fontsize": 8, "figure.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "axes.axisbelow": True, "axes.linewidth": 0.6, "axes.titlepad": 4, "axes.labelpad": 2,
+    "grid.color": "#E6E6E6", "grid.linewidth": 0.5, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5, "ytick.major.size": 2.5, "legend.frameon": False, "legend.handlelength": 1.8,
+    "legend.columnspacing": 1.2, "lines.linewidth": 1.1, "lines.markersize": 3.5, "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure, and a caption that says what its lines, bars, bands and points are."""
+
+    figure: Figure
+    caption: str
 
 
 def house_style() -> AbstractContextManager[None]:
@@ -47,70 +61,85 @@ def house_style() -> AbstractContextManager[None]:
     return style.context(["default", RULES], after_reset=True)
 
 
-Sharing = Literal["none", "row", "all"]
-PANEL, SMALL_PANEL = (3.4, 2.7), (1.9, 1.75)
-ENTRY = 2.4  # inches that an entry of a legend takes
-TITLE, NOTE = 0.74, 0.99  # shares of a panel's place, and of the figure, that the longest line of a title takes at most
+def panels(rows: int, columns: int, *, height: float = PANEL, **sharing: Any) -> tuple[Figure, list[Axes]]:
+    """An empty figure and its rows * columns axes, row by row; `sharing` is handed to matplotlib's subplots."""
+    figure = Figure(figsize=(WIDTH, height * rows + 0.5), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)  # type: ignore[union-attr, call-arg]
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **sharing).flat)
 
 
-def panels(rows: int, columns: int, *, share_y: bool = False) -> tuple[Figure, list[Axes]]:
-    """An empty figure and its rows * columns axes, row by row, sized to stay readable at 150 dots per inch."""
-    # One panel alone leaves room for a legend and for the note.
-    figure = Figure(figsize=(PANEL[0] * max(columns, 2), PANEL[1] * rows + 0.7), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
-    return figure, list(axes.flat)
+def small_panels(count: int, *, x: str, most: int = 5) -> tuple[Figure, list[Axes]]:
+    """An empty figure of `count` small panels over the axis `x`, in rows of nearly equal length, `most` in one."""
+    rows = ceil(count / most)
+    columns = ceil(count / rows)
+    figure, axes = panels(rows, columns, height=SMALL, sharex=True, sharey=True)
+    for surplus in axes[count:]:
+        surplus.remove()
+    # The lowest panel of each column says what the axis is, also above a gap.
+    for panel in axes[max(0, count - columns) : count]:
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel(x)
+    return figure, axes[:count]
 
 
-def small_multiples(rows: int, columns: int, *, share_y: Sharing = "all") -> tuple[Figure, list[Axes]]:
-    """An empty figure of many small panels, row by row, that share the x axis, and the y axis of a row or of all."""
-    figure = Figure(
-        figsize=(max(SMALL_PANEL[0] * columns + 0.3, 2 * PANEL[0]), SMALL_PANEL[1] * rows + 1.4), layout="constrained"
-    )
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=share_y)
-    return figure, list(axes.flat)
+def dress(axes: Axes, *, title: str = "", x: str | None = None, y: str | None = None, share: bool = False) -> None:
+    """Title and labels of one panel, its title broken into lines that fit; `share` sets both axes to [0, 1]."""
+    axes.set(title=title, **{f"{name}label": label for name, label in (("x", x), ("y", y)) if label is not None})
+    if share:
+        axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    figure, place = axes.get_figure(), axes.get_subplotspec()
+    assert isinstance(figure, Figure)
+    assert place is not None
+    width = 0.8 * figure.bbox.width / place.get_gridspec().ncols
+    for columns in range(len(title), 0, -1):
+        if axes.title.get_window_extent().width <= width:
+            return
+        axes.set_title("\n".join(fill(line, columns) for line in title.splitlines()))
 
 
-def note(figure: Figure, text: str) -> None:
-    """Say above the panels, small, what the figure is about; break it, and panels' titles, where they are too wide."""
-    _fit(figure.suptitle(text, x=0.005, ha="left", fontsize=8.5, color=GREY), NOTE * figure.bbox.width)
-    for axes in figure.axes:
-        place = axes.get_subplotspec()
-        assert place is not None
-        _fit(axes.title, TITLE * figure.bbox.width / place.get_gridspec().ncols)
+def draw_map(axes: Axes, table: Float[np.ndarray, "R C"], **colours: Any) -> QuadMesh:
+    """Draw a table as a map of coloured cells, its first row below; what is nan stays white."""
+    axes.grid(visible=False)
+    # Edges in the colour of their cell leave no seams between cells.
+    return axes.pcolormesh(table, edgecolors="face", linewidth=0.3, **colours)
 
 
-def _fit(title: Text, width: float) -> None:
-    """Break a title into lines that are no wider than `width` pixels."""
-    with house_style():
-        whole = title.get_text()
-        for columns in range(max(map(len, whole.splitlines()), default=1), 0, -1):
-            if title.get_window_extent().width <= width:
-                return
-            title.set_text("\n".join(fill(line, columns) for line in whole.splitlines()))
-
-
-def dress(axes: Axes, *, title: str, x: str, y: str) -> None:
-    """Title and axis labels of one panel."""
-    axes.set(title=title, xlabel=x, ylabel=y)
-
-
-def legend(figure: Figure, axes: list[Axes]) -> None:
+def legend(figure: Figure, axes: Iterable[Axes]) -> None:
     """One legend below all panels, each label once, in the order in which the panels introduce them."""
-    entries: dict[str, Artist] = {}
+    entries: dict[str, Any] = {}
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    most = ceil(len(entries) / 2) if len(entries) <= 8 else max(3, int(figure.get_figwidth() // ENTRY))
-    for columns in range(most, 0, -1):
+    for columns in range(len(entries), 0, -1):
         box = figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
-        if columns == 1 or box.get_window_extent().width <= figure.bbox.width:
+        if columns == 1 or box.get_window_extent().width <= 0.98 * figure.bbox.width:
             return
         box.remove()
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure as a PNG with no date and no version in it; raises as `write_atomically` does."""
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write a figure as PNG and PDF with no date and no version in them; raises as `write_atomically` does."""
+    for ending, metadata in (("png", ("Software",)), ("pdf", ("CreationDate", "Creator", "Producer"))):
+        write_atomically(folder / f"{name}.{ending}", _bytes(figure, ending, metadata, salt=name))
+
+
+def svg(figure: Figure, name: str, *, title: str) -> str:
+    """The figure as an SVG element whose ids start with its name, without a size, an address or a style of its own.
+
+    Its text alternative is the title, described by the element `<name>-caption` of the page.
+    """
+    text = _bytes(figure, "svg", ("Date", "Creator", "Format", "Type"), salt=name).decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", text, flags=re.DOTALL)
+    head, body = text.split(">", 1)
+    head = re.sub(r'\s(?:xmlns(?::\w+)?|width|height|version)="[^"]*"', "", head)
+    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", body).strip()
+    role = f'role="img" aria-label="{escape(title, quote=True)}" aria-describedby="{name}-caption"'
+    return f"{head} {role}>{body}"
+
+
+def _bytes(figure: Figure, ending: str, metadata: Iterable[str], *, salt: str) -> bytes:
     buffer = BytesIO()
-    with house_style():
-        figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    write_atomically(path, buffer.getvalue())
+    with style.context(["default", {**RULES, "svg.hashsalt": salt}], after_reset=True):
+        figure.savefig(buffer, format=ending, dpi=DOTS_PER_INCH, metadata=dict.fromkeys(metadata))
+    return buffer.getvalue()

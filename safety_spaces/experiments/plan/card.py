@@ -73,7 +73,7 @@ class Planned:
         study = self.study
         left: dict[str, list[int]] = {}
         for role in study.trained_roles:
-            for seed in study.seeds if study.is_per_seed(role) else study.seeds[:1]:
+            for seed in study.seeds:
                 if not is_checkpoint(self.roles.folder(role, seed)):
                     left.setdefault(role, []).append(seed)
         return left

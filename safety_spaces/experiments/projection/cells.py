@@ -11,9 +11,10 @@ from typing import Final, Literal
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.metrics import METRICS
 from safety_spaces.study import Metric, Others, Scored, Study
-from safety_spaces.tensors import draws
+from safety_spaces.tensors import MATCHED, SCALED, draws
 
-NO_SCHEME: Final = "none"
+NONE: Final = "none"
+"""Scheme of what no subspace is held against, and basis of a checkpoint as it is."""
 
 
 @dataclass(frozen=True)
@@ -21,22 +22,29 @@ class Cell:
     """One model and how it comes about; a baseline is a checkpoint as it is, with scheme and basis none.
 
     Where one layer alone is projected, `others` says whether all other tensors keep their whole update or none of it.
+    Basis scaled keeps `dose` times the whole update; basis matched keeps of each tensor's whole update the share that
+    lies along it in the claim's cell of the same scheme and fraction.
     """
 
     seed: int
     task: str
-    scheme: Literal["parallel", "orthogonal", "none"] = NO_SCHEME
-    basis: str = NO_SCHEME
+    scheme: Literal["parallel", "orthogonal", "none"] = NONE
+    basis: str = NONE
     fraction: float | None = None
     draw: int | None = None
     layer: int | None = None
     others: Others | None = None
     replicate: int = 0
+    dose: float | None = None
 
     @property
     def is_baseline(self) -> bool:
         """Whether this is a checkpoint as it is."""
-        return self.scheme == NO_SCHEME
+        return self.basis == NONE
+
+    def directions(self, claim: str) -> tuple[str, str, int]:
+        """Task, basis and draw of what a cell is made from; the dose of a matched cell is that of the claim's."""
+        return self.task, claim if self.basis == MATCHED else self.basis, self.draw or 0
 
     def fractions(self, all_fractions: Sequence[float]) -> list[float]:
         """The fractions up to its own: a parallel part is a sum over them, and its last bits depend on them."""
@@ -54,7 +62,7 @@ def cells(study: Study, seed: int) -> dict[Cell, tuple[Metric, ...]]:
     for scored in study.projection.scored:
         for cell in _projected(study, scored, seed):
             found[cell] = tuple(dict.fromkeys((*found.get(cell, ()), *scored.metrics)))
-    return found
+    return found | dict(_dosed(study, seed))
 
 
 def baseline_metrics(study: Study) -> tuple[Metric, ...]:
@@ -86,6 +94,17 @@ def check_layers(study: Study, known: Collection[int]) -> None:
             raise UserError(
                 f"projection.scored: expected layers from 0 to {max(known)}, got {unknown[0]}; correct layers"
             )
+
+
+def _dosed(study: Study, seed: int) -> Iterator[tuple[Cell, tuple[Metric, ...]]]:
+    """The controls without a subspace, of the tasks that are scored for both outcomes."""
+    settings = study.projection
+    for task, metrics in settings.dosed_tasks.items():
+        for dose in settings.doses:
+            yield Cell(seed, task, basis=SCALED, dose=dose), metrics
+        schemes = dict.fromkeys(one.scheme for one in settings.scored if one.task == task and one.layers is None)
+        for scheme, fraction in itertools.product(schemes, settings.fractions if settings.matched else ()):
+            yield Cell(seed, task, scheme, MATCHED, fraction), metrics
 
 
 def _projected(study: Study, scored: Scored, seed: int) -> Iterator[Cell]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from safety_spaces.experiments.passes import measure_tensors, open_updates
 from safety_spaces.experiments.projection.cells import check_layers
 from safety_spaces.geometry.bases import Bases, open_basis, own_columns
-from safety_spaces.geometry.energies import TensorEnergy, tensor_energies, totals
+from safety_spaces.geometry.energies import TensorEnergy, matched_energies, tensor_energies, totals
 from safety_spaces.geometry.factor_cache import cached_factor
 from safety_spaces.geometry.factorisation import factor, precision_on
 from safety_spaces.geometry.subspace import cosine, inner, squared_norm
@@ -117,7 +117,10 @@ def _summed(tensors: Sequence[Mapping[str, Any]], task: str, settings: Projectio
     reported = [*totals(energies, vectors=settings.vectors), *(energy for energy in energies if energy.draw == 0)]
     dots, squares, reference_squares = zip(*(tensor["products"][task] for tensor in tensors), strict=True)
     angle = cosine(math.fsum(dots), math.fsum(squares), math.fsum(reference_squares))
-    return {"rows": [_row(energy) for energy in reported], "cosine_task_reference": angle}
+    claim = [energy for energy in energies if (energy.basis, energy.draw) == (settings.claim, 0)]
+    matched = matched_energies(claim, vectors=settings.vectors)
+    rows = [_row(energy) for energy in reported]
+    return {"rows": rows, "matched": [[rho, *kept] for rho, kept in matched.items()], "cosine_task_reference": angle}
 
 
 def _row(energy: TensorEnergy) -> dict[str, Any]:

@@ -5,7 +5,7 @@ nothing that does not, so a changed setting never meets an old result and a move
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ def energy_key(roles: Roles, seed: int, task: str) -> str:
     settings = roles.study.projection
     measured = settings.model_dump(include={"bases", "fractions", "energy_draws"}) | _geometry(roles)
     identities = [roles.identity(role, seed) for role in ("base", "reference", task)]
-    return digest(["energies by layer", measured, seed, roles.study.threads, identities])
+    return digest(["energies by layer, and matched", measured, seed, roles.study.threads, identities])
 
 
 def _geometry(roles: Roles) -> dict[str, Any]:
@@ -49,9 +49,15 @@ def _geometry(roles: Roles) -> dict[str, Any]:
 
 def scores(roles: Roles, texts: Texts, seed: int) -> Iterator[Score]:
     """Yield every score of one seed, baselines first; scores of one cell stand together."""
+    return scores_of(roles, texts, seed, list(cells(roles.study, seed)))
+
+
+def scores_of(roles: Roles, texts: Texts, seed: int, wanted: Sequence[Cell]) -> Iterator[Score]:
+    """Yield the scores of some cells of a seed."""
+    every = cells(roles.study, seed)
     identity = functools.cache(functools.partial(roles.identity, seed=seed))
     asked = functools.cache(functools.partial(_asked, texts))
-    for cell, metrics in cells(roles.study, seed).items():
+    for cell, metrics in ((cell, every[cell]) for cell in wanted):
         how = _how(roles, cell)
         checkpoints = [
             identity(role) for role in ((cell.task,) if cell.is_baseline else ("base", "reference", cell.task))

@@ -9,21 +9,23 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from safety_spaces.data.texts import Texts
 from safety_spaces.evaluation.metrics import every_metric
+from safety_spaces.evidence.claims import CLAIMS
 from safety_spaces.experiments.projection.answers import has_answers, score_answers
 from safety_spaces.experiments.projection.cells import Cell, belongs_to_first_seed
 from safety_spaces.experiments.projection.keys import Score, energy_key, scores
-from safety_spaces.experiments.projection.tables import energy_rows, projection_rows
+from safety_spaces.experiments.projection.tables import energy_rows, projection_rows, score_rows
 from safety_spaces.experiments.stage import Tables, Wanted, run_stage
 from safety_spaces.experiments.workers import Group, Job, do_jobs
 from safety_spaces.models.roles import Roles
 from safety_spaces.processes import processes
-from safety_spaces.record import Stage
-from safety_spaces.store import writing
+from safety_spaces.record import Stage, read_record, update_record
+from safety_spaces.store import digest, one_at_a_time, writing
 from safety_spaces.study import KEY_VARIABLE, Study
 
 logger = logging.getLogger(__name__)
@@ -41,10 +43,11 @@ def project(
     """
     study, layout = roles.study, roles.layout
     geometry_only = geometry_only or study.evaluation is None
-    if not geometry_only:
-        _warn_of_missing_keys(study)
     energies = wanted_energies(roles, study.seeds)
     results = wanted_scores(roles, texts, [] if geometry_only else study.seeds)
+    if not geometry_only:
+        _warn_of_missing_keys(study)
+        _settle(results)
 
     def work(stage: Stage) -> bool:
         measure = partial(_measure, energies, device=device, is_scored=not geometry_only, keep_factors=keep_factors)
@@ -63,6 +66,7 @@ def project(
         rows = {"energy": energy_rows(study, measured)}
         if study.evaluation is not None and not geometry_only:
             metrics = every_metric(texts, study.evaluation)
+            rows["scores"] = score_rows(metrics, scored)
             rows["projection"] = projection_rows(study, metrics, measured, scored)
         return Tables(rows, sources)
 
@@ -85,6 +89,21 @@ def wanted_scores(roles: Roles, texts: Texts, seeds: Sequence[int]) -> Wanted[Sc
     """Return the scores of some seeds."""
     every = (score for seed in seeds for score in scores(roles, texts, seed))
     return Wanted(roles, {score: (score.cell.seed, score.key) for score in every})
+
+
+def _settle(results: Wanted[Score]) -> None:
+    """Write into run.json what the study decided about verdicts, and how many of its scores there were by then."""
+    roles = results.roles
+    settled = {
+        "evidence": roles.study.evidence.model_dump(exclude={"answers"}),
+        "claims": {claim.id: claim.statistic for claim in CLAIMS},
+    }
+    key, folder = digest(settled), roles.layout.results_folder
+    with one_at_a_time(roles.layout.lock):
+        if key not in read_record(folder).get("settled", {}):
+            scores = len(results.keys) - len(results.missing())
+            when = datetime.now(UTC).isoformat(timespec="seconds")
+            update_record(folder, {"settled": {key: {**settled, "at": when, "scores_before": scores}}})
 
 
 def _warn_of_missing_keys(study: Study) -> None:
@@ -145,16 +164,16 @@ def _answer_jobs(roles: Roles, texts: Texts, seed: int, unanswered: Sequence[Sco
     tasks = sorted({score.cell.task for score in unanswered} - {"base", "reference"})
     metrics = sorted({score.metric for score in unanswered})
     group = Group(f"seed {seed}", partial(open_session, roles, texts, seed, tasks, metrics, device))
+
+    def near(cell: Cell) -> str:
+        # Answered one after the other, since the next fraction adds to the last one's sum.
+        return " ".join(map(str, cell.directions(roles.study.projection.claim)))
+
     cells = {cell: list(found) for cell, found in itertools.groupby(unanswered, key=lambda score: score.cell)}
     return [
-        Job(_said(cell), partial(answer_cell, roles, cells[cell]), group, near=_near(cell), steps=len(cells[cell]))
-        for cell in sorted(cells, key=lambda cell: (not cell.is_baseline, _near(cell), cell.fraction or 0))
+        Job(_said(cell), partial(answer_cell, roles, cells[cell]), group, near=near(cell), steps=len(cells[cell]))
+        for cell in sorted(cells, key=lambda cell: (not cell.is_baseline, near(cell), cell.fraction or 0))
     ]
-
-
-def _near(cell: Cell) -> str:
-    """What cells share that are best answered one after the other: the next fraction adds to the last one's sum."""
-    return f"{cell.task} {cell.basis} {cell.draw}"
 
 
 def _said(cell: Cell) -> str:

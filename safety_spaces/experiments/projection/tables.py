@@ -8,7 +8,7 @@ from safety_spaces.evaluation.metrics import Metric
 from safety_spaces.experiments.projection.cells import Cell
 from safety_spaces.experiments.projection.keys import Score
 from safety_spaces.study import Study
-from safety_spaces.tensors import layer_total
+from safety_spaces.tensors import MATCHED, layer_total
 
 Energies = Mapping[tuple[int, str], Mapping[str, Any]]
 """What was measured of each task update, by seed and task."""
@@ -30,6 +30,12 @@ def projection_rows(
         for one, energy in energies.items()
         for row in energy["rows"]
     }
+    doses = {
+        (*one, scheme, rho): kept
+        for one, energy in energies.items()
+        for rho, *both in energy["matched"]
+        for scheme, kept in zip(("parallel", "orthogonal"), both, strict=True)
+    }
     of_study = {
         "study": study.name,
         "model": study.model,
@@ -41,7 +47,7 @@ def projection_rows(
         yield {
             **of_study,
             **_cell_columns(cell),
-            "energy_kept": None if cell.is_baseline else _energy_kept(measured, cell),
+            "energy_kept": _energy_kept(measured, doses, cell),
             "realised_energy": result["realised_energy"],
             "realised_cosine": result["realised_cosine"],
             "cosine_task_reference": energies[cell.seed, cell.task]["cosine_task_reference"] if is_task else None,
@@ -49,8 +55,28 @@ def projection_rows(
         }
 
 
-def _energy_kept(measured: Mapping[tuple[Any, ...], tuple[float | None, float]], cell: Cell) -> float | None:
-    """Energy that a projected model keeps of the whole update, where it projects one layer alone too (equation 7)."""
+def score_rows(metrics: Mapping[str, Metric], results: Mapping[Score, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of scores.parquet: the score of every prompt, and the cluster that the prompt belongs to."""
+    clusters = {name: metrics[name].clusters() for name in dict.fromkeys(score.metric for score in results)}
+    for score, result in results.items():
+        cell = _cell_columns(score.cell)
+        shared = {**cell, "layers": str(cell["layers"]), "others": cell["others"] or "", "metric": score.metric}
+        for prompt, (cluster, value) in enumerate(zip(clusters[score.metric], result["scores"], strict=True)):
+            yield {**shared, "prompt": prompt, "cluster": cluster, "value": value}
+
+
+def _energy_kept(
+    measured: Mapping[tuple[Any, ...], tuple[float | None, float]],
+    doses: Mapping[tuple[Any, ...], float],
+    cell: Cell,
+) -> float | None:
+    """Energy that a model keeps of the whole update, where it projects one layer alone too (equation 7)."""
+    if cell.is_baseline:
+        return None
+    if cell.dose is not None:
+        return cell.dose**2
+    if cell.basis == MATCHED:
+        return doses[cell.seed, cell.task, cell.scheme, cell.fraction]
     place = (cell.seed, cell.task, cell.basis, cell.fraction, cell.draw)
     _, whole = measured[*place, "all"]
     inside, norm = measured[*place, "all" if cell.layer is None else layer_total(cell.layer)]
@@ -76,7 +102,7 @@ def _metric_columns(metric: Metric, answers: list[float | None]) -> dict[str, An
     none = {"value": None, "ci_low": None, "ci_high": None, "n": 0}
     return {
         "metric": metric.name,
-        "judge": None if metric.judge is None else metric.judge.name,
+        "judge": metric.judge_name,
         "shots": metric.shots,
         **(none if is_unread else asdict(metric.estimate(parsed))),
         "n_unparsed": len(answers) - len(parsed),

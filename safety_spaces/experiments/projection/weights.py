@@ -18,14 +18,14 @@ from safety_spaces.experiments.projection.energies import Subspaces
 from safety_spaces.experiments.projection.keys import Score
 from safety_spaces.geometry.bases import Bases
 from safety_spaces.geometry.energies import vector_share
-from safety_spaces.geometry.subspace import Subspace
+from safety_spaces.geometry.subspace import Subspace, inner, squared_norm
 from safety_spaces.models.checkpoints import fitted
 from safety_spaces.models.device import ready_device
 from safety_spaces.models.live import LiveWeights, WeightEdit
 from safety_spaces.models.loading import live_model, open_role, role_tokenizer
 from safety_spaces.models.roles import Roles
 from safety_spaces.study import Metric
-from safety_spaces.tensors import layer
+from safety_spaces.tensors import MATCHED, layer
 
 REMEMBERED_BYTES = 2**30
 """Of what the cells of one task, basis and draw have in common; what does not fit is read and computed again."""
@@ -56,7 +56,7 @@ class KeptParts:
 
     def of(self, cell: Cell) -> Iterator[tuple[str, Float[Tensor, "..."]]]:
         """Yield each tensor that keeps anything, and the part of its update kept, valid until the next cell."""
-        if (group := (cell.task, cell.basis, cell.draw)) != self._group:
+        if (group := cell.directions(self._subspaces.settings.claim)) != self._group:
             self._forget(group)
         names = [name for name in self.updates.names if cell.others != "out" or cell.projects(layer(name))]
         read = self.updates.each([name for name in names if name not in self._sums], [cell.task])
@@ -65,7 +65,7 @@ class KeptParts:
             part = self._part(cell, sum_of) if cell.projects(layer(name)) else sum_of.D
             yield name, self.updates.restored(name, part)
 
-    def _forget(self, group: tuple[str, str, int | None] | None) -> None:
+    def _forget(self, group: tuple[str, str, int] | None) -> None:
         self._group, self._left = group, self._limit
         self._sums: dict[str, _Sum] = {}
 
@@ -79,8 +79,16 @@ class KeptParts:
         return begun
 
     def _part(self, cell: Cell, begun: _Sum) -> Float[Tensor, "M N"]:
-        """The part of one tensor's update that lies inside or outside the cell's subspace."""
+        """What a cell keeps of one tensor's update D: a dose of it, or what lies inside or outside a subspace."""
+        if cell.dose is not None:
+            return cell.dose * begun.D
+        kept = self._side(cell, begun)
+        return along(kept, begun.D) if cell.basis == MATCHED else kept
+
+    def _side(self, cell: Cell, begun: _Sum) -> Float[Tensor, "M N"]:
+        """The part of one tensor's update that lies inside or outside the subspace of a basis."""
         settings, D = self._subspaces.settings, begun.D
+        _, basis, draw = cell.directions(settings.claim)
         if (share := vector_share(D.shape, settings.vectors)) is not None:
             # A vector that a policy takes out of the projection is the same under both schemes.
             return torch.zeros_like(D).add_(D, alpha=share)
@@ -91,11 +99,16 @@ class KeptParts:
             begun.k = 0
         if begun.subspace is None:
             # Of the largest fraction: a random frame of other columns differs in the last bits of those that it shares.
-            begun.subspace = begun.bases.subspace(cell.basis, k=ks[-1], draw=cell.draw or 0, device=D.device)
+            begun.subspace = begun.bases.subspace(basis, k=ks[-1], draw=draw, device=D.device)
         for k in (k for k in ks if begun.k < k <= wanted):
             begun.subspace.add_part(begun.parallel, D, begun.k, k)
             begun.k = k
         return begun.parallel if cell.scheme == "parallel" else D - begun.parallel
+
+
+def along(kept: Float[Tensor, "M N"], D: Float[Tensor, "M N"]) -> Float[Tensor, "M N"]:
+    """Return a D with a = <kept, D>/|D|^2, what an edit keeps along its update; 0 where the update D is 0."""
+    return D * (inner(kept, D) / square if (square := squared_norm(D)) else 0.0)
 
 
 @dataclass(frozen=True)

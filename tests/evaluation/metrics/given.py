@@ -5,10 +5,15 @@ from pathlib import Path
 
 from safety_spaces.data.texts import Texts
 from safety_spaces.store import Layout
-from safety_spaces.study import GeneralAbility, OverRefusal, load_study
+from safety_spaces.study import GeneralAbility, HarmMargin, OverRefusal, UtilityMargin, load_study
 from tests.pico import ROOT
 
-ABSENT = {"general_ability": GeneralAbility(fewshot=0), "over_refusal": OverRefusal(max_new_tokens=4)}
+ABSENT = {
+    "general_ability": GeneralAbility(fewshot=0),
+    "over_refusal": OverRefusal(max_new_tokens=4),
+    "utility_margin": UtilityMargin(dataset="gsm8k_test"),
+    "harm_margin": HarmMargin(dataset="advbench", refusal="refusal"),
+}
 """Sections of metrics that the miniature does not ask."""
 
 

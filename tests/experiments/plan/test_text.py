@@ -21,7 +21,7 @@ from tests.pico_model import pico_architecture, pico_tokenizer
 
 def test_the_plan_counts_parameters_checkpoints_and_cells(finished):
     command = parse_arguments("", [str(finished / "study.yaml"), "--runs", str(finished / "runs")])
-    weights = load_file(finished / "runs/pico/checkpoints/base/model.safetensors")
+    weights = load_file(finished / "runs/pico/seed-0/checkpoints/base/model.safetensors")
     parameters = sum(tensor.numel() for tensor in weights.values())
     text = plan_of(command)
     assert f"{parameters:,} parameters, 2 seeds" in text

@@ -20,7 +20,7 @@ SEEDS = PICO["seeds"]
 
 def weights(folder: Path, role: str, seed: int) -> dict[str, torch.Tensor]:
     runs = folder / "runs" / "pico"
-    path = runs / "checkpoints/base" if role == "base" else runs / f"seed-{seed}/checkpoints/{role}"
+    path = runs / f"seed-{seed}/checkpoints/{role}"
     return {name: tensor.double() for name, tensor in load_file(path / "model.safetensors").items()}
 
 
@@ -195,7 +195,7 @@ def test_factors_are_removed_at_the_end_unless_they_are_to_be_kept(finished, tmp
     assert all(path.exists() for path in factors)
     command = parse_arguments("", [str(folder / "study.yaml"), "--runs", str(folder / "runs")])
     numbers = sum(tensor.numel() for file in stored[0] for tensor in load_file(file).values())
-    shapes = stored_shapes(folder / "runs/pico/checkpoints/base")
+    shapes = stored_shapes(folder / "runs/pico/seed-0/checkpoints/base")
     planned = sum(factor_size(name, shape, side="left") for name, shape in shapes.items())
     # An update may have a direction less than its shape allows: after few steps some have next to none.
     assert 0.99 * planned <= numbers <= planned

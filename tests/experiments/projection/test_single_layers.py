@@ -91,7 +91,7 @@ def projection(study: Seen) -> pd.DataFrame:
 @functools.cache
 def weights(folder: Path, role: str) -> dict[str, torch.Tensor]:
     runs = folder / "runs/pico"
-    path = runs / "checkpoints/base" if role == "base" else runs / "seed-0/checkpoints" / role
+    path = runs / "seed-0/checkpoints" / role
     return {name: tensor.double() for name, tensor in load_file(path / "model.safetensors").items()}
 
 

@@ -3,13 +3,14 @@
 import itertools
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from safety_spaces.experiments.projection.cells import Cell
 from safety_spaces.experiments.projection.energies import Subspaces
-from safety_spaces.experiments.projection.weights import KeptParts
+from safety_spaces.experiments.projection.weights import KeptParts, along
 from safety_spaces.geometry import Subspace, Updates
 from safety_spaces.models.checkpoints import as_matrix
 from safety_spaces.models.roles import Roles
@@ -131,3 +132,45 @@ def test_vectors_are_kept_or_dropped_by_policy_under_both_schemes(opened, vector
         for name in (NORM, BIAS):
             assert torch.equal(as_matrix(found[name]), share * subspaces.updates.of("useful", name))
         torch.testing.assert_close(found[QUERY].double(), dense_part(subspaces, cell, QUERY), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["left", "residual"])
+def test_matched_keeps_along_each_update_what_the_claim_keeps_along_it(opened, side):
+    subspaces = opened(side=side)
+    updates, parts = subspaces.updates, KeptParts(subspaces)
+    for claim in (cell for cell in CELLS if cell.basis == "top_k"):
+        matched = kept(parts, replace(claim, basis="matched", draw=None))
+        of_claim = kept(parts, claim)
+        for name, part in matched.items():
+            D = updates.restored(name, updates.of(claim.task, name)).double()
+            inside = (of_claim[name].double() * D).sum()
+            torch.testing.assert_close((part.double() * D).sum(), inside, rtol=1e-4, atol=1e-7)
+            # Nothing of it points elsewhere: a multiple of D with a = E_t, or 1 - E_t.
+            energy = of_claim[name].double().square().sum() / D.square().sum()
+            torch.testing.assert_close(part.double(), energy * D, rtol=0, atol=1e-5)
+
+
+def test_an_update_that_is_zero_has_no_dose():
+    zero, kept_part = torch.zeros(5, 3), torch.ones(5, 3)
+    assert torch.equal(along(kept_part, zero), zero)
+
+
+def test_scaled_is_the_whole_update_at_a_dose_vectors_included(opened):
+    subspaces = opened(vectors="drop")
+    found = kept(KeptParts(subspaces), Cell(5, "useful", basis="scaled", dose=0.3))
+    for name, part in found.items():
+        D = subspaces.updates.restored(name, subspaces.updates.of("useful", name))
+        torch.testing.assert_close(part, 0.3 * D)
+
+
+def test_a_random_subspace_is_a_scaling_in_expectation(opened):
+    """The mean over draws of what lies outside tends to (1 - k/M) D, which is why scaling is a control."""
+    subspaces, number = opened(), 1500
+    D, bases = subspaces.updates.of("useful", QUERY), subspaces.bases(QUERY)
+    k, M = 3, len(D)
+    outside = [D - bases.subspace("random", k=k, draw=draw).project(D) for draw in range(number)]
+    mean, error = torch.stack(outside).mean(0), torch.stack(outside).std(0) / number**0.5
+    apart = ((mean - (1 - k / M) * D) / error).abs()
+    assert (apart < 4.5).all()
+    # Another dose is told from it.
+    assert ((mean - (1 - (k + 1) / M) * D) / error).abs().max() > 10
