@@ -91,4 +91,4 @@ def project_from(side: Side, kind: str, *, is_transposed: bool = False) -> Proje
 
 def draws(basis: str, number: int) -> range:
     """Return the draws of a basis where random ones have `number`: one where nothing is drawn."""
-    return range(1 if basis in FIXED_BASES else number)
+    return range(1 if basis in {*FIXED_BASES, MATCHED} else number)

@@ -1,4 +1,4 @@
-"""A headless Chromium over its own pipe, with nothing but the standard library: open a file, run scripts, look at it."""
+"""A headless Chromium over its own pipe, with the standard library alone: open a file, run scripts, look at it."""
 
 import base64
 import json
@@ -52,7 +52,9 @@ class Page:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         self.events.clear()
         self.call("Page.navigate", url=path.resolve().as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):

@@ -192,7 +192,7 @@ def test_figures_are_drawn_whatever_backend_a_notebook_exports(tmp_path, backend
     draw += "with style.house_style(): figure, (axes, _) = style.panels(1, 2); axes.plot([1, 2], [3, 5])\n"
     paths = [tmp_path / "plain.png", tmp_path / "notebook.png"]
     for path, exported in zip(paths, ("agg", backend), strict=True):
-        printed(draw + f"save(figure, Path({str(path)!r}))", MPLBACKEND=exported)
+        printed(draw + f"save(figure, Path({str(tmp_path)!r}), {path.stem!r})", MPLBACKEND=exported)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 

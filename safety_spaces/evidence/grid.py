@@ -6,6 +6,7 @@ from itertools import combinations
 
 from safety_spaces.evidence.names import set_names
 from safety_spaces.study import Others, Position, Study
+from safety_spaces.tensors import MATCHED, SCALED
 
 TASKS = ("useful", "harmful", "contaminated")
 """What the paper compares, in its order; a study may have others."""
@@ -37,10 +38,6 @@ class Grid:
     tasks: tuple[str, ...]
     """Fine-tuned models, those of TASKS first."""
     reference_kind: str
-    is_scored: bool
-    """Whether models are asked anything: a study of weights alone has no scores."""
-    published_rubric: bool
-    """Whether harmfulness is judged by the paper's rubric, on the paper's scale."""
     seeds: tuple[int, ...]
     claim: str
     """The basis whose directions are said to be special: top_k, or a user's own file."""
@@ -63,11 +60,8 @@ class Grid:
     window: tuple[float, float]
     set_names: Mapping[str, str] = field(default_factory=dict)
     """Prompt set -> its name in print."""
-
-    @property
-    def energy_bases(self) -> tuple[str, ...]:
-        """The bases that span a subspace: matched is a dose of the update, and none of its directions."""
-        return tuple(basis for basis in self.bases if basis != "matched")
+    controls: tuple[str, ...] = ()
+    """The controls without a subspace of the tasks that are scored for both outcomes: scaled, matched."""
 
     @property
     def windows(self) -> tuple[Position, ...]:
@@ -105,8 +99,6 @@ def grid_of(study: Study) -> Grid:
         model=study.model,
         tasks=tuple(sorted(study.tasks, key=lambda task: TASKS.index(task) if task in TASKS else len(TASKS))),
         reference_kind=study.reference_kind,
-        is_scored=study.evaluation is not None,
-        published_rubric=study.evaluation is not None and study.evaluation.harmfulness.judge.published_rubric,
         seeds=tuple(study.seeds),
         claim=projection.claim,
         bases=tuple(projection.bases),
@@ -128,6 +120,7 @@ def grid_of(study: Study) -> Grid:
         activation_etas=_as_written(activations.etas) if activations else (),
         window=(activations.window[0], activations.window[1]) if activations else (0.0, 1.0),
         set_names=set_names(study),
+        controls=(*([SCALED] if projection.doses else []), *([MATCHED] if projection.matched else [])),
     )
 
 

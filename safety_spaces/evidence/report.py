@@ -4,6 +4,7 @@ It states what the tables hold and nothing else: no number is typed into a templ
 and answers give the same bytes.
 """
 
+import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -159,4 +160,4 @@ def _opening(grid: Grid) -> str:
 
 def _cell(text: str) -> str:
     """A cell of a Markdown table, on one line and with its bars escaped."""
-    return " ".join(text.split()).replace("|", "\\|")
+    return re.sub(r"[ \t\r\n]+", " ", text).strip().replace("|", "\\|")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from safety_spaces.evidence.grid import METRICS
 
-MINUS = "\N{MINUS SIGN}"
+MINUS, UNBROKEN = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 PARTS = {
     "3": "Keeping directions: parallel projection (Section 3 of the paper)",
     "4": "Removing directions: orthogonal projection (Section 4)",
@@ -81,8 +81,9 @@ def verdict_table(verdicts: pd.DataFrame) -> Table:
         {
             "experiment": "experiment",
             "what the paper says": "says",
-            "verdict": lambda row: f"{row.verdict} (paper: {row.paper})",
+            "verdict": "verdict",
             "effect [interval]": _effect,
+            "paper": "paper",
             "about": "about",
         },
         cards=True,
@@ -92,13 +93,11 @@ def verdict_table(verdicts: pd.DataFrame) -> Table:
 def decided_by(verdicts: pd.DataFrame) -> Table:
     """How each verdict was reached; `verdicts` has the columns of verdicts.csv."""
     return _table(
-        "How the verdict was reached: what was measured, on how much, beside the margin and the smallest effect that this "
-        "much would detect.",
+        "On how much the verdict rests. Detectable is the smallest effect that this much would find; the outcomes "
+        "without a judge are log-likelihoods.",
         verdicts,
         {
             "claim": "id",
-            "measured": "statistic",
-            "positive means": "positive",
             "effect [interval]": _effect,
             "margin": "margin",
             "detectable": "minimum_detectable",
@@ -131,8 +130,8 @@ def premise_table(premises: pd.DataFrame) -> Table:
 def selectivity_table(selectivity: pd.DataFrame) -> Table:
     """One row for each scored cell; `selectivity` has the columns of selectivity.csv."""
     return _table(
-        "Selectivity: the dose of the whole update that has the cell's utility, minus the dose that has its harmfulness. "
-        "Clamped is the share of resamples in which a dose could not be read off.",
+        "Selectivity: the dose of the whole update that has the cell's utility, minus the dose that has its "
+        "harmfulness. Clamped is the share of resamples in which a dose could not be read off.",
         selectivity,
         {
             **{name: name for name in ("task", "scheme", "basis")},
@@ -170,7 +169,11 @@ def by_part(verdicts: pd.DataFrame, pictures: Mapping[str, Sequence[Picture]]) -
     sections = []
     for part, title in {**PARTS, "": "Further claims"}.items():
         claims = verdicts[digits == part if part else ~digits.isin(list(PARTS))]
-        remarks = tuple(f"{row.says} Verdict: {row.verdict} (about {row.about})." for row in claims.itertuples())
+        remarks = tuple(
+            f"{row.says} Measured is {row.statistic}; a positive effect says that {row.positive}. "
+            f"Verdict on {row.about}: {row.verdict}."
+            for row in claims.itertuples()
+        )
         sections.append(Section(title, remarks, (decided_by(claims),), tuple(pictures.get(part, ()))))
     return [section for section in sections if section.remarks or section.pictures]
 
@@ -206,9 +209,9 @@ def number(value: Any) -> str:
 def interval(value: Any, low: Any, high: Any, *, sign: bool = False) -> str:
     """A value with its interval, where it has one."""
     shown = [
-        f"{float(one):{'+' if sign else ''}.3f}".replace("-", MINUS) for one in (value, low, high) if pd.notna(one)
+        f"{float(one):{'+' if sign else ''}.2f}".replace("-", MINUS) for one in (value, low, high) if pd.notna(one)
     ]
-    return f"{shown[0]} [{shown[1]}, {shown[2]}]" if len(shown) == 3 else "".join(shown[:1])
+    return f"{shown[0]} [{shown[1]},{UNBROKEN}{shown[2]}]" if len(shown) == 3 else "".join(shown[:1])
 
 
 def _table(

@@ -87,7 +87,7 @@ def _of_activations(grid: Grid) -> dict[str, Draw]:
     if not grid.positions:
         return {}
     first, kinds = grid.positions[0], tuple(KINDS)
-    windows = {window: window.words.replace(", ", ",\n") for window in grid.windows}
+    windows = {window: window.words for window in grid.windows}
     draws: dict[str, Draw] = {}
     for token in (first, *grid.further_tokens):
         key = "figure_5" if token is first else f"figure_5_{token}"

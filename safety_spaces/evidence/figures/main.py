@@ -1,17 +1,30 @@
 """The two figures that matter: harmfulness against utility beside the dose, and energy against its ceiling."""
 
+from math import isnan
+
 import pandas as pd
 from matplotlib.axes import Axes
 
+from safety_spaces.errors import UserError
 from safety_spaces.evaluation.metrics import METRICS
 from safety_spaces.evidence.completeness import where
 from safety_spaces.evidence.figures.projection import FRACTION, draw_energies, means
-from safety_spaces.evidence.figures.style import BASES, BLACK, GREY, Drawn, dress, house_style, legend, panels
+from safety_spaces.evidence.figures.style import (
+    BASES,
+    BLACK,
+    GREY,
+    Drawn,
+    dress,
+    house_style,
+    legend,
+    means_over,
+    panels,
+)
 from safety_spaces.evidence.grid import METRICS as BOTH
 from safety_spaces.evidence.grid import Grid
 from safety_spaces.evidence.selection import baseline, scores
 from safety_spaces.evidence.tables import Tables
-from safety_spaces.tensors import FIXED_BASES
+from safety_spaces.tensors import FIXED_BASES, MATCHED, SCALED
 
 
 def both_scored(grid: Grid) -> list[tuple[str, str]]:
@@ -30,9 +43,14 @@ def figure_dose(tables: Tables, grid: Grid) -> Drawn:
     with house_style():
         figure, axes = panels(1, len(cells), height=2.6, sharex=True, sharey=True)
         for panel, (task, scheme) in zip(axes, cells, strict=True):
-            for basis in grid.bases:
+            for basis in (
+                grid.claim,
+                *({MATCHED} & {*grid.controls}),
+                *(one for one in grid.bases if one != grid.claim),
+            ):
                 _draw_cells(panel, projection, grid, task=task, scheme=scheme, basis=basis)
-            has_doses = _draw_doses(panel, projection, grid, task=task)
+            if SCALED in grid.controls:
+                _draw_doses(panel, projection, grid, task=task)
             dress(panel, title=f"{task}, {scheme}", x=METRICS["utility"].label)
         axes[0].set_ylabel(METRICS["harmfulness"].label)
         for panel, (task, _) in zip(axes, cells, strict=True):
@@ -40,14 +58,14 @@ def figure_dose(tables: Tables, grid: Grid) -> Drawn:
         for fraction in grid.fractions:
             axes[0].scatter([], [], s=_size(fraction), color=GREY, label=f"ρ = {fraction:g}")
         legend(figure, axes)
-    line = "The black line is the whole update at doses 0 to 1, a tick for each dose. " if has_doses else (
-        "The study scores no doses of the whole update, so no line says what less of it would do. "
-    )  # fmt: skip
+    line = "The black line is the whole update at doses 0 to 1, a tick for each dose."
+    none = "The study scores no doses of the whole update, so no line says what less of it would do."
     return Drawn(
         figure,
-        f"{line}Points are projected models, means over {len(grid.seeds)} seeds and {grid.score_draws} draws, larger for "
-        "a larger fraction ρ of directions; small points are single seeds, means over draws. A point below the line has "
-        "less harm than the dose with its utility. Intervals are in the tables.",
+        f"{line if SCALED in grid.controls else none} Points are projected models, "
+        f"{means_over(len(grid.seeds), grid.score_draws)}, larger for a larger fraction ρ of directions; small points "
+        "are single seeds. A point below the line has less harm than the dose with its utility. Intervals are in the "
+        "tables.",
     )
 
 
@@ -62,19 +80,20 @@ def figure_energy(tables: Tables, grid: Grid) -> Drawn:
         figure, axes = panels(1, len(grid.tasks), height=1.9, sharey=True)
         for panel, task in zip(axes, grid.tasks, strict=True):
             draw_energies(panel, energy, grid, task=task)
-            for basis in (basis for basis in grid.energy_bases if basis not in FIXED_BASES):
+            for basis in (basis for basis in grid.bases if basis not in FIXED_BASES):
                 most = ceiling(energy, task=task, basis=basis)
+                if isnan(most):
+                    continue
                 panel.axhline(most, color=BASES[basis][0], linestyle="--", linewidth=0.8, label=f"ceiling of {basis}")
             dress(panel, title=task, x=FRACTION, share=True)
         axes[0].set_ylabel("share of energy kept")
         legend(figure, axes)
     return Drawn(
         figure,
-        f"Lines are means over {len(grid.seeds)} seeds and {grid.energy_draws} draws of a random basis, small points "
-        "single seeds and draws; dotted is the expected energy of a random basis (closed form). Dashed is what a basis "
-        "holds with all its directions: at the ceiling of random_k the whole span of the reference update, which "
-        "bounds its leading directions too, at that of random as many random directions. On a tall tensor neither "
-        "reaches 1.",
+        f"Lines are {means_over(len(grid.seeds), grid.energy_draws)}, small points single seeds and draws; dotted is "
+        "the expected energy of a random basis (closed form). Dashed is what a basis holds with all its directions: at "
+        "the ceiling of random_k the whole span of the reference update, which bounds its leading directions too, at "
+        "that of random as many random directions. On a tall tensor neither reaches 1.",
     )
 
 
@@ -100,7 +119,7 @@ def _draw_cells(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str, 
     colour, marker = BASES[basis]
     rows = [scores(projection, grid, line=(task, scheme, metric), basis=basis, gaps=True) for metric in BOTH]
     x, y = (means(one).value for one in rows)
-    on_top = 4 - 0.1 * grid.bases.index(basis)
+    on_top = 4 + 0.1 * (basis == grid.claim)
     axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.6, zorder=on_top)
     axes.scatter(
         x, y, s=[_size(one) for one in x.index], color=colour, marker=marker, edgecolor="white", linewidth=0.4,
@@ -110,11 +129,11 @@ def _draw_cells(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str, 
     axes.scatter(utility, harm, s=2.5, color=colour, alpha=0.4, linewidth=0, zorder=on_top - 1)
 
 
-def _draw_doses(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str) -> bool:
-    """Draw the means of `scaled` from the reference to the fine-tuned model; say whether the study has doses."""
-    rows = where(projection, task=task, basis="scaled")
+def _draw_doses(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str) -> None:
+    """Draw the means of `scaled` from the reference to the fine-tuned model."""
+    rows = where(projection, task=task, basis=SCALED)
     if rows.empty:
-        return False
+        raise UserError(f"projection.csv: no dose of {task} is scored; run that experiment again")
     points = []
     for metric in BOTH:
         between = rows[rows.metric == metric].groupby("dose").value.mean()
@@ -122,7 +141,6 @@ def _draw_doses(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str) 
                 for one in ("reference", task)]  # fmt: skip
         points.append([ends[0], *between, ends[1]])
     axes.plot(*points, color=BLACK, marker="|", markersize=4, linewidth=1, label="scaled (dose)", zorder=3)
-    return True
 
 
 def _name_baselines(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str) -> None:

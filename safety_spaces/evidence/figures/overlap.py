@@ -19,6 +19,7 @@ from safety_spaces.evidence.figures.style import (
     dress,
     house_style,
     legend,
+    means_over,
     panels,
     small_panels,
 )
@@ -88,9 +89,13 @@ def window_curves(
             )
             _draw_pairs(panel, overlap, pairs, grid.set_names)
             first = (position, words, centred) == rows[0]
-            dress(panel, title=checkpoint if first else "", share=True)
-            if checkpoint == grid.checkpoints[0]:
-                panel.set_ylabel("\n".join(part for part in (words, f"MSO, {KINDS[centred]}") if part))
+            label = "\n".join(part for part in (words, f"MSO, {KINDS[centred]}") if part)
+            dress(
+                panel,
+                title=checkpoint if first else "",
+                y=label if checkpoint == grid.checkpoints[0] else None,
+                share=True,
+            )
         for panel in axes[-len(grid.checkpoints) :]:
             panel.set_xlabel(ENERGY_LEVEL)
         legend(figure, axes)
@@ -131,7 +136,7 @@ def state_maps(tables: Tables, grid: Grid, *, pair: str) -> Drawn:
         axes[0].set_xticks(states + 0.5, [f"{state}" for state in states])
     return Drawn(
         figure,
-        f"MSO minus its chance level, means over {len(grid.seeds)} seeds, of {first} "
+        f"MSO minus its chance level, {means_over(len(grid.seeds))}, of {first} "
         "on the left, of the others as differences to it. State 0 is the embedding; a state without spread is white.",
     )
 
@@ -162,7 +167,7 @@ def _draw_pairs(
 
 
 def _said(grid: Grid) -> str:
-    return f"Lines are means over {len(grid.seeds)} seeds, small points single seeds; dashed is chance, max(k1, k2)/d."
+    return f"Lines are {means_over(len(grid.seeds))}, small points single seeds; dashed is chance, max(k1, k2)/d."
 
 
 def _ordinal(percentile: float) -> str:

@@ -21,6 +21,7 @@ from safety_spaces.evidence.figures.style import (
     dress,
     house_style,
     legend,
+    means_over,
     panels,
 )
 from safety_spaces.evidence.grid import CONTAMINATED, ORTHOGONAL, PARALLEL, Grid, Line
@@ -62,11 +63,11 @@ def curves(tables: Tables, grid: Grid, *, key: str) -> Drawn:
         energy, score = axes[: columns if tasks else 0], axes[columns if tasks else 0 :]
         for panel, task in zip(energy, tasks, strict=False):
             draw_energies(panel, tables.of("energy"), grid, task=task, outside=outside)
-            dress(panel, title=f"{task}: energy {'outside' if outside else 'kept'}", x=FRACTION, share=True)
-            panel.set_ylabel("share of energy" if panel is energy[0] else "")
+            title, label = f"{task}: energy {'outside' if outside else 'kept'}", "share of energy"
+            dress(panel, title=title, x=FRACTION, y=label if panel is energy[0] else None, share=True)
         for panel, (task, scheme, metric) in zip(score, lines, strict=False):
             _draw_scores(panel, tables.of("projection"), grid, line=(task, scheme, metric))
-            dress(panel, title=f"{task}: {metric.replace('_', ' ')}", x=FRACTION, y=METRICS[metric].label)
+            dress(panel, title=f"{task}: {METRICS[metric].label.split(' (')[0]}", x=FRACTION, y=METRICS[metric].label)
             panel.set(xlim=(-0.04, 1.04), xticks=(0, 0.5, 1))
         for surplus in [*energy[len(tasks) :], *score[len(lines) :]]:
             surplus.remove()
@@ -76,7 +77,7 @@ def curves(tables: Tables, grid: Grid, *, key: str) -> Drawn:
 
 def draw_energies(axes: Axes, energy: pd.DataFrame, grid: Grid, *, task: str, outside: bool = False) -> None:
     """Draw the energy kept, or outside, of one task by basis, with the closed form of the random ones dotted."""
-    found = {basis: energies(energy, grid, task=task, basis=basis, gaps=True) for basis in grid.energy_bases}
+    found = {basis: energies(energy, grid, task=task, basis=basis, gaps=True) for basis in grid.bases}
     for basis, rows in found.items():
         kept = 1 - rows.energy_kept if outside else rows.energy_kept
         _draw_line(axes, rows.assign(value=kept), grid, basis=basis)
@@ -113,7 +114,7 @@ def layer_maps(tables: Tables, grid: Grid, *, scheme: str) -> Drawn:
         tables.of("projection")
     maps = {} if tables.energy is None else {f"{task}\nenergy {'outside' if outside else 'kept'}": (0.0, 1.0, [
         _map(energies(tables.energy, grid, task=task, basis=basis, layer=layer, gaps=True), "energy_kept", outside)
-        for basis in grid.energy_bases for layer in layers]) for task in tasks}  # fmt: skip
+        for basis in grid.bases for layer in layers]) for task in tasks}  # fmt: skip
     for one in single if tables.projection is not None else ():
         ends = [
             baseline(tables.of("projection"), grid, checkpoint=end, metric=one.metric, gaps=True).value.mean()
@@ -126,7 +127,7 @@ def layer_maps(tables: Tables, grid: Grid, *, scheme: str) -> Drawn:
                 if layer in one.layers else np.full(len(grid.fractions), np.nan)
                 for basis in grid.bases for layer in layers
             ]  # fmt: skip
-            maps[f"{one.task}, others {others}\n{one.metric}"] = (min(ends), max(ends), cells)
+            maps[f"{one.task}\nothers {others}\n{one.metric}"] = (min(ends), max(ends), cells)
     return _draw_maps(maps, grid, layers)
 
 
@@ -141,19 +142,18 @@ def _draw_maps(maps: dict[str, tuple[float, float, list[np.ndarray]]], grid: Gri
             for surplus in row[len(cells) // len(layers) :]:
                 surplus.remove()
             figure.colorbar(image, ax=row, pad=0.01, aspect=8)
-            row[0].set_ylabel(name)
+            dress(row[0], y=name)
             row[0].set_yticks(np.arange(len(grid.fractions)) + 0.5, [f"{one:g}" for one in grid.fractions])
         step = max(1, len(layers) // 6)
         for panel, basis in zip(rows[0], grid.bases, strict=True):
             panel.set(title=basis, xticks=np.arange(0, len(layers), step) + 0.5, xticklabels=layers[::step])
         for panel in rows[-1]:
             panel.set_xlabel("layer")
-    said = "of energies from 0 to 1, of scores from the reference's mean to that of the fine-tuned model"
     return Drawn(
         figure,
-        "Rows of a panel are fractions ρ of directions, columns the one layer that is projected. Colours are means "
-        f"over {_seeds(grid)} and draws: {said}. Energies are inside the layer; the update of all other layers stays "
-        "whole, or is left out.",
+        "Rows of a panel are fractions ρ of directions, columns the one layer that is projected. Colours are "
+        f"{means_over(len(grid.seeds), grid.score_draws)}: of energies from 0 to 1, of scores from reference to "
+        "fine-tuned model. Energies are inside the layer; the update of all other layers stays whole or is left out.",
     )
 
 
@@ -190,15 +190,8 @@ def _draw_line(axes: Axes, rows: pd.DataFrame, grid: Grid, *, basis: str) -> pd.
     return centre
 
 
-def _seeds(grid: Grid) -> str:
-    return f"{len(grid.seeds)} seed{'s' if len(grid.seeds) > 1 else ''}"
-
-
 def _energies_said(grid: Grid) -> str:
-    return (
-        f"Energies: lines are means over {_seeds(grid)} and {grid.energy_draws} draws of a random basis, dotted is "
-        "their closed form. "
-    )
+    return f"Energies: lines are {means_over(len(grid.seeds), grid.energy_draws)}, dotted is their closed form. "
 
 
 def _scores_said(tables: Tables, grid: Grid, lines: Sequence[Line]) -> str:
@@ -208,9 +201,8 @@ def _scores_said(tables: Tables, grid: Grid, lines: Sequence[Line]) -> str:
     shots = " or ".join(f"{number:g}" for number in sorted(set(rows.shots.dropna())))
     judges = " and ".join(sorted({judge for judge in rows.judge if judge}))
     return (
-        f"Scores: lines are means over {_seeds(grid)} and {grid.score_draws} draws, small points single seeds and "
-        f"draws, bars the mean of their 95 % intervals over n = {prompts} prompts (which averaging over seeds does "
-        f"not narrow)."
+        f"Scores: lines are {means_over(len(grid.seeds), grid.score_draws)}, small points single seeds and draws, bars "
+        f"the mean of their 95 % intervals over n = {prompts} prompts (which averaging over seeds does not narrow)."
         + (f" Judge: {judges}." if judges else "")
         + (f" Worked examples: {shots}." if shots else "")
         + " Horizontal lines are the models that nothing is projected of."

@@ -5,7 +5,7 @@ objects, never through pyplot, so drawing changes no state of the caller.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from html import escape
@@ -21,10 +21,12 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from safety_spaces.store import write_atomically
 
-WIDTH, PANEL, SMALL = 5.5, 1.6, 1.05  # inches: a figure's width, and the height of a row of panels
+WIDTH, PANEL, SMALL = 5.5, 1.7, 1.05  # inches: a figure's width, and the height of a row of panels
 DOTS_PER_INCH = 200
 BLUE, RUST, AMBER, GREY, SKY, BLACK = "#0072B2", "#8C3B00", "#E69F00", "#8C8C8C", "#6CC0EE", "#000000"
 BASES = {
@@ -83,18 +85,35 @@ def small_panels(count: int, *, x: str, most: int = 5) -> tuple[Figure, list[Axe
 
 
 def dress(axes: Axes, *, title: str = "", x: str | None = None, y: str | None = None, share: bool = False) -> None:
-    """Title and labels of one panel, its title broken into lines that fit; `share` sets both axes to [0, 1]."""
-    axes.set(title=title, **{f"{name}label": label for name, label in (("x", x), ("y", y)) if label is not None})
+    """Title and labels of one panel, broken into lines that fit its place; `share` sets both axes to [0, 1]."""
+    axes.set_title(title)
+    if x is not None:
+        axes.set_xlabel(x)
+    if y is not None:
+        axes.set_ylabel(y)
     if share:
         axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     figure, place = axes.get_figure(), axes.get_subplotspec()
     assert isinstance(figure, Figure)
     assert place is not None
-    width = 0.8 * figure.bbox.width / place.get_gridspec().ncols
-    for columns in range(len(title), 0, -1):
-        if axes.title.get_window_extent().width <= width:
+    rows, columns = place.get_gridspec().get_geometry()
+    _fit(axes.title, lambda box: box.width <= 0.8 * figure.bbox.width / columns)
+    _fit(axes.yaxis.label, lambda box: box.height <= 0.9 * (figure.bbox.height - 0.9 * figure.dpi) / rows)
+
+
+def _fit(text: Text, fits: Callable[[Bbox], bool]) -> None:
+    whole = text.get_text()
+    for width in range(max(map(len, whole.splitlines()), default=0), 0, -1):
+        if fits(text.get_window_extent()):
             return
-        axes.set_title("\n".join(fill(line, columns) for line in title.splitlines()))
+        text.set_text("\n".join(fill(line, width) for line in whole.splitlines()))
+
+
+def means_over(seeds: int, draws: int | None = None) -> str:
+    """What a caption says of means: over how many seeds, and how many draws of a random basis."""
+    numbers = {"seed": seeds, "draw": draws}
+    counted = [f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in numbers.items() if number]
+    return f"means over {' and '.join(counted)}{' of a random basis' if draws else ''}"
 
 
 def draw_map(axes: Axes, table: Float[np.ndarray, "R C"], **colours: Any) -> QuadMesh:
@@ -134,6 +153,8 @@ def svg(figure: Figure, name: str, *, title: str) -> str:
     head, body = text.split(">", 1)
     head = re.sub(r'\s(?:xmlns(?::\w+)?|width|height|version)="[^"]*"', "", head)
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", body).strip()
+    # A hundredth of a point is finer than any screen.
+    body = re.sub(r'\s(?:d|x|y|transform)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), body)
     role = f'role="img" aria-label="{escape(title, quote=True)}" aria-describedby="{name}-caption"'
     return f"{head} {role}>{body}"
 

@@ -1,13 +1,16 @@
 """The catalogue: files by the paper's numbers, what each answers to, and nothing that the study does not have."""
 
 from dataclasses import replace
+from itertools import combinations
 
+import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from safety_spaces.evidence.figures import catalogue, save
+from safety_spaces.evidence.figures import catalogue
 
+NEW = {"figure_dose": "not in the paper", "figure_energy": "not in the paper"}
 MAIN = {
     "figure_2": "Figures 2 and 6",
     "figure_3": "Figures 3 and 7",
@@ -25,8 +28,23 @@ def answers(grid):
     return {planned.file: planned.answers_to for planned in catalogue(grid).values()}
 
 
+def test_the_figures_that_matter_come_first(grid):
+    assert [*catalogue(grid)][:3] == ["figure_dose", "figure_energy", "figure_2"]
+    assert [planned.section for planned in catalogue(grid).values()][:4] == ["main", "main", "3", "4"]
+
+
+def test_a_study_that_scores_no_task_for_both_outcomes_has_no_figure_of_doses(grid):
+    assert "figure_dose" not in catalogue(replace(grid, scored=grid.scored[:3]))
+    assert "figure_dose" in catalogue(replace(grid, scored=grid.scored[:4]))
+
+
+def test_a_study_of_weights_alone_has_energies(grid):
+    found = catalogue(replace(grid, scored=(), single_layers=()))
+    assert {key for key in found if found[key].section in ("main", "3")} == {"figure_energy", "figure_2"}
+
+
 def test_the_main_figures(grid):
-    assert answers(grid) == {file: f"answers to {item} of the paper" for file, item in MAIN.items()}
+    assert answers(grid) == NEW | {file: f"answers to {item} of the paper" for file, item in MAIN.items()}
 
 
 def test_a_dpo_reference_has_the_numbers_of_its_appendix(grid):
@@ -34,7 +52,7 @@ def test_a_dpo_reference_has_the_numbers_of_its_appendix(grid):
 
     for file, item in (("figure_15", "Figure 15"), ("figure_16", "Figure 16"), ("figure_17", "Figure 17")):
         assert found.pop(file) == f"answers to {item} of the paper"
-    assert set(found) == set(MAIN) - {"figure_2", "figure_3", "figure_10"}
+    assert set(found) == {*MAIN, *NEW} - {"figure_2", "figure_3", "figure_10"}
     assert found["figure_5"] == "drawn like Figures 5 and 9 of the paper, which shows no DPO reference there"
 
 
@@ -69,6 +87,7 @@ def test_the_figures_of_the_appendices(appendices):
 
     assert set(found) == {
         *(f"figure_{number}" for number in numbers), "figure_5", "figure_5_last_generated_token", "figure_25_centred",
+        "figure_energy",
     }  # fmt: skip
     assert all(found[f"figure_{number}"] == f"answers to Figure {number} of the paper" for number in numbers)
 
@@ -79,20 +98,11 @@ def test_pairs_have_the_numbers_of_what_they_compare_in_any_order(grid):
     assert {
         key: planned.title for key, planned in found.items() if key[:9] in ("figure_22", "figure_23", "figure_24")
     } == {
-        "figure_22": "Overlap of harmful_1-useful at every state",
-        "figure_23": "Overlap of harmful_2-useful at every state",
-        "figure_24": "Overlap of harmful_1-harmful_2 at every state",
-        "figure_24_harmful_1-harmful_3": "Overlap of harmful_1-harmful_3 at every state",
+        "figure_22": "Overlap at every state: harmful_1 – useful",
+        "figure_23": "Overlap at every state: harmful_2 – useful",
+        "figure_24": "Overlap at every state: harmful_1 – harmful_2",
+        "figure_24_harmful_1-harmful_3": "Overlap at every state: harmful_1 – harmful_3",
     }
-
-
-def test_the_figure_says_what_it_answers_to_and_is_the_same_bytes_again(tables, grid, tmp_path):
-    planned = catalogue(replace(grid, reference_kind="dpo"))["figure_10"]
-    for name in ("first", "second"):
-        figure = planned.figure(tables, grid)
-        assert figure.get_suptitle() == "Overlap of updates at every layer; answers to Figure 17 of the paper"
-        save(figure, tmp_path / f"{name}.png")
-    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
 
 
 LONG = {"useful": "mathematics_of_the_seventh_grade", "harmful": "a_task_with_a_name_of_its_own"}
@@ -109,19 +119,24 @@ STUDIES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
-def test_no_text_of_any_figure_is_cut(tables, grid, appendices, study):
+def test_no_text_of_any_figure_is_cut_and_captions_say_what_is_drawn(tables, grid, appendices, study):
     grid = STUDIES[study](grid, appendices)
     for planned in catalogue(grid).values():
-        figure = planned.figure(tables, grid)
-        check_nothing_is_cut(figure, planned.file)
+        drawn = planned.draw(tables, grid)
+        check_nothing_is_cut(drawn.figure, planned.file)
+        assert "3 seeds" in drawn.caption, planned.file
+        assert drawn.caption.endswith("."), planned.file
 
 
 def check_nothing_is_cut(figure, name):
+    """Every text lies on the canvas, no title or label lies on another, and the legend on none of them."""
     FigureCanvasAgg(figure).draw()
     # Ticks beyond the axes are made and not drawn.
     ticks = {label for axes in figure.axes for label in (*axes.get_xticklabels(), *axes.get_yticklabels())}
     texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible() and text not in ticks]
-    assert len(texts) > 4
+    assert len(texts) >= 4
+    assert figure.get_figwidth() == 5.5
+    assert {text.get_fontsize() for text in texts} == {8}
     for text in texts:
         box = text.get_window_extent()
         inside = (
@@ -129,28 +144,38 @@ def check_nothing_is_cut(figure, name):
             and figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1
         )
         assert inside, (name, text.get_text())
+    named = [
+        text
+        for axes in figure.axes
+        for text in (axes.title, axes.xaxis.label, axes.yaxis.label)
+        if text.get_text() and text.get_visible()
+    ]
+    for first, second in combinations(named, 2):
+        assert not touch(first, second), (name, first.get_text(), second.get_text())
+    for legend in figure.legends:
+        for text in named:
+            assert not touch(legend, text), (name, text.get_text())
 
 
-def test_long_titles_are_broken(tables, grid, appendices):
-    check_nothing_is_cut(catalogue(appendices)["figure_21"].figure(tables, appendices), "figure_21")
+def touch(first, second):
+    """Whether two boxes overlap by more than a pixel."""
+    a, b = first.get_window_extent(), second.get_window_extent()
+    return min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+
+
+def test_long_names_are_broken(tables, grid):
     renamed = {name: getattr(tables, name).replace({"task": LONG}) for name in ("projection", "energy")}
     renamed["update_spaces"] = tables.update_spaces.replace(LONG, regex=True)
     pairs = tuple(
         pair.replace("useful", LONG["useful"]).replace("harmful", LONG["harmful"]) for pair in grid.update_pairs
     )
     own = replace(grid, tasks=tuple(LONG.values()), scored=(), update_pairs=pairs)
-    for key in ("figure_2", "figure_4", "figure_10"):
-        check_nothing_is_cut(catalogue(own)[key].figure(replace(tables, **renamed), own), key)
+    for key in ("figure_2", "figure_energy", "figure_4", "figure_10"):
+        check_nothing_is_cut(catalogue(own)[key].draw(replace(tables, **renamed), own).figure, key)
 
 
-def test_nothing_is_cut_or_covered(tables, appendices):
-    for key in ("figure_18", "figure_22"):
-        figure = catalogue(appendices)[key].figure(tables, appendices)
-        figure.draw_without_rendering()
-        legend = figure.legends[0].get_window_extent()
-        note = next(text for text in figure.texts if text.get_text() == figure.get_suptitle()).get_window_extent()
-        assert figure.bbox.y0 <= legend.y0
-        assert note.y1 <= figure.bbox.y1
-        for axes in figure.axes:
-            assert legend.y1 <= axes.get_tightbbox().y0
-            assert axes.title.get_window_extent().y1 <= note.y0
+def test_many_layers_have_room(tables, grid):
+    updates = tables.update_spaces
+    more = [updates[updates.layer == 3].assign(layer=layer) for layer in range(10, 32)]
+    deep = replace(tables, update_spaces=pd.concat([updates, *more]))
+    check_nothing_is_cut(catalogue(grid)["figure_10"].draw(deep, grid).figure, "figure_10")

@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 
 from safety_spaces.errors import UserError
-from safety_spaces.evidence.figures.projection import figure_2, figure_3, figure_3_parallel, figure_20, figure_21
+from safety_spaces.evidence.figures.projection import curves, shift
+
+
+def figure(key):
+    return lambda tables, grid: curves(tables, grid, key=key).figure
+
+
+figure_2, figure_3, figure_3_parallel, figure_20, figure_21 = (
+    figure(f"figure_{name}") for name in ("2", "3", "3_parallel", "20", "21")
+)
 
 
 def line(axes, label):
-    (found,) = [one for one in axes.lines if one.get_label() == label]
+    (found, *_) = [one for one in axes.lines if one.get_label() == label]
     return np.asarray(found.get_xdata(), dtype=float), np.asarray(found.get_ydata(), dtype=float)
 
 
@@ -29,31 +38,36 @@ def test_figure_2_shows_means_over_seeds_and_draws(tables, grid, basis):
 
     for axes, task in ((kept_useful, "useful"), (kept_harmful, "harmful")):
         x, y = line(axes, basis)
-        assert x == pytest.approx(grid.fractions)
+        assert x == pytest.approx(np.array(grid.fractions) + shift(grid, basis))
         assert y == pytest.approx(means(tables.energy, "energy_kept", task=task, basis=basis, tensor="all"))
     for axes, task, metric in ((utility, "useful", "utility"), (harmfulness, "harmful", "harmfulness")):
         x, y = line(axes, basis)
         where = {"task": task, "basis": basis, "metric": metric, "scheme": "parallel"}
-        assert x == pytest.approx(grid.fractions, abs=0.013)
+        assert x == pytest.approx(np.array(grid.fractions) + shift(grid, basis))
         assert y == pytest.approx(means(tables.projection, "value", **where))
 
 
 def test_closed_form_is_drawn_for_the_controls_alone(tables, grid):
-    axes = figure_2(tables, grid).axes[0]
+    closed = [one for one in figure_2(tables, grid).axes[0].lines if one.get_label() == "closed form"]
+    for one, basis in zip(closed, ("random_k", "random"), strict=True):
+        assert one.get_xdata() == pytest.approx(np.array(grid.fractions) + shift(grid, basis))
+        assert one.get_ydata() == pytest.approx(0.99 * np.array(grid.fractions))
 
-    assert line(axes, "random, closed form")[1] == pytest.approx(0.99 * np.array(grid.fractions))
-    assert line(axes, "random_k, closed form")[1] == pytest.approx(0.99 * np.array(grid.fractions))
-    assert not [one for one in axes.lines if one.get_label() == "top_k, closed form"]
+
+def test_points_are_dodged_alike_in_all_panels_and_stand_side_by_side(grid):
+    shifts = [shift(grid, basis) for basis in grid.bases]
+    assert np.diff(shifts) == pytest.approx([0.012, 0.012])
+    assert sum(shifts) == pytest.approx(0)
 
 
 def test_bars_are_the_mean_interval_and_dots_the_single_models(tables, grid):
     axes = figure_2(tables, grid).axes[3]
-    bars = [np.array(one.get_segments()) for one in axes.collections]  # random, random_k, top_k
+    bars = [np.array(one.get_segments()) for one in axes.collections]  # top_k, random_k, random
     where = {"task": "harmful", "basis": "random", "metric": "harmfulness", "scheme": "parallel"}
-    (dots, *_) = [one for one in axes.lines if one.get_marker() == "."]
+    (*_, dots) = [one for one in axes.lines if one.get_marker() == "."]
 
-    assert bars[0][:, 0, 1] == pytest.approx(means(tables.projection, "ci_low", **where))
-    assert bars[0][:, 1, 1] == pytest.approx(means(tables.projection, "ci_high", **where))
+    assert bars[2][:, 0, 1] == pytest.approx(means(tables.projection, "ci_low", **where))
+    assert bars[2][:, 1, 1] == pytest.approx(means(tables.projection, "ci_high", **where))
     assert len(dots.get_ydata()) == 5 * len(grid.seeds) * grid.score_draws
 
 
@@ -74,7 +88,7 @@ def test_figure_3_shows_what_is_outside(tables, grid):
         assert axes.get_title() == f"{task}: energy outside"
         kept = means(tables.energy, "energy_kept", task=task, basis="top_k", tensor="all")
         assert line(axes, "top_k")[1] == pytest.approx(1 - kept)
-        assert line(axes, "random, closed form")[1] == pytest.approx(1 - 0.99 * np.array(grid.fractions))
+        assert line(axes, "closed form")[1] == pytest.approx(1 - 0.99 * np.array(grid.fractions))
     for axes, metric in zip(figure.axes[3:], ("utility", "harmfulness"), strict=True):
         where = {"task": "contaminated", "basis": "random_k", "metric": metric, "scheme": "orthogonal"}
         assert line(axes, "random_k")[1] == pytest.approx(means(tables.projection, "value", **where))
@@ -111,5 +125,37 @@ def test_figures_of_general_ability_and_over_refusal(tables, appendices):
             assert line(axes, "random")[1] == pytest.approx(means(tables.projection, "value", **where))
             names = {one.get_label() for one in axes.lines if not one.get_label().startswith("_")}
             assert names == {"random", "random_k", "top_k", "base", "reference", "fine-tuned"}
-        assert ability.get_ylabel() == "general ability (accuracy)\n5 worked examples"
-        assert refusal.get_ylabel() == "over-refusal (share)\njudge: keywords"
+    caption = curves(tables, appendices, key="figure_20").caption
+    assert "Worked examples: 5." in caption
+    assert "Judge: keywords." in caption
+
+
+def test_the_caption_says_what_lines_bars_and_points_are(tables, grid):
+    caption = curves(tables, grid, key="figure_2").caption
+    assert "Energies: lines are means over 3 seeds and 3 draws of a random basis" in caption
+    assert "Scores: lines are means over 3 seeds and 2 draws of a random basis" in caption
+    assert "95 % intervals over n = 128 prompts" in caption
+    assert "Judge: rubric." in caption
+
+
+def test_a_model_that_nobody_could_score_is_a_gap_and_no_mean_of_others(tables, grid):
+    table = tables.projection.copy()
+    gone = (table.task == "harmful") & (table.basis == "top_k") & (table.fraction == 0.5) & (table.seed == 1)
+    table.loc[gone, ["value", "ci_low", "ci_high"]] = float("nan")
+    drawn = line(figure_2(replace(tables, projection=table), grid).axes[3], "top_k")[1]
+    assert np.isnan(drawn).tolist() == [False, False, True, False, False]
+
+
+def test_the_legend_starts_with_the_claim(tables, grid, claimed):
+    for (its_tables, its_grid), claim in (((tables, grid), "top_k"), (claimed, "file")):
+        (legend,) = figure_2(its_tables, its_grid).legends
+        labels = [text.get_text() for text in legend.get_texts()]
+        assert labels == [claim, "random_k", "random", "base", "reference", "fine-tuned", "closed form"]
+
+
+def test_of_two_tables_the_one_that_is_there_is_drawn(tables, grid):
+    assert len(figure_2(replace(tables, projection=None), grid).axes) == 2
+    assert len(figure_2(replace(tables, energy=None), grid).axes) == 2
+    for key in (figure_3_parallel, figure_20):
+        with pytest.raises(UserError, match=r"projection\.csv: no such table"):
+            key(replace(tables, projection=None), grid)
