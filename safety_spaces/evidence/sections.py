@@ -79,7 +79,7 @@ def verdict_table(verdicts: pd.DataFrame) -> Table:
         "Verdicts. What a positive effect means is said below with each experiment.",
         verdicts,
         {
-            "experiment": "experiment",
+            "experiment": lambda row: f"{row.experiment}: {row.task}" if _text(row.task) else row.experiment,
             "what the paper says": "says",
             "verdict": "verdict",
             "effect [interval]": _effect,
@@ -98,6 +98,8 @@ def decided_by(verdicts: pd.DataFrame) -> Table:
         verdicts,
         {
             "claim": "id",
+            "of": "task",
+            "verdict": "verdict",
             "effect [interval]": _effect,
             "margin": "margin",
             "detectable": "minimum_detectable",
@@ -169,12 +171,12 @@ def by_part(verdicts: pd.DataFrame, pictures: Mapping[str, Sequence[Picture]]) -
     sections = []
     for part, title in {**PARTS, "": "Further claims"}.items():
         claims = verdicts[digits == part if part else ~digits.isin(list(PARTS))]
-        remarks = tuple(
-            f"{row.says} Measured is {row.statistic}; a positive effect says that {row.positive}. "
-            f"Verdict on {row.about}: {row.verdict}."
+        # A claim that is measured of several tasks is explained once.
+        remarks = dict.fromkeys(
+            f"{row.says} Measured is {row.statistic}; a positive effect says that {row.positive}."
             for row in claims.itertuples()
         )
-        sections.append(Section(title, remarks, (decided_by(claims),), tuple(pictures.get(part, ()))))
+        sections.append(Section(title, tuple(remarks), (decided_by(claims),), tuple(pictures.get(part, ()))))
     return [section for section in sections if section.remarks or section.pictures]
 
 
@@ -234,5 +236,5 @@ def _text(value: Any) -> str:
 
 
 def _effect(row: Any) -> str:
-    at = f" at ρ = {number(row.fraction)}" if pd.notna(row.fraction) else ""
+    at = f" at ρ{UNBROKEN}={UNBROKEN}{number(row.fraction)}" if pd.notna(row.fraction) else ""
     return f"{interval(row.effect, row.ci_low, row.ci_high, sign=True)}{at}"
