@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from safety_spaces.errors import UserError
-from safety_spaces.evidence.crossed import Effects, Sample, Scores, contrasts, resample, spread
+from safety_spaces.evidence.crossed import Effects, Sample, Scores, Spread, contrasts, resample, spread
 
 SEEDS, CELLS, PROMPTS, RESAMPLES = 4, 3, 17, 60
 CLUSTERS = tuple(f"deed {min(i % 7, 4)}" for i in range(PROMPTS))
@@ -110,6 +110,12 @@ def test_parts_add_up_to_the_true_variance(between, shared, own):
     predicted = np.mean([each.predicted_error(0, seeds=14, times_prompts=3.0) ** 2 for each in studies])
     wanted = true["between"] / 14 + true["shared"] / 3 + true["own"] / 42
     assert 0.9 * wanted < predicted < 1.3 * wanted
+
+
+def test_predicted_error_divides_each_part_by_what_averages_it():
+    one = np.ones(1)
+    estimate = Spread(0 * one, np.eye(1), one, between=4.0 * one, shared=0.6 * one, own=6.0 * one)
+    assert estimate.predicted_error(0, seeds=5, times_prompts=3.0) ** 2 == pytest.approx(4 / 5 + 0.6 / 3 + 6 / 15)
 
 
 def test_variance_is_not_below_seeds_nor_prompts_alone():
