@@ -129,6 +129,13 @@ def test_variance_is_not_below_seeds_nor_prompts_alone():
     np.testing.assert_allclose(spread(effects).error ** 2, wanted, rtol=1e-3)
 
 
+def test_degrees_of_freedom_are_not_below_those_of_the_weakest_part():
+    """All is the seeds' own error, which both variances hold and the sum does once: the rule alone would say 3.1."""
+    resampled = np.random.default_rng(9).normal(size=(4000, 6, 1))
+    by_seed = np.array([[-1.0], [1.0]] * 3) * np.sqrt(5 / 6 * 9 / 8)
+    assert spread(Effects(by_seed, (of_resamples(resampled, 9, 20),))).degrees.tolist() == [5]
+
+
 def test_two_metrics_join_by_satterthwaite():
     generator = np.random.default_rng(5)
     parts = (
