@@ -1,4 +1,4 @@
-"""Scores of a made-up sweep whose equivalent doses are known: each cell acts as a dose of utility and a dose of harm."""
+"""Scores of a made-up sweep: each cell acts as a known dose of utility and a known dose of harm."""
 
 from pathlib import Path
 

@@ -75,7 +75,7 @@ def test_the_table_of_claims_has_a_row_for_each_experiment(tables, tmp_path):
     study = swept_study(
         tmp_path,
         seeds=[0, 1, 4],
-        projection={"fractions": [0.01, 0.25, 0.5, 0.75, 0.99], "doses": list((0.2, 0.6)), "energy_draws": 3},
+        projection={"fractions": [0.01, 0.25, 0.5, 0.75, 0.99], "doses": [0.2, 0.6], "energy_draws": 3},
         update_spaces={"etas": [0.01, 0.3, 0.6, 0.99], "percentiles": [0.7, 0.85]},
         activation_spaces={"etas": [0.1, 0.5, 0.9]},
     )
