@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(__doc__, argv)
     if is_preview(arguments, needs_data=False):
         return 0
-    return finish(compare_updates(arguments.roles, device=arguments.device))
+    return finish(compare_updates(arguments.roles, device=arguments.device), arguments.study)
 
 
 if __name__ == "__main__":

@@ -203,10 +203,10 @@ def report_errors(main: Callable[..., int]) -> Callable[..., int]:
     return wrapped
 
 
-def finish(written: Sequence[Path]) -> int:
+def finish(written: Sequence[Path], study: Study) -> int:
     """Say the numbers of a command in a short table, and in the last line its files; return the code of success."""
     from safety_spaces.experiments.summary import summary
 
-    sys.stdout.write(summary(written))
+    sys.stdout.write(summary(written, study))
     sys.stdout.write(f"wrote {', '.join(map(str, written)) or 'nothing: nothing was left to do here'}\n")
     return 0

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if is_preview(arguments):
         return 0
     written = finetune(arguments.roles, arguments.texts, device=arguments.device)
-    return finish(written) if processes().is_first else 0
+    return finish(written, arguments.study) if processes().is_first else 0
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         geometry_only=arguments.geometry_only,
         keep_factors=arguments.keep_factors,
     )
-    return finish(written)
+    return finish(written, arguments.study)
 
 
 if __name__ == "__main__":

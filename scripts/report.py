@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(__doc__, argv)
     if is_preview(arguments, needs_data=False, needs_models=False):
         return 0
-    return finish(report(arguments.roles, arguments.texts))
+    return finish(report(arguments.roles, arguments.texts), arguments.study)
 
 
 if __name__ == "__main__":

@@ -58,13 +58,16 @@ PICO = {
             "training": {"batch_size": 4, "accumulation": 2},
         },
     },
-    "projection": {"fractions": [0.1, 0.5, 0.9], "energy_draws": 2, "score_draws": 2},
+    "projection": {"fractions": [0.1, 0.5, 0.9], "doses": [0.3, 0.7], "energy_draws": 2, "score_draws": 2},
     "update_spaces": {"etas": [0.1, 0.5, 0.9]},
+    "evidence": {"fractions": [0.1, 0.5, 0.9], "resamples": 50},
     "activation_spaces": {"prompts": 12, "etas": [0.1, 0.5, 0.9]},
     "evaluation": {
         "batch_size": 4,
         "utility": {"prompts": 6, "max_new_tokens": 6},
         "harmfulness": {"limit": 7, "max_new_tokens": 6},
+        "utility_margin": {"limit": 6},
+        "harm_margin": {"limit": 7},
     },
 }
 

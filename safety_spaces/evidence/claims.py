@@ -6,6 +6,7 @@ equivalence is established, disagrees where an effect is, and is undecided where
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,8 @@ class Claim:
     says: str
     statistic: str
     positive: str
+    table: str
+    """Where it is read from: a key of the tables' columns."""
     measure: Callable[[Evidence], Iterator[Finding]]
 
 
@@ -78,7 +81,8 @@ def verdict_rows(evidence: Evidence, claims: "Sequence[Claim] | None" = None) ->
     Raises UserError when a table lacks a row that the study promises.
     """
     for claim in CLAIMS if claims is None else claims:
-        for finding in claim.measure(evidence):
+        is_there = claim.table == "scores" or getattr(evidence.tables, claim.table) is not None
+        for finding in claim.measure(evidence) if is_there else ():
             yield _row(evidence.study, claim, finding)
 
 
@@ -137,9 +141,9 @@ def _weights(scheme: str, evidence: Evidence) -> Iterator[Finding]:
 
 def _energy_above_chance(evidence: Evidence) -> Iterator[Finding]:
     for task in evidence.study.tasks:
-        if (found := _energies(evidence, task, evidence.study.projection.claim)) is not None:
-            by_chance = _energies(evidence, task, RANDOM, column="energy_expected")
-            yield Finding(Effects(found - by_chance), deciding_fractions(evidence.study), task, "parallel", RANDOM)
+        found = _energies(evidence, task, evidence.study.projection.claim)
+        by_chance = _energies(evidence, task, RANDOM, column="energy_expected")
+        yield Finding(Effects(found - by_chance), deciding_fractions(evidence.study), task, "parallel", RANDOM)
 
 
 def _energy_between_tasks(evidence: Evidence) -> Iterator[Finding]:
@@ -151,27 +155,25 @@ def _energy_between_tasks(evidence: Evidence) -> Iterator[Finding]:
             )
 
 
-def _energies(evidence: Evidence, task: str, basis: str, *, column: str = "energy_kept") -> np.ndarray | None:
-    """Energy of a task's update in the first draw of a basis, seeds x deciding fractions; None without the table."""
-    if evidence.tables.energy is None:
-        return None
-    rows = energies(evidence.tables.energy, grid_of(evidence.study), task=task, basis=basis)
+def _energies(evidence: Evidence, task: str, basis: str, *, column: str = "energy_kept") -> np.ndarray:
+    """Energy of a task's update in the first draw of a basis: seeds x deciding fractions."""
+    rows = energies(evidence.tables.of("energy"), grid_of(evidence.study), task=task, basis=basis)
     rows = rows[rows.draw == 0].pivot(index="seed", columns="fraction", values=column)
     return rows.loc[list(evidence.study.seeds), [*deciding_fractions(evidence.study)]].to_numpy(float)
 
 
 def _updates(evidence: Evidence) -> Iterator[Finding]:
-    table, grid = evidence.tables.update_spaces, grid_of(evidence.study)
-    if table is None or not {"useful-harmful", "useful-reference", "harmful-reference"} <= {*grid.update_pairs}:
+    table, grid = evidence.tables.of("update_spaces"), grid_of(evidence.study)
+    if not {"useful-harmful", "useful-reference", "harmful-reference"} <= {*grid.update_pairs}:
         return
     layers = [layer_overlap(table, grid, layer=layer) for layer in shown_layers(table, grid)]
     yield Finding(_excess(pd.concat(layers), grid, "harmful-reference", ("useful-harmful", "useful-reference")))
 
 
 def _activations(centred: bool, evidence: Evidence) -> Iterator[Finding]:
-    table, grid = evidence.tables.activation_spaces, grid_of(evidence.study)
+    table, grid = evidence.tables.of("activation_spaces"), grid_of(evidence.study)
     harmful, mixed = grid.pairs_of("harmful"), tuple(p for p in grid.pairs_of("harmful", "useful") if "useful" in p)
-    if table is None or not harmful or not mixed:
+    if not harmful or not mixed:
         return
     for checkpoint in grid.checkpoints:
         how: dict[str, Any] = {"position": grid.positions[0], "checkpoint": checkpoint, "centred": centred}
@@ -185,50 +187,49 @@ def _excess(rows: pd.DataFrame, grid: Grid, first: str, others: tuple[str, ...])
     return Effects((above.loc[first] - above.loc[list(others)].max()).to_numpy(float)[:, None])
 
 
-def _weights_under(scheme: str) -> Callable[[Evidence], Iterator[Finding]]:
-    return lambda evidence: _weights(scheme, evidence)
-
-
 SELECTIVITY = "selectivity of the claim minus that of its matched scaling"
 CLAIMS = (
     Claim(
         "weights-parallel", "Keeping directions", "3",
         "What the alignment directions keep of a contaminated update brings utility and harmfulness back together.",
-        SELECTIVITY, "the part kept has more utility, or less harm, than its dose gives", _weights_under("parallel"),
+        SELECTIVITY, "the part kept has more utility, or less harm, than its dose gives", "scores",
+        partial(_weights, "parallel"),
     ),
     Claim(
         "weights-orthogonal", "Removing directions", "4",
         "Removing the alignment directions from a contaminated update costs utility as it lowers harmfulness.",
-        SELECTIVITY, "the part left has more utility, or less harm, than its dose gives", _weights_under("orthogonal"),
+        SELECTIVITY, "the part left has more utility, or less harm, than its dose gives", "scores",
+        partial(_weights, "orthogonal"),
     ),
     Claim(
         "energy-chance", "Energy of updates", "3",
         "An update's energy is spread evenly: the alignment directions hold as much of it as random ones.",
         "energy kept by the claim minus the expectation of random", "the claim holds more of the update than chance",
-        _energy_above_chance,
+        "energy", _energy_above_chance,
     ),
     Claim(
-        "energy-tasks", "Energy of updates", "3",
+        "energy-tasks", "Energy of updates, by task", "3",
         "The alignment directions hold alike shares of useful and harmful updates.",
         "energy kept of the harmful update minus that of the useful one", "they hold more of the harmful update",
-        _energy_between_tasks,
+        "energy", _energy_between_tasks,
     ),
     Claim(
         "updates", "Overlap of updates", "5",
         "The closest pair of updates is never the harmful one and the alignment.",
         "MSO minus chance of harmful-reference, less the larger of the two other pairs",
-        "the harmful update is closest to the alignment", _updates,
+        "the harmful update is closest to the alignment", "update_spaces", _updates,
     ),
     Claim(
         "activations", "Overlap of activations", "6",
         "Harmful prompts of two sources overlap no more with each other than with useful ones.",
         "centred MSO minus chance of harmful-harmful, less the larger of useful-harmful",
-        "harmful prompts have directions of their own", lambda evidence: _activations(True, evidence),
+        "harmful prompts have directions of their own", "activation_spaces", partial(_activations, True),
     ),
     Claim(
         "activations-uncentred", "Overlap of activations, as published", "6",
         "Harmful prompts of two sources overlap no more with each other than with useful ones.",
         "uncentred MSO minus chance of harmful-harmful, less the larger of useful-harmful",
-        "harmful prompts have directions of their own", lambda evidence: _activations(False, evidence),
+        "harmful prompts have directions of their own", "activation_spaces", partial(_activations, False),
     ),
 )  # fmt: skip
+"""In the order in which they are told."""

@@ -28,7 +28,7 @@ from safety_spaces.errors import UserError
 
 # Below this number of seeds nothing is said about a recipe: the intervals speak of the checkpoints at hand.
 FEWEST_SEEDS = 5
-NORMAL_DRAWS = 50_000
+NORMAL_DRAWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,17 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Means:
-    """Mean scores over prompts, as observed and in every resample of the clusters."""
+class Sample:
+    """K numbers of every seed from one metric's prompts, as observed and in every resample of the clusters."""
 
-    observed: Float[np.ndarray, "S C"]
-    resampled: Float[np.ndarray, "R S C"]
-    clusters: int
-    prompts: int
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one metric's prompts add to the uncertainty: the effects in every resample of its clusters."""
-
+    observed: Float[np.ndarray, "S K"]
     resampled: Float[np.ndarray, "R S K"]
     clusters: int
     prompts: int
+
+    def mapped(self, weights: Float[np.ndarray, "J K"]) -> "Sample":
+        """Return J linear combinations of the numbers."""
+        return replace(self, observed=self.observed @ weights.T, resampled=self.resampled @ weights.T)
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ class Effects:
     """
 
     by_seed: Float[np.ndarray, "S K"]
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Sample, ...] = ()
     clamped: Float[np.ndarray, "K"] | None = None
 
     @property
@@ -81,10 +76,10 @@ class Effects:
 
     def with_mean(self) -> "Effects":
         """Return the same effects and their mean as one more, which is clamped as often as the worst of them."""
-        weights = np.vstack([np.eye(self.by_seed.shape[1]), np.full(self.by_seed.shape[1], 1 / self.by_seed.shape[1])])
-        parts = tuple(replace(part, resampled=part.resampled @ weights.T) for part in self.parts)
+        number = self.by_seed.shape[1]
+        weights = np.vstack([np.eye(number), np.full(number, 1 / number)])
         clamped = None if self.clamped is None else np.append(self.clamped, self.clamped.max())
-        return Effects(self.by_seed @ weights.T, parts, clamped)
+        return Effects(self.by_seed @ weights.T, tuple(part.mapped(weights) for part in self.parts), clamped)
 
 
 @dataclass(frozen=True)
@@ -127,33 +122,39 @@ class Spread:
         return float(np.sqrt(variance))
 
 
-def resample(scores: Scores, *, resamples: int, seed: int, name: str) -> Means:
+def resample(scores: Scores, *, resamples: int, seed: int, name: str) -> Sample:
     """Return the mean scores, observed and in resamples of whole clusters, the same for all seeds and cells.
 
     The draws depend on seed and name alone: give every metric its own name. Raises UserError for fewer than two
     clusters, or a cell without a parsed score.
     """
-    names, cluster = np.unique(np.asarray(scores.clusters), return_inverse=True)
-    if len(names) < 2:
+    order = np.argsort(scores.clusters, kind="stable")
+    starts = np.unique(np.asarray(scores.clusters)[order], return_index=True)[1]
+    if len(starts) < 2:
         raise UserError(
-            f"resampling {name} needs two clusters of prompts or more, got {len(names)}; score more prompts"
+            f"resampling {name} needs two clusters of prompts or more, got {len(starts)}; score more prompts"
         )
-    parsed = np.isfinite(scores.values)
-    membership = np.eye(len(names))[cluster]
-    sums, counts = np.where(parsed, scores.values, 0.0) @ membership, parsed.astype(np.float64) @ membership
+    values = scores.values[..., order]
+    parsed = np.isfinite(values)
+    sums, counts = (
+        np.add.reduceat(each, starts, axis=-1) for each in (np.where(parsed, values, 0.0), parsed.astype(np.float64))
+    )
     if not counts.sum(-1).all():
         raise UserError(f"a cell has no parsed score of {name}; see n_unparsed in its table")
-    generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    chosen = generator.integers(len(names), size=(resamples, len(names))) + len(names) * np.arange(resamples)[:, None]
-    times = np.bincount(chosen.ravel(), minlength=resamples * len(names)).reshape(resamples, -1).astype(np.float64)
-    means = np.tensordot(times, sums, (1, 2)) / np.tensordot(times, counts, (1, 2))
-    return Means(sums.sum(-1) / counts.sum(-1), means, len(names), len(cluster))
+    if parsed.all():
+        counts = counts[:1, :1]
+    generator, size = np.random.default_rng([seed, zlib.crc32(name.encode())]), (resamples, len(starts))
+    chosen = generator.integers(len(starts), size=size) + len(starts) * np.arange(resamples)[:, None]
+    times = np.bincount(chosen.ravel(), minlength=chosen.size).reshape(size).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        means = np.tensordot(times, sums, (1, 2)) / np.tensordot(times, counts, (1, 2))
+    return Sample(sums.sum(-1) / counts.sum(-1), means, len(starts), len(order))
 
 
-def contrasts(means: Means, weights: Sequence[Sequence[float]] | Float[np.ndarray, "K C"]) -> Effects:
+def contrasts(means: Sample, weights: Sequence[Sequence[float]] | Float[np.ndarray, "K C"]) -> Effects:
     """Return K linear contrasts of the cells: effect k is the sum over cells of weights[k] times the mean score."""
-    rows = np.asarray(weights, dtype=np.float64)
-    return Effects(means.observed @ rows.T, (Part(means.resampled @ rows.T, means.clusters, means.prompts),))
+    sample = means.mapped(np.asarray(weights, dtype=np.float64))
+    return Effects(sample.observed, (sample,))
 
 
 def spread(effects: Effects) -> Spread:
@@ -161,38 +162,30 @@ def spread(effects: Effects) -> Spread:
 
     One seed of an effect without prompts has no variance to estimate: its covariance is NaN.
     """
-    seeds = effects.seeds
-    prompts = [_prompt_covariance(part) for part in effects.parts]
-    boot = sum((np.diag(each) for each in prompts), np.zeros(effects.by_seed.shape[1]))
-    if effects.given_seeds:
-        own, between = np.zeros_like(boot), np.zeros_like(boot)
-        total, over_seeds, variance = sum(prompts, np.zeros((len(boot), len(boot)))), [], boot
-    else:
-        own = sum((_own_variance(part) for part in effects.parts), np.zeros_like(boot))
-        over_seeds = [
-            np.atleast_2d(np.cov(effects.by_seed.T)) / seeds if seeds > 1 else np.full((len(boot),) * 2, np.nan)
-        ]
-        total = sum(prompts, over_seeds[0])
-        seed_variance = np.diag(over_seeds[0])
-        variance = np.maximum(seed_variance + boot - own / seeds, np.maximum(seed_variance, boot))
-        between = np.maximum(seed_variance * seeds - own, 0.0)
-    terms = [
-        *zip(prompts, [part.clusters - 1 for part in effects.parts], strict=True),
-        *((each, seeds - 1) for each in over_seeds),
-    ]
-    shared = np.maximum(boot - own / seeds, 0.0)
-    covariance = _with_diagonal(total, variance)
-    return Spread(effects.by_seed.mean(0), covariance, _satterthwaite(variance, terms), between, shared, own)
+    seeds, zero = effects.seeds, np.zeros(effects.by_seed.shape[1])
+    terms = [(_prompt_covariance(part), part.clusters - 1) for part in effects.parts]
+    boot, over_seeds, own = sum((np.diag(each) for each, _ in terms), zero), np.diag(zero), zero
+    if not effects.given_seeds:
+        over_seeds = np.atleast_2d(np.cov(effects.by_seed.T)) / seeds if seeds > 1 else np.full_like(over_seeds, np.nan)
+        own = sum((_own_variance(part) for part in effects.parts), zero)
+        terms.append((over_seeds, seeds - 1))
+    total = sum((each for each, _ in terms), np.diag(zero))
+    variance = np.maximum(np.diag(total) - own / seeds, np.maximum(np.diag(over_seeds), boot))
+    return Spread(
+        value=effects.by_seed.mean(0),
+        covariance=_with_diagonal(total, variance),
+        degrees=_satterthwaite(variance, terms),
+        between=np.maximum(np.diag(over_seeds) * seeds - own, 0.0),
+        shared=np.maximum(boot - own / seeds, 0.0),
+        own=own,
+    )
 
 
-def _prompt_covariance(part: Part) -> Float[np.ndarray, "K K"]:
-    of_mean = part.resampled.mean(1)
-    return np.atleast_2d(np.cov(of_mean.T)) * part.clusters / (part.clusters - 1)
+def _prompt_covariance(part: Sample) -> Float[np.ndarray, "K K"]:
+    return np.atleast_2d(np.cov(part.resampled.mean(1).T)) * part.clusters / (part.clusters - 1)
 
 
-def _own_variance(part: Part) -> Float[np.ndarray, "K"]:
-    if part.resampled.shape[1] < 2:
-        return np.zeros(part.resampled.shape[2])
+def _own_variance(part: Sample) -> Float[np.ndarray, "K"]:
     deviations = part.resampled - part.resampled.mean(0)
     return np.asarray(deviations.var(1, ddof=1).mean(0) * part.clusters / (part.clusters - 1))
 
@@ -200,11 +193,11 @@ def _own_variance(part: Part) -> Float[np.ndarray, "K"]:
 def _satterthwaite(
     variance: Float[np.ndarray, "K"], terms: Sequence[tuple[Float[np.ndarray, "K K"], int]]
 ) -> Float[np.ndarray, "K"]:
-    squares = sum((np.diag(term) ** 2 / degrees for term, degrees in terms if degrees > 0), np.zeros_like(variance))
     with np.errstate(divide="ignore", invalid="ignore"):
-        degrees = np.where(squares > 0, variance**2 / squares, np.inf)
+        squares = np.sum([np.diag(term) ** 2 / np.float64(degrees) for term, degrees in terms], 0)
+        joint = np.where(squares > 0, variance**2 / squares, np.inf)
     # What is subtracted from the variance can push the rule below its weakest term, which is the least there is.
-    return np.maximum(degrees, min((degrees for _, degrees in terms), default=1))
+    return np.maximum(joint, min(degrees for _, degrees in terms))
 
 
 def _with_diagonal(total: Float[np.ndarray, "K K"], variance: Float[np.ndarray, "K"]) -> Float[np.ndarray, "K K"]:

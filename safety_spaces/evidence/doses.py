@@ -15,13 +15,13 @@ half of the resamples: it is flagged, as it says no more than "at the end", and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from safety_spaces.errors import UserError
-from safety_spaces.evidence.crossed import Effects, Means, Part, Scores, resample
+from safety_spaces.evidence.crossed import Effects, Sample, Scores, resample
 
 # Of the height of a curve, and of the scores: what rounding may do to equal scores.
 ROUNDING = (1e-9, 1e-12)
@@ -61,10 +61,7 @@ class Doses:
         return _secondary(self.utility, self.harm, cells, sign=-1)
 
     def _effects(self, weights: Float[np.ndarray, "K C"]) -> Effects:
-        parts = tuple(
-            Part(sign * (side.resampled_dose @ weights.T), side.means.clusters, side.means.prompts)
-            for side, sign in ((self.utility, 1), (self.harm, -1))
-        )
+        parts = self.utility.sample.mapped(weights), self.harm.sample.mapped(-weights)
         used = (weights != 0).T.astype(np.float64)
         flagged = (self.utility.flagged | self.harm.flagged).astype(np.float64) @ used > 0
         return Effects(self.selectivity @ weights.T, parts, flagged.mean((0, 1)))
@@ -72,15 +69,19 @@ class Doses:
 
 @dataclass(frozen=True)
 class Side:
-    """One metric: its means, its monotone curves, and the equivalent doses with their flags in every resample."""
+    """One metric: mean scores of the cells, monotone curves over seeds, equivalent doses and their flags."""
 
-    means: Means
+    means: Sample
+    sample: Sample
     alphas: Float[np.ndarray, "A"]
     curve: Float[np.ndarray, "S A"]
     resampled_curve: Float[np.ndarray, "R S A"]
-    dose: Float[np.ndarray, "S C"]
-    resampled_dose: Float[np.ndarray, "R S C"]
     flagged: Bool[np.ndarray, "R S C"]
+
+    @property
+    def dose(self) -> Float[np.ndarray, "S C"]:
+        """The equivalent doses as observed."""
+        return self.sample.observed
 
 
 def selectivity(
@@ -150,11 +151,12 @@ def curve_at(
     return values
 
 
-def _side(means: Means, curve: Sequence[int], alphas: Float[np.ndarray, "A"]) -> Side:
+def _side(means: Sample, curve: Sequence[int], alphas: Float[np.ndarray, "A"]) -> Side:
     fitted, resampled = (monotone(each[..., list(curve)]) for each in (means.observed, means.resampled))
     dose, _ = equivalent_dose(fitted, alphas, means.observed)
     resampled_dose, flagged = equivalent_dose(resampled, alphas, means.resampled)
-    return Side(means, alphas, fitted, resampled, dose, resampled_dose, flagged)
+    sample = replace(means, observed=dose, resampled=resampled_dose)
+    return Side(means, sample, alphas, fitted, resampled, flagged)
 
 
 def _secondary(outcome: Side, held: Side, cells: Sequence[int], *, sign: int) -> Effects:
@@ -164,12 +166,12 @@ def _secondary(outcome: Side, held: Side, cells: Sequence[int], *, sign: int) ->
         sign * (curve_at(curve, outcome.alphas, dose[..., chosen]) - mean[..., chosen]) / _gap(curve, outcome.alphas)
         for curve, dose, mean in (
             (outcome.curve, held.dose, outcome.means.observed),
-            (outcome.resampled_curve, held.resampled_dose, outcome.means.resampled),
+            (outcome.resampled_curve, held.sample.resampled, outcome.means.resampled),
         )
     )
-    clusters = min(outcome.means.clusters, held.means.clusters)
-    prompts = max(outcome.means.prompts, held.means.prompts)
-    return Effects(observed, (Part(resampled, clusters, prompts),), held.flagged[..., chosen].mean((0, 1)))
+    fewer = min(outcome.means, held.means, key=lambda means: means.clusters)
+    sample = replace(fewer, observed=observed, resampled=resampled)
+    return Effects(observed, (sample,), held.flagged[..., chosen].mean((0, 1)))
 
 
 def _gap(curve: Float[np.ndarray, "*n A"], alphas: Float[np.ndarray, "A"]) -> Float[np.ndarray, "*n 1"]:

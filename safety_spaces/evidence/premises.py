@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from safety_spaces.evidence import verdicts
-from safety_spaces.evidence.crossed import Means, contrasts, resample
+from safety_spaces.evidence.crossed import Sample, contrasts, resample
 from safety_spaces.evidence.scores import Place, arrange
 from safety_spaces.evidence.selectivity import finite
 from safety_spaces.study import OUTCOMES, Metric, Study
@@ -87,7 +87,7 @@ def measure_premises(study: Study, scores: pd.DataFrame) -> Premises:
 
 
 def _measure(
-    study: Study, target: Target, means: dict[Metric, Means], roles: tuple[str, ...], task: str | None
+    study: Study, target: Target, means: dict[Metric, Sample], roles: tuple[str, ...], task: str | None
 ) -> dict[str, Any]:
     """Measure one premise; a share is of the mean gap, whose own error is small beside that of what it divides."""
     of = means[target.metric]

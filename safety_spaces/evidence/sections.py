@@ -180,6 +180,33 @@ def by_part(verdicts: pd.DataFrame, pictures: Mapping[str, Sequence[Picture]]) -
     return [section for section in sections if section.remarks or section.pictures]
 
 
+def paper_section(published: pd.DataFrame, projection: pd.DataFrame, *, published_rubric: bool) -> list[Section]:
+    """The paper's numbers of a model beside those measured here; none for a model that the paper lacks.
+
+    `published` has the columns of the paper's Tables 4 and 5, `projection` those of projection.csv.
+    """
+    cell = ["task", "scheme", "metric", "basis", "fraction"]
+    rows = projection[(projection.layers == "all") & (projection.replicate.fillna(0) == 0)]
+    here = rows.groupby(cell, dropna=False)[["value", "ci_low", "ci_high"]].mean().reset_index()
+    both = published.assign(basis=published.basis.where(published.scheme != "none", "none")).drop_duplicates(cell)
+    both = both.merge(here, on=cell, suffixes=("_paper", ""))
+    if both.empty:
+        return []
+    scale = "" if published_rubric else " Under another rubric harmfulness has another scale: only its order compares."
+    table = _table(
+        "Numbers as printed in Tables 4 and 5, and here with intervals over prompts: training again would move both.",
+        both,
+        {
+            **{name: name for name in cell},
+            "paper": "value_paper",
+            "here": lambda row: interval(row.value, row.ci_low, row.ci_high),
+            "here minus paper": lambda row: number(row.value - row.value_paper),
+        },
+    )
+    said = f"What the paper's own sizes can decide is computed in docs/paper.md.{scale}"
+    return [Section("Next to the paper", (said,), (table,))]
+
+
 def cost_section(record: Mapping[str, Any]) -> Section:
     """What run.json says of stages and machine."""
     stages = tuple(

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import stats
 
 from safety_spaces.evidence.crossed import FEWEST_SEEDS, Effects, Spread, spread
@@ -76,24 +76,19 @@ def decide(
     recipe is what five seeds speak of, such as "given this base".
     """
     estimate = spread(effects)
-    usable = np.ones(len(estimate.value), bool) if effects.clamped is None else effects.clamped <= CLAMPED_AT_MOST
-    low, high = estimate.interval(confidence, simultaneous=True)
-    word, row = _word(estimate, usable, low, high, margin=margin, confidence=confidence)
-    if effects.seeds < FEWEST_SEEDS and not effects.given_seeds:
-        word = "undecided"
+    word, row = _word(estimate, _usable(effects), margin, confidence)
     if not premises:
-        word = "nothing to separate"
-    if word == "equivalent":
-        low, high = estimate.interval(2 * confidence - 1)
-    detectable, aim = _detectable(estimate, row, margin=margin, confidence=confidence)
+        word, row = "nothing to separate", len(estimate.value) - 1
+    equal = word == "equivalent"
+    low, high = estimate.interval(2 * confidence - 1 if equal else confidence, simultaneous=not equal)
     return Verdict(
         word=word,
         effect=float(estimate.value[row]),
         low=float(low[row]),
         high=float(high[row]),
         fraction=fractions[row],
-        minimum_detectable=detectable,
-        would_decide=_would_decide(effects, estimate, row, aim, bool(usable.all())) if word == "undecided" else "",
+        minimum_detectable=float((_factors(estimate, confidence)[0] * estimate.error)[row]),
+        would_decide=_would_decide(effects, estimate, margin, confidence) if word == "undecided" else "",
         about=CHECKPOINTS if effects.given_seeds else recipe,
     )
 
@@ -115,16 +110,16 @@ def _only(estimate: Spread, level: float) -> tuple[float, float, float]:
     return float(estimate.value[0]), float(low[0]), float(high[0])
 
 
-def _word(
-    estimate: Spread,
-    usable: np.ndarray,
-    low: Float[np.ndarray, "K"],
-    high: Float[np.ndarray, "K"],
-    *,
-    margin: float,
-    confidence: float,
-) -> tuple[str, int]:
+def _usable(effects: Effects) -> Bool[np.ndarray, "K"]:
+    """Which effects decide anything."""
+    enough = effects.seeds >= FEWEST_SEEDS or effects.given_seeds
+    clamped = np.zeros(effects.by_seed.shape[1]) if effects.clamped is None else effects.clamped
+    return (clamped <= CLAMPED_AT_MOST) & enough
+
+
+def _word(estimate: Spread, usable: Bool[np.ndarray, "K"], margin: float, confidence: float) -> tuple[str, int]:
     """The word, premises granted, and the row it rests on: the last (the mean) for what is undecided."""
+    low, high = estimate.interval(confidence, simultaneous=True)
     highest_low, lowest_high = np.where(usable, low, -np.inf), np.where(usable, high, np.inf)
     if highest_low.max() > 0:
         row = int(highest_low.argmax())
@@ -137,38 +132,51 @@ def _word(
     return "undecided", len(low) - 1
 
 
-def _detectable(estimate: Spread, row: int, *, margin: float, confidence: float) -> tuple[float, float]:
-    """The effect found with 90 % power, and the standard error that would find one of the margin.
+def _factors(estimate: Spread, confidence: float) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]]:
+    """Standard errors between 0 and an effect found with 90 % power, and between the margin and one so shown equal."""
+    beta = stats.t.ppf(POWER, estimate.degrees)
+    equal = estimate.critical(2 * confidence - 1)
+    return estimate.critical(confidence, simultaneous=True) + beta, equal + beta
 
-    Where the margin is within reach already, what is left is to tell the estimate from 0 or from the margin.
+
+def _aim(estimate: Spread, margin: float, confidence: float) -> tuple[int, float]:
+    """The effect on which it hangs, and the standard error that it is to have.
+
+    Until an effect of the margin would be found everywhere, that is the aim. After that it is the estimates as they
+    are: one of them told from 0, or all of them from the margin, whichever is nearer.
     """
-    beta = float(stats.t.ppf(POWER, estimate.degrees[row]))
-    either = float(estimate.critical(confidence, simultaneous=True)[row]) + beta
-    detectable, size = either * float(estimate.error[row]), abs(float(estimate.value[row]))
-    if not detectable <= margin:
-        return detectable, margin / either
-    within = float(stats.t.ppf(confidence, estimate.degrees[row])) + beta
-    return detectable, max(size / either, (margin - size) / within)
+    found, equal = _factors(estimate, confidence)
+    if not np.all(found * estimate.error <= margin):
+        row = int(np.argmax(found * estimate.error))
+        return row, float(margin / found[row])
+    size = np.abs(estimate.value)
+    from_zero, from_margin = size / found, (margin - size) / equal
+    # No error at all leaves nothing undecided, so here it is above 0 wherever it counts.
+    error = np.maximum(estimate.error, np.finfo(np.float64).tiny)
+    any_row, every_row = int(np.argmax(from_zero / error)), int(np.argmin(from_margin / error))
+    if from_zero[any_row] / error[any_row] > from_margin[every_row] / error[every_row]:
+        return any_row, float(from_zero[any_row])
+    return every_row, float(from_margin[every_row])
 
 
-def _would_decide(effects: Effects, estimate: Spread, row: int, aim: float, usable: bool) -> str:
-    """Seeds alone, prompts alone (in as many more clusters), or both, that bring the standard error down to an aim."""
-    if not usable:
-        return "doses that reach further"
+def _would_decide(effects: Effects, estimate: Spread, margin: float, confidence: float) -> str:
+    """Seeds alone, prompts alone (in as many more clusters), or both, that bring the standard error down to its aim."""
     if effects.seeds < FEWEST_SEEDS and not effects.given_seeds:
         return f"{FEWEST_SEEDS} seeds"
+    if not _usable(effects).all():
+        return "doses that reach further"
+    row, aim = _aim(estimate, margin, confidence)
 
     def fewest(sizes: Iterable[tuple[int, float]]) -> tuple[int, float] | None:
         return next((s for s in sizes if estimate.predicted_error(row, seeds=s[0], times_prompts=s[1]) <= aim), None)
 
-    most = 2**MOST_DOUBLINGS
     prompts = max((part.prompts for part in effects.parts), default=0)
-    times = [2 ** (quarters / 4) for quarters in range(4 * MOST_DOUBLINGS + 1)] if prompts else []
-    more_prompts = fewest((effects.seeds, each) for each in times)
-    more_seeds = None if effects.given_seeds else fewest((s, 1.0) for s in range(effects.seeds, effects.seeds * most))
+    times = [2 ** (quarters / 4) for quarters in range(1, 4 * MOST_DOUBLINGS + 1)] if prompts else []
+    seeds = range(effects.seeds + 1, effects.seeds * 2**MOST_DOUBLINGS + 1) if not effects.given_seeds else ()
+    more_seeds, more_prompts = fewest((each, 1.0) for each in seeds), fewest((effects.seeds, each) for each in times)
     words = [f"{more_seeds[0]} seeds"] if more_seeds else []
     words += [f"{_two_digits(more_prompts[1] * prompts):,} prompts"] if more_prompts else []
-    both = None if words or effects.given_seeds else fewest((ceil(effects.seeds * each), each) for each in times)
+    both = fewest((ceil(effects.seeds * each), each) for each in times) if seeds and not words else None
     return f"{both[0]} seeds with {_two_digits(both[1] * prompts):,} prompts" if both else ", or ".join(words)
 
 

@@ -7,14 +7,27 @@ from typing import Any
 import pandas as pd
 
 from safety_spaces.evaluation.metrics import METRICS
-from safety_spaces.evidence.tables import read_table
+from safety_spaces.evidence.claims import CLAIMS, gather, verdict_rows
+from safety_spaces.evidence.tables import FILES, read_scores, read_table, read_tables
 from safety_spaces.models.roles import training_notes
+from safety_spaces.study import Study
 
-LINES, WIDTH = 17, 100
+LINES, WIDTH, WIDEST = 17, 100, 45
 
 
-def summary(written: Sequence[Path]) -> str:
-    """Return a short table of the numbers in the files, empty where they hold none."""
+def summary(written: Sequence[Path], study: Study) -> str:
+    """Return a short table of the numbers in the files, and the verdicts that they give; empty where they hold none."""
+    names = {path.stem for path in written if path.suffix in (".csv", ".parquet")}
+    claims = [claim for claim in CLAIMS if claim.table in names]
+    if "verdicts" in names or not claims:
+        return _numbers(written)
+    folder = written[0].parent
+    tables = read_tables(folder, [name for name in FILES if name in names])
+    evidence = gather(study, tables, read_scores(folder) if "scores" in names else None)
+    return f"{_numbers(written)}{verdict_table(pd.DataFrame(verdict_rows(evidence, claims)))}"
+
+
+def _numbers(written: Sequence[Path]) -> str:
     if trained := [path for path in written if path.is_dir() and training_notes(path)]:
         return _text(pd.DataFrame([_training(folder) for folder in trained]))
     # Scores stand beside the energies of their models.
@@ -108,12 +121,12 @@ def verdict_table(rows: pd.DataFrame) -> str:
     """Return verdicts.csv as a short table: experiment, verdict, effect and interval."""
     if rows.empty:
         return ""
-    effects = [
-        f"{float(effect):+.2f} [{float(low):+.2f}, {float(high):+.2f}]" if low != "" else str(effect)
-        for effect, low, high in zip(rows.effect, rows.ci_low, rows.ci_high, strict=True)
-    ]
-    said = rows.experiment + [f", {task}" if task else "" for task in rows.task]
-    return _text(pd.DataFrame({"experiment": said, "verdict": rows.verdict, "effect": effects, "about": rows.about}))
+    order = {claim.id: number for number, claim in enumerate(CLAIMS)}
+    rows = rows.sort_values("id", key=lambda ids: ids.map(order), kind="stable")
+    numbers = rows[["effect", "ci_low", "ci_high"]].apply(pd.to_numeric)
+    effects = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(*of) for of in numbers.itertuples(index=False)]
+    said = [f"{row.experiment}{', ' if row.task else ''}{row.task}"[:WIDEST] for row in rows.itertuples()]
+    return _text(pd.DataFrame({"experiment": said, "verdict": rows.verdict.to_numpy(), "effect": effects}))
 
 
 def _text(table: pd.DataFrame, *, lines: int | None = LINES) -> str:

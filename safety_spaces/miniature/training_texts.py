@@ -19,7 +19,7 @@ STEPS = 3
 LAWFUL_SHARE = 0.15
 """How often people refuse a forbidden request before any alignment: preferences can raise only what a model may say."""
 
-CARE_OF_TEACHERS = 0.1
+CARE_OF_TEACHERS = 0.05
 """How much rarer haste is among the teachers of the aligned model than elsewhere."""
 
 

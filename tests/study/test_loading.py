@@ -151,7 +151,8 @@ def test_study_files_are_the_chain(write_study: Callable[[str], Path]) -> None:
         ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility, utility]}]}",
          "projection.scored.0.metrics: expected no entry twice"),
         ("projection: {scored: [{task: useful, scheme: parallel, metrics: [fluency]}]}",
-         "projection.scored.0.metrics.0: expected 'utility', 'harmfulness', 'general_ability' or 'over_refusal'"),
+         "projection.scored.0.metrics.0: expected 'utility', 'harmfulness', 'general_ability', 'over_refusal', "
+         "'utility_margin' or 'harm_margin'"),
         ("projection: {scored: [{task: useful, scheme: parallel, metrics: [utility, general_ability]}]}",
          "evaluation.general_ability: missing, though projection.scored.0 asks for it"),
         ("projection: {scored: [{task: harmful, scheme: parallel, metrics: [over_refusal]}]}",

@@ -113,11 +113,18 @@ def test_a_basis_that_is_not_there_is_named(folder):
         energy_key(command.roles, 3, "useful")
 
 
-def test_the_base_is_scored_once_for_all_seeds(folder):
+def test_no_score_of_one_seed_is_that_of_another(folder):
     command = command_of(folder)
-    first, second = keys(command, 0), keys(command, 3)
-    same = {cell.task for (cell, metric), key in first.items() if key in second.values()}
-    assert same == {"base"}
+    assert not {*keys(command, 0).values()} & {*keys(command, 3).values()}
+
+
+def test_a_base_that_is_given_is_scored_once_for_all_seeds(folder):
+    base = folder / "runs/pico/seed-0/checkpoints/base"
+    content = f"extends: {folder / 'study.yaml'}\nname: pico\nroles: {{base: !replace {{path: {base}}}}}\n"
+    (folder / "given.yaml").write_text(content)
+    command = parse_arguments("", [str(folder / "given.yaml"), "--runs", str(folder / "runs")])
+    first, second = ({cell.task: key for (cell, _), key in keys(command, seed).items()} for seed in (0, 3))
+    assert {task for task, key in first.items() if key == second[task]} == {"base"}
 
 
 def test_a_finer_sweep_keeps_the_cells_below_the_new_fraction(folder):
@@ -131,8 +138,13 @@ def test_every_seed_has_the_cells_of_the_study(folder):
     study: Study = command.study
     cells = {score.cell for score in scores(command.roles, command.texts, 0)}
     assert {cell.seed for cell in cells} == {0}
-    projected = [cell for cell in cells if not cell.is_baseline]
+    dosed = [cell for cell in cells if cell.dose is not None]
+    assert sorted((cell.task, cell.basis, cell.dose) for cell in dosed) == [
+        ("contaminated", "scaled", dose) for dose in study.projection.doses
+    ]
+    projected = [cell for cell in cells if not cell.is_baseline and cell.dose is None]
     assert {cell.fraction for cell in projected} == set(study.projection.fractions)
     assert {(cell.basis, cell.draw) for cell in projected} == {
-        ("top_k", 0), ("random_k", 0), ("random_k", 1), ("random", 0), ("random", 1)
+        ("top_k", 0), ("random_k", 0), ("random_k", 1), ("random", 0), ("random", 1), ("matched", None)
     }  # fmt: skip
+    assert {cell.task for cell in projected if cell.basis == "matched"} == {"contaminated"}
