@@ -6,6 +6,7 @@ The numbers are typed as printed into paper_tables.csv, one a row; everything sa
 import math
 from collections.abc import Hashable, Iterable, Mapping
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,11 +77,7 @@ def power(*, margin: float = 0.15, spread: float = 0.75, correlation: float = 0.
     )
     low, high = scores["reference"], scores["contaminated"]
     gap, middle = high - low, (high + low) / 2
-    variance = {
-        "utility": middle["utility"] * (1 - middle["utility"]),
-        "harmfulness": spread**2 * (middle["harmfulness"] - 1) * (5 - middle["harmfulness"]),
-    }
-    errors = {m: np.sqrt(2 * (1 - correlation) * variance[m] / PROMPTS[m]) / gap[m] for m in PROMPTS}
+    errors = {m: contrast_error(m, gap[m], middle[m], PROMPTS[m], spread, correlation) for m in PROMPTS}
     se = np.sqrt(errors["utility"] ** 2 + errors["harmfulness"] ** 2)
     one_sided = norm.ppf(0.95)
     equivalence = np.maximum(0, 2 * norm.cdf(margin / se - one_sided) - 1)
@@ -88,11 +85,24 @@ def power(*, margin: float = 0.15, spread: float = 0.75, correlation: float = 0.
     columns = {
         "utility_gap": gap["utility"], "harm_gap": gap["harmfulness"],
         "se_utility": errors["utility"], "se_harm": errors["harmfulness"], "se": se,
-        "minimum_detectable": (norm.ppf(0.975) + norm.ppf(wanted)) * se,
+        "minimum_detectable": se * detectable(wanted),
         "equivalence_power": equivalence, "equivalence_shown": equivalence >= wanted,
         "prompts_times": np.maximum(1, (se / needed) ** 2),
     }  # fmt: skip
     return pd.DataFrame(columns).reset_index()
+
+
+def contrast_error(
+    metric: str, gap: Any, middle: Any, prompts: int, spread: float = 0.75, correlation: float = 0.5
+) -> Any:
+    """Return the standard error of alpha_m(first cell) - alpha_m(second cell), as `power` says; numbers or columns."""
+    variance = middle * (1 - middle) if metric == "utility" else spread**2 * (middle - 1) * (5 - middle)
+    return np.sqrt(2 * (1 - correlation) * variance / prompts) / gap
+
+
+def detectable(wanted: float = 0.9) -> float:
+    """Return how many standard errors an effect has that is found with this power, two-sided at 5 %."""
+    return float(norm.ppf(0.975) + norm.ppf(wanted))
 
 
 def markdown(table: pd.DataFrame) -> str:

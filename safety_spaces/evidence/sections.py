@@ -79,7 +79,7 @@ def verdict_table(verdicts: pd.DataFrame) -> Table:
         "Verdicts. What a positive effect means is said below with each experiment.",
         verdicts,
         {
-            "experiment": "experiment",
+            "experiment": lambda row: f"{row.experiment}: {row.task}" if _text(row.task) else row.experiment,
             "what the paper says": "says",
             "verdict": "verdict",
             "effect [interval]": _effect,
@@ -98,6 +98,8 @@ def decided_by(verdicts: pd.DataFrame) -> Table:
         verdicts,
         {
             "claim": "id",
+            "of": "task",
+            "verdict": "verdict",
             "effect [interval]": _effect,
             "margin": "margin",
             "detectable": "minimum_detectable",
@@ -169,13 +171,40 @@ def by_part(verdicts: pd.DataFrame, pictures: Mapping[str, Sequence[Picture]]) -
     sections = []
     for part, title in {**PARTS, "": "Further claims"}.items():
         claims = verdicts[digits == part if part else ~digits.isin(list(PARTS))]
-        remarks = tuple(
-            f"{row.says} Measured is {row.statistic}; a positive effect says that {row.positive}. "
-            f"Verdict on {row.about}: {row.verdict}."
+        # A claim that is measured of several tasks is explained once.
+        remarks = dict.fromkeys(
+            f"{row.says} Measured is {row.statistic}; a positive effect says that {row.positive}."
             for row in claims.itertuples()
         )
-        sections.append(Section(title, remarks, (decided_by(claims),), tuple(pictures.get(part, ()))))
+        sections.append(Section(title, tuple(remarks), (decided_by(claims),), tuple(pictures.get(part, ()))))
     return [section for section in sections if section.remarks or section.pictures]
+
+
+def paper_section(published: pd.DataFrame, projection: pd.DataFrame, *, published_rubric: bool) -> list[Section]:
+    """The paper's numbers of a model beside those measured here; none for a model that the paper lacks.
+
+    `published` has the columns of the paper's Tables 4 and 5, `projection` those of projection.csv.
+    """
+    cell = ["task", "scheme", "metric", "basis", "fraction"]
+    rows = projection[(projection.layers == "all") & (projection.replicate.fillna(0) == 0)]
+    here = rows.groupby(cell, dropna=False)[["value", "ci_low", "ci_high"]].mean().reset_index()
+    both = published.assign(basis=published.basis.where(published.scheme != "none", "none")).drop_duplicates(cell)
+    both = both.merge(here, on=cell, suffixes=("_paper", ""))
+    if both.empty:
+        return []
+    scale = "" if published_rubric else " Under another rubric harmfulness has another scale: only its order compares."
+    table = _table(
+        "Numbers as printed in Tables 4 and 5, and here with intervals over prompts: training again would move both.",
+        both,
+        {
+            **{name: name for name in cell},
+            "paper": "value_paper",
+            "here": lambda row: interval(row.value, row.ci_low, row.ci_high),
+            "here minus paper": lambda row: number(row.value - row.value_paper),
+        },
+    )
+    said = f"What the paper's own sizes can decide is computed in docs/paper.md.{scale}"
+    return [Section("Next to the paper", (said,), (table,))]
 
 
 def cost_section(record: Mapping[str, Any]) -> Section:
@@ -234,5 +263,5 @@ def _text(value: Any) -> str:
 
 
 def _effect(row: Any) -> str:
-    at = f" at ρ = {number(row.fraction)}" if pd.notna(row.fraction) else ""
+    at = f" at ρ{UNBROKEN}={UNBROKEN}{number(row.fraction)}" if pd.notna(row.fraction) else ""
     return f"{interval(row.effect, row.ci_low, row.ci_high, sign=True)}{at}"

@@ -8,9 +8,10 @@ import pandas as pd
 from safety_spaces.data.texts import Texts
 from safety_spaces.evaluation.metrics import Answer
 from safety_spaces.evidence.claims import gather, verdict_rows
-from safety_spaces.evidence.sections import Answers, Reply
+from safety_spaces.evidence.paper import published
+from safety_spaces.evidence.sections import Answers, Reply, Section, paper_section
 from safety_spaces.evidence.selectivity import deciding_fractions, selectivity_rows
-from safety_spaces.evidence.tables import COLUMNS, promised, read_scores, read_tables, table_file
+from safety_spaces.evidence.tables import COLUMNS, Tables, promised, read_scores, read_tables, table_file
 from safety_spaces.experiments.projection.answers import has_answers, read_answers
 from safety_spaces.experiments.projection.cells import Cell, cells
 from safety_spaces.experiments.projection.keys import Score, scores_of
@@ -19,7 +20,7 @@ from safety_spaces.models.roles import Roles
 from safety_spaces.paths import ROOT
 from safety_spaces.record import check_unedited, read_record, update_record, write_table
 from safety_spaces.store import digest, file_digests, one_at_a_time, reader_digest
-from safety_spaces.study import OUTCOMES
+from safety_spaces.study import OUTCOMES, Study
 from safety_spaces.tensors import MATCHED
 
 SHOWN = ("README.md", "report.html", "*.png", "*.pdf")
@@ -63,12 +64,20 @@ def report(roles: Roles, texts: Texts) -> list[Path]:
         record=facts,
         folder=folder,
         sources_changed=any(stage["sources"] != [layout.sources] for stage in facts.get("stages", {}).values()),
+        further=_beside_paper(study, tables),
         answers=shown,
         private=layout.runs / study.name,
     )
     with one_at_a_time(layout.lock):
         update_record(folder, {"report": {"inputs": inputs, "files": _written(folder)}})
     return [*(folder / table_file(name) for name in found), *written]
+
+
+def _beside_paper(study: Study, tables: Tables) -> list[Section]:
+    if tables.projection is None or study.evaluation is None:
+        return []
+    of_paper, judge = published(study.model, study.reference_kind), study.evaluation.harmfulness.judge
+    return paper_section(of_paper, tables.projection, published_rubric=judge.published_rubric)
 
 
 def _written(folder: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from safety_spaces.study.evaluation import Evaluation
 from safety_spaces.study.fields import Different, FileName, NotNegative, Pair, Positive, Settings, Shares, Text, Word
 from safety_spaces.study.judges import ClassifierJudge, Judge, ServiceJudge
 from safety_spaces.study.recipes import Architecture, Existing, Recipe, TemplateName, Trained, Training
-from safety_spaces.study.settings import ActivationSpaces, Projection, UpdateSpaces
+from safety_spaces.study.settings import ActivationSpaces, Metric, Projection, UpdateSpaces
 
 
 class Gpu(Settings):
@@ -33,6 +33,10 @@ class Evidence(Settings):
     fractions: Shares = Field(
         (0.25, 0.5, 0.75),
         description="Fractions that decide, of those projected; all where the study has none of them.",
+    )
+    expected_gap: dict[Metric, float] = Field(
+        {"utility": 0.2, "harmfulness": 2.0},
+        description="What a plan takes a task to add, from which it says what it can detect.",
     )
     resamples: Positive = Field(2000, description="Resamples of prompts that intervals rest on.")
     seed: NotNegative = Field(0, description="Seed of the resamples.")

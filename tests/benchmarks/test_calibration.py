@@ -2,7 +2,6 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -38,11 +37,12 @@ def test_settings_are_simulated_once_and_the_words_are_counted(tmp_path):
 
 
 def test_committed_numbers_meet_the_targets():
+    """Two standard errors of a share of 500 studies are about 0.02: rows of fewer studies than 2,000 get that more."""
     rows = pd.read_csv(ROOT / "results/benchmarks/calibration.csv").set_index("setting")
-    assert (rows.studies[["main", "one seed"]] == 2000).all()
-    assert rows.coverage[["main", "one seed"]].between(0.935, 0.965).all()
+    assert (rows.studies[["main", "main, twice the margin", "one seed"]] == 2000).all()
+    assert rows.coverage[rows.studies == 2000].between(0.935, 0.965).all()
+    assert rows.coverage.between(0.915, 0.985).all()
     null = rows[rows.effect == "(0.0, 0.0, 0.0)"]
     assert (null.separable + null.selective <= 0.06).all()
     assert rows.loc["main, twice the margin", "separable"] >= 0.95
     assert (rows.equivalent[rows.effect.str.contains("0.15")] <= 0.06).all()
-    assert np.isclose(rows.coverage["main"], rows.coverage["main, 2,000 resamples"], atol=0.03)

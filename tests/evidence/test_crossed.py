@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from safety_spaces.errors import UserError
-from safety_spaces.evidence.crossed import Effects, Sample, Scores, contrasts, resample, spread
+from safety_spaces.evidence.crossed import Effects, Sample, Scores, Spread, contrasts, resample, spread
 
 SEEDS, CELLS, PROMPTS, RESAMPLES = 4, 3, 17, 60
 CLUSTERS = tuple(f"deed {min(i % 7, 4)}" for i in range(PROMPTS))
@@ -112,6 +112,12 @@ def test_parts_add_up_to_the_true_variance(between, shared, own):
     assert 0.9 * wanted < predicted < 1.3 * wanted
 
 
+def test_predicted_error_divides_each_part_by_what_averages_it():
+    one = np.ones(1)
+    estimate = Spread(0 * one, np.eye(1), one, between=4.0 * one, shared=0.6 * one, own=6.0 * one)
+    assert estimate.predicted_error(0, seeds=5, times_prompts=3.0) ** 2 == pytest.approx(4 / 5 + 0.6 / 3 + 6 / 15)
+
+
 def test_variance_is_not_below_seeds_nor_prompts_alone():
     generator = np.random.default_rng(4)
     resampled = generator.normal(size=(300, 6, 2)) * [1, 3]
@@ -121,6 +127,13 @@ def test_variance_is_not_below_seeds_nor_prompts_alone():
     boot = resampled.mean(1).var(0, ddof=1) * 9 / 8
     wanted = [boot[0], effects.by_seed[:, 1].var(ddof=1) / 6]
     np.testing.assert_allclose(spread(effects).error ** 2, wanted, rtol=1e-3)
+
+
+def test_degrees_of_freedom_are_not_below_those_of_the_weakest_part():
+    """All is the seeds' own error, which both variances hold and the sum does once: the rule alone would say 3.1."""
+    resampled = np.random.default_rng(9).normal(size=(4000, 6, 1))
+    by_seed = np.array([[-1.0], [1.0]] * 3) * np.sqrt(5 / 6 * 9 / 8)
+    assert spread(Effects(by_seed, (of_resamples(resampled, 9, 20),))).degrees.tolist() == [5]
 
 
 def test_two_metrics_join_by_satterthwaite():

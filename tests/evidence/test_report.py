@@ -91,7 +91,7 @@ def test_the_verdicts_come_first_with_effect_and_interval(tables, few, tmp_path)
     assert header < 12
     assert lines[header] == "| experiment | what the paper says | verdict | effect [interval] | paper | about |"
     assert lines[header + 3] == (
-        "| Removing directions (Section 4) | Both go. | selective | +0.15 [+0.10,\N{NO-BREAK SPACE}+0.21] at ρ = 0.25 "
+        "| Removing directions (Section 4) | Both go. | selective | +0.15 [+0.10,\N{NO-BREAK SPACE}+0.21] at ρ\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}0.25 "
         "| disagrees | these checkpoints |"
     )
     assert lines[header + 5].startswith("| My own claim | It holds. | nothing to separate |  | undecided |")
@@ -100,15 +100,22 @@ def test_the_verdicts_come_first_with_effect_and_interval(tables, few, tmp_path)
 def test_a_claim_is_explained_in_the_section_of_the_paper_it_belongs_to():
     sections = {section.title.split()[0]: section for section in by_part(verdicts(), {})}
     assert set(sections) == {"Keeping", "Removing", "Overlap", "Further"}
-    assert sections["Removing"].remarks == (
-        "Both go. Measured is another; a positive effect says that harm goes. Verdict on these checkpoints: selective.",
-    )
+    assert sections["Removing"].remarks == ("Both go. Measured is another; a positive effect says that harm goes.",)
     row = dict(zip(sections["Removing"].tables[0].columns, sections["Removing"].tables[0].rows[0], strict=True))
     assert row["without a judge"] == "+0.10 [+0.05,\N{NO-BREAK SPACE}+0.15]"
     assert (row["seeds"], row["prompts"], row["clusters"], row["margin"]) == ("3", "128", "41", "0.15")
     (row,) = sections["Keeping"].tables[0].rows
     assert row[-1] == "8 seeds | more prompts"
     assert sections["Further"].tables[0].rows[0][0] == "mine"
+
+
+def test_a_claim_of_several_tasks_is_explained_once_and_has_a_row_for_each():
+    rows = [verdict(section="3", experiment="Energy", says="A.", statistic="b", positive="c", task=task)
+            for task in ("useful", "harmful")]  # fmt: skip
+    (section,) = by_part(verdicts(*rows), {})
+    assert len(section.remarks) == 1
+    assert [row[1] for row in section.tables[0].rows] == ["useful", "harmful"]
+    assert [row[0] for row in verdict_table(verdicts(*rows)).rows] == ["Energy: useful", "Energy: harmful"]
 
 
 @pytest.mark.parametrize("section", ["4", "4.2", "Section 4", "Sections 4 and Appendix I"])

@@ -199,7 +199,7 @@ def _scores_said(tables: Tables, grid: Grid, lines: Sequence[Line]) -> str:
     rows = rows[rows.metric.isin([metric for _, _, metric in lines])]
     prompts = " or ".join(f"{number:g}" for number in sorted(set(rows.n.dropna())))
     shots = " or ".join(f"{number:g}" for number in sorted(set(rows.shots.dropna())))
-    judges = " and ".join(sorted({judge for judge in rows.judge if judge}))
+    judges = " and ".join(sorted({judge for judge in rows.judge.dropna() if judge}))
     return (
         f"Scores: lines are {means_over(len(grid.seeds), grid.score_draws)}, small points single seeds and draws, bars "
         f"the mean of their 95 % intervals over n = {prompts} prompts (which averaging over seeds does not narrow)."

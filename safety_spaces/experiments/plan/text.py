@@ -3,11 +3,13 @@
 What is done already is said and taken off: hours and dollars are of what is left.
 """
 
+import math
 import os
 from collections.abc import Iterator
 
 from safety_spaces.evaluation.judges import spent
 from safety_spaces.evaluation.metrics import every_metric
+from safety_spaces.evidence.paper import contrast_error, detectable
 from safety_spaces.experiments.plan.card import GIB, Planned
 from safety_spaces.experiments.plan.costs import (
     Counts,
@@ -25,9 +27,11 @@ from safety_spaces.experiments.plan.sizes import factor_bytes
 from safety_spaces.experiments.plan.work import whole_work
 from safety_spaces.models.folders import is_checkpoint
 from safety_spaces.models.roles import is_on_hub, study_of
-from safety_spaces.study import KEY_VARIABLE, Judge, ServiceJudge
+from safety_spaces.study import KEY_VARIABLE, OUTCOMES, Judge, ServiceJudge
 
 STATE_BYTES = 4
+MIDDLE = {"utility": 0.5, "harmfulness": 3.0}
+"""Of the scales, where scores vary most."""
 STORED_BYTES = 2
 """A weight as it lies on the hub, in most models."""
 
@@ -46,6 +50,7 @@ def plan(planned: Planned) -> Iterator[str]:
     yield _projection(planned, whole, left)
     if not planned.geometry_only:
         yield from _judges(planned, whole, left)
+        yield from _detectable(planned)
     if study.update_spaces is not None:
         numbers = {"pair": study.update_pairs, "energy level": study.update_spaces.etas, "seed": study.seeds}
         done = _done(len(study.seeds), len(planned.left.overlaps))
@@ -137,6 +142,23 @@ def _projection(planned: Planned, whole: Counts, left: Counts) -> str:
         f"{whole.generations:,} generations of at most {whole.new_tokens:,} tokens"
         f"{_done(whole.generations, left.generations)}{hours}{choices}; memory {planned.live_arithmetic()}; {factors}"
     )
+
+
+def _detectable(planned: Planned) -> Iterator[str]:
+    """What a verdict about weights can find, of one set of checkpoints: over prompts alone, scores at mid-scale."""
+    study, texts = planned.study, planned.texts
+    if study.evaluation is None or not (study.projection.dosed_tasks and study.projection.doses):
+        return
+    metrics, gaps = every_metric(texts, study.evaluation), study.evidence.expected_gap
+    prompts = {name: metrics[name].prompts() for name in OUTCOMES}
+    if all(prompts.values()) and {*OUTCOMES} <= {*gaps}:
+        errors = (contrast_error(n, gaps[n], MIDDLE[n], prompts[n]) for n in OUTCOMES)
+        least, said = detectable() * math.hypot(*errors), " and ".join(f"{name} by {gaps[name]:g}" for name in OUTCOMES)
+        yield (
+            f"verdict: about {least:.2f} of the update's dose is found with 90 % power on one set of checkpoints, if "
+            f"the task raises {said} (margin {study.evidence.margin:g}; "
+            f"{' and '.join(f'{prompts[name]:,}' for name in OUTCOMES)} prompts that stand alone)"
+        )
 
 
 def _kept_factors(planned: Planned) -> int:
