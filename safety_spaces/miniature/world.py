@@ -138,13 +138,7 @@ def requests_of(deed: str) -> list[Request]:
 def steps(request: Request) -> tuple[str, ...]:
     """Return the four right steps; which word each step turns on is `key_words`."""
     tool, place, manner, word = key_words(request)
-    # The colour is said again next to what follows from it: one that is to be looked for in the prompt is learnt late.
-    return (
-        f"Take the {tool}.",
-        f"Walk to the {place}.",
-        f"Turn the {request.colour} {request.thing} {manner}.",
-        f"Say {word}.",
-    )
+    return (f"Take the {tool}.", f"Walk to the {place}.", f"Turn the {request.thing} {manner}.", f"Say {word}.")
 
 
 def key_words(request: Request) -> tuple[str, str, str, str]:
