@@ -98,7 +98,9 @@ def render(template: str, **given: Any) -> str:
     environment.filters["cell"] = _cell
     look, script = (Markup(environment.get_template(name).render()) for name in ("page.css.j2", "page.js.j2"))
     digest = Markup(b64encode(sha256(script.encode()).digest()).decode())
-    return environment.get_template(template).render(look=look, script=script, digest=digest, **given)
+    text = environment.get_template(template).render(look=look, script=script, digest=digest, **given)
+    # Quotes are harmless where there are no attributes, and people read Markdown as it is written.
+    return text.replace("&#39;", "'").replace("&#34;", '"') if template.endswith(".md.j2") else text
 
 
 def _draw(tables: Tables, grid: Grid, folder: Path) -> tuple[dict[str, tuple[str, Picture]], dict[str, list[str]]]:

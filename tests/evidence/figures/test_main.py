@@ -8,6 +8,7 @@ import pytest
 
 from safety_spaces.evidence.figures.main import ceiling, figure_dose, figure_energy
 from safety_spaces.tensors import draws
+from tests.evidence.figures.test_catalogue import check_nothing_is_cut
 
 DOSES = (0.1, 0.5, 0.9)
 METRICS = ("utility", "harmfulness")
@@ -65,6 +66,7 @@ def test_every_cell_is_a_point_and_the_whole_update_a_line(dosed):
 
 def test_the_claim_comes_first_and_baselines_are_named(dosed):
     figure = figure_dose(*dosed).figure
+    check_nothing_is_cut(figure, "figure_dose")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[:4] == ["top_k", "matched", "random_k", "random"]
     assert {"scaled (dose)", "ρ = 0.25"} < {*labels}
