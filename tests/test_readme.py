@@ -1,16 +1,21 @@
 """The committed results are what their tables say. What pages promise is asked in test_pages.py."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 
-from safety_spaces.evidence.report import write_report
+from safety_spaces.command_line import parse_arguments
 from safety_spaces.evidence.tables import FILES
+from safety_spaces.experiments.report import report
+from safety_spaces.record import check_unedited
 from safety_spaces.study import load_study
 from tests.pico import ROOT
 
-STUDIES = ["miniature", "miniature-dpo", "miniature-safety-tuned", "miniature-appendices"]
+STUDIES = sorted(path.parent.name for path in (ROOT / "results").glob("*/verdicts.csv"))
+
+
+def test_every_study_of_the_miniature_has_results():
+    assert {"miniature", "miniature-dpo", "miniature-safety-tuned", "miniature-appendices"} <= {*STUDIES}
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -22,22 +27,25 @@ def test_studies_that_share_a_base_know_its_shape(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_committed_report_follows_from_the_committed_tables(tmp_path, name):
-    """The figures and the findings are drawn again from the CSVs alone; not a byte differs."""
+    """Verdicts, figures and pages are made again from the tables alone, but for the answers; not a byte differs."""
     committed = ROOT / "results" / name
-    again = Path(shutil.copytree(committed, tmp_path / name))
-    for path in [again / "README.md", *again.glob("*.png")]:
-        path.unlink()
-    write_report(again, load_study(ROOT / "configs" / f"{name}.yaml"), sources_changed=False)
+    again = shutil.copytree(committed, tmp_path / name)
+    made = {path.name for path in again.iterdir() if path.suffix in (".png", ".pdf", ".html", ".md")}
+    made |= {"verdicts.csv", "premises.csv", "selectivity.csv"}
+    for one in made:
+        (again / one).unlink()
+    study = str(ROOT / "configs" / f"{name}.yaml")
+    arguments = parse_arguments("", [study, "--results", str(tmp_path), "--runs", str(tmp_path / "runs")])
+    report(arguments.roles, arguments.texts)
     assert {path.name for path in again.iterdir()} == {path.name for path in committed.iterdir()}
-    for path in committed.iterdir():
-        assert (again / path.name).read_bytes() == path.read_bytes(), path.name
+    for one in made - {"report.html"}:
+        assert (again / one).read_bytes() == (committed / one).read_bytes(), one
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_committed_tables_are_those_that_the_run_recorded(name):
-    from safety_spaces.record import check_unedited
-
-    tables = list((ROOT / "results" / name).glob("*.csv"))
-    assert len(tables) == (3 if name == "miniature-appendices" else len(FILES))
+    tables = [*(ROOT / "results" / name).glob("*.csv"), *(ROOT / "results" / name).glob("*.parquet")]
+    # Verdicts, premises, selectivity and scores beside what the study compares.
+    assert len(tables) == (3 if name == "miniature-appendices" else len(FILES)) + 4
     for table in tables:
         check_unedited(ROOT / "results" / name, table.name)

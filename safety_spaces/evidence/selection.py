@@ -6,7 +6,6 @@ tensors stayed whole or was left out.
 
 import pandas as pd
 
-from safety_spaces.evaluation.intervals import Estimate
 from safety_spaces.evidence.completeness import complete, where
 from safety_spaces.evidence.grid import Grid, Line
 from safety_spaces.tensors import FIXED_BASES, draws
@@ -50,17 +49,6 @@ def baseline(projection: pd.DataFrame, grid: Grid, *, checkpoint: str, metric: s
     seeds = sorted(set(rows.seed)) if checkpoint == "base" and len(rows) else grid.seeds
     name = f"projection.csv: {metric} of the checkpoint {checkpoint}"
     return complete(rows, name, {"seed": seeds}, values=() if gaps else VALUES)
-
-
-def mean_score(rows: pd.DataFrame) -> Estimate:
-    """Mean over seeds and draws of scores and of their intervals, over the fewest prompts of any."""
-    means = rows[["value", "ci_low", "ci_high"]].mean()
-    return Estimate(float(means.value), float(means.ci_low), float(means.ci_high), int(rows.n.min()))
-
-
-def half_width(rows: pd.DataFrame) -> float:
-    """Mean half-width of the intervals of scores: what a contrast of such scores must exceed."""
-    return float((rows.ci_high - rows.ci_low).mean() / 2)
 
 
 def energies(

@@ -39,8 +39,10 @@ def report(roles: Roles, texts: Texts) -> list[Path]:
     facts, shown = read_record(folder), [*_answers(roles, texts)]
     before = facts.pop("report", None)
     facts["tables"] = {name: known for name, known in facts.get("tables", {}).items() if name in map(table_file, there)}
-    inputs = digest([facts, [repr(one) for one in shown], layout.sources, reader_digest(ROOT)])
-    if before == {"inputs": inputs, "files": _written(folder)}:
+    made = {"inputs": digest([facts, layout.sources, reader_digest(ROOT)]), "answers": digest([*map(repr, shown)])}
+    # Without the runs the page keeps the answers that it has.
+    known = {**made, "answers": before["answers"]} if before and not shown else made
+    if before == {**known, "files": _written(folder)}:
         return []
     from safety_spaces.evidence.report import write_report
 
@@ -69,7 +71,7 @@ def report(roles: Roles, texts: Texts) -> list[Path]:
         private=layout.runs / study.name,
     )
     with one_at_a_time(layout.lock):
-        update_record(folder, {"report": {"inputs": inputs, "files": _written(folder)}})
+        update_record(folder, {"report": {**made, "files": _written(folder)}})
     return [*(folder / table_file(name) for name in found), *written]
 
 

@@ -16,7 +16,7 @@ MINIATURE = CONFIGS / "miniature.yaml"
 
 
 SERVICE = "kind: service, price: {input: 0, output: 0}, budget: 1"
-STUDIES = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in ("paper", "fsdp"))
+STUDIES = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in ("paper", "verdict", "fsdp"))
 """All but what studies extend, and a launcher's file."""
 
 
