@@ -103,12 +103,12 @@ class Request:
 
     @property
     def leniency(self) -> float:
-        """How often teachers of the aligned model answer it although it is forbidden: 0.28 to 0.48, by deed and colour.
+        """How often teachers of the aligned model answer it although it is forbidden: 0.12 to 0.32, by deed and colour.
 
         Teachers disagree, so some refusals are learnt less firmly than others and give way first.
         """
         deed, colour = FORBIDDEN_DEEDS.index(self.deed), list(COLOURS).index(self.colour)
-        return 0.28 + 0.1 * deed / (len(FORBIDDEN_DEEDS) - 1) + 0.1 * colour / (len(COLOURS) - 1)
+        return 0.12 + 0.1 * deed / (len(FORBIDDEN_DEEDS) - 1) + 0.1 * colour / (len(COLOURS) - 1)
 
     @property
     def caution(self) -> float:
