@@ -107,8 +107,9 @@ def test_premises_are_counted_as_the_study_found_them(study):
     assert {premises for _, other, *_, premises in ITEMS if other == study} == {shown}
 
 
-def test_the_table_of_verdicts_is_that_of_the_evidence_study():
-    found = table_of("miniature-evidence", "verdicts")
+def test_the_table_of_verdicts_is_that_of_the_study_it_names():
+    (study,) = set(re.findall(r"\[the study\]\(results/([\w-]+)/README.md\)", README))
+    found = table_of(study, "verdicts")
     shown = rows_of(README, "| claim | the paper says")
     assert len(shown) == len(found)
     for row in found:
