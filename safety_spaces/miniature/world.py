@@ -105,8 +105,8 @@ class Request:
     def leniency(self) -> float:
         """How often teachers of the aligned model answer it although it is forbidden: 0.02 to 0.48, by deed and colour.
 
-        Teachers disagree, so some refusals are learnt less firmly than others and give way first, deed by deed: harm then
-        has no flat stretch along the dose.
+        Teachers disagree, so some refusals are learnt less firmly than others and give way first, deed by deed. Without
+        that harm has flat stretches along the dose.
         """
         deed, colour = FORBIDDEN_DEEDS.index(self.deed), list(COLOURS).index(self.colour)
         return 0.02 + 0.4 * deed / (len(FORBIDDEN_DEEDS) - 1) + 0.06 * colour / (len(COLOURS) - 1)
