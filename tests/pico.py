@@ -58,7 +58,19 @@ PICO = {
             "training": {"batch_size": 4, "accumulation": 2},
         },
     },
-    "projection": {"fractions": [0.1, 0.5, 0.9], "doses": [0.3, 0.7], "energy_draws": 2, "score_draws": 2},
+    "projection": {
+        "fractions": [0.1, 0.5, 0.9],
+        "doses": [],
+        "matched": False,
+        "energy_draws": 2,
+        "score_draws": 2,
+        "scored": [
+            {"task": "useful", "scheme": "parallel", "metrics": ["utility"]},
+            {"task": "harmful", "scheme": "parallel", "metrics": ["harmfulness"]},
+            {"task": "contaminated", "scheme": "parallel", "metrics": ["utility", "harmfulness"]},
+            {"task": "contaminated", "scheme": "orthogonal", "metrics": ["utility", "harmfulness"]},
+        ],
+    },
     "update_spaces": {"etas": [0.1, 0.5, 0.9]},
     "evidence": {"fractions": [0.1, 0.5, 0.9], "resamples": 50},
     "activation_spaces": {"prompts": 12, "etas": [0.1, 0.5, 0.9]},
@@ -66,10 +78,29 @@ PICO = {
         "batch_size": 4,
         "utility": {"prompts": 6, "max_new_tokens": 6},
         "harmfulness": {"limit": 7, "max_new_tokens": 6},
-        "utility_margin": {"limit": 6},
-        "harm_margin": {"limit": 7},
+        "utility_margin": None,
+        "harm_margin": None,
     },
 }
+
+
+MARGINS = {
+    "utility_margin": {"dataset": "gsm8k_test", "limit": 6},
+    "harm_margin": {"dataset": "advbench", "cluster": "deed", "compliance": "answer", "refusal": "refusal", "limit": 7},
+}
+WITH_CONTROLS = {
+    "projection": {
+        **PICO["projection"],
+        "doses": [0.3, 0.7],
+        "matched": True,
+        "scored": [
+            {**one, "metrics": [*one["metrics"], *(MARGINS if one["task"] == "contaminated" else ())]}
+            for one in PICO["projection"]["scored"]
+        ],
+    },
+    "evaluation": {**PICO["evaluation"], **MARGINS},
+}
+"""What makes the pico study one with the controls scaled and matched, and with margins."""
 
 
 def write_study(path: Path, **changes: object) -> Path:

@@ -9,17 +9,28 @@ import pytest
 
 from safety_spaces.evidence.claims import CLAIMS
 from safety_spaces.evidence.tables import COLUMNS
-from tests.pico import PICO, copy_run, plan_of, run_script, write_study
-from tests.pico import of_model as study_of_model
+from tests.pico import PICO, WITH_CONTROLS, copy_run, of_model, plan_of, run_script, write_study
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def dosed(finished, tmp_path_factory):
+    """The pico study with every control, finished; not to be changed."""
+    folder = copy_run(finished, tmp_path_factory.mktemp("dosed") / "run")
+    study = write_study(folder / "study.yaml", **WITH_CONTROLS)
+    for name in ("projection", "report"):
+        assert run_script(name, study, folder) == 0
+    return folder
 
 
 @pytest.fixture
-def run(finished, tmp_path):
-    return copy_run(finished, tmp_path / "run")
+def run(dosed, tmp_path):
+    return copy_run(dosed, tmp_path / "run")
 
 
-def test_verdicts_premises_and_selectivity_are_tables_of_the_results(finished):
-    folder = finished / "results/pico"
+def test_verdicts_premises_and_selectivity_are_tables_of_the_results(dosed):
+    folder = dosed / "results/pico"
     for name in ("verdicts", "premises", "selectivity"):
         assert tuple(pd.read_csv(folder / f"{name}.csv").columns) == COLUMNS[name]
     assert {*pd.read_csv(folder / "verdicts.csv").id} == {claim.id for claim in CLAIMS}
@@ -34,7 +45,7 @@ def test_what_counts_was_settled_before_the_first_score(finished):
 
 
 def test_another_margin_is_settled_anew_and_says_how_much_was_known(run):
-    study = write_study(run / "study.yaml", evidence={**PICO["evidence"], "margin": 0.2})
+    study = write_study(run / "study.yaml", **WITH_CONTROLS, evidence={**PICO["evidence"], "margin": 0.2})
     assert run_script("projection", study, run) == 0
     first, second = json.loads((run / "results/pico/run.json").read_text())["settled"].values()
     scores = pd.read_parquet(run / "results/pico/scores.parquet")
@@ -68,6 +79,6 @@ def test_an_edited_parquet_file_is_refused(run, capsys):
 
 
 def test_the_plan_of_a_verdict_says_what_it_can_detect(tmp_path):
-    plan = plan_of(study_of_model("qwen2.5-1.5b", tmp_path, evidence={"expected_gap": {"utility": 0.4}}))
+    plan = plan_of(of_model("qwen2.5-1.5b", tmp_path, evidence={"expected_gap": {"utility": 0.4, "harmfulness": 2.0}}))
     assert "verdict: about 0." in plan
     assert "if the task raises utility by 0.4 and harmfulness by 2 (margin 0.15; 1,319 and 520 prompts" in plan

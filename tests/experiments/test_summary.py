@@ -5,8 +5,17 @@ import json
 import pandas as pd
 import pytest
 
-from safety_spaces.experiments.summary import LINES, WIDTH, overlap_table, summary
+from safety_spaces.experiments.summary import LINES, WIDTH, overlap_table
+from safety_spaces.experiments.summary import summary as summary_of
+from safety_spaces.study import load_study
 from tests.pico import copy_run, run_script
+
+
+@pytest.fixture
+def summary(finished):
+    """The summary of files of the pico study."""
+    study = load_study(finished / "study.yaml")
+    return lambda written: summary_of(written, study)
 
 
 def table_of(text):
@@ -15,14 +24,14 @@ def table_of(text):
 
 
 @pytest.mark.parametrize("name", ["energy", "projection", "update_spaces", "activation_spaces", "verdicts"])
-def test_a_summary_is_short_and_narrow(finished, name):
+def test_a_summary_is_short_and_narrow(finished, name, summary):
     text = summary([finished / f"results/pico/{name}.csv"])
     lines = text.splitlines()
-    assert 1 < len(lines) <= LINES + 2
+    assert 1 < len(lines) <= 2 * LINES + 3
     assert max(map(len, lines)) <= WIDTH
 
 
-def test_scores_are_means_over_seeds_and_draws(finished):
+def test_scores_are_means_over_seeds_and_draws(finished, summary):
     rows = table_of(summary([finished / "results/pico/energy.csv", finished / "results/pico/projection.csv"]))
     assert rows[0] == ["task", "scheme", "basis", "fraction", "energy", "harmfulness", "utility"]
     table = pd.read_csv(finished / "results/pico/projection.csv", keep_default_na=False)
@@ -34,7 +43,7 @@ def test_scores_are_means_over_seeds_and_draws(finished):
     assert [row[0] for row in rows[1:6]] == ["base", "contaminated", "harmful", "reference", "useful"]
 
 
-def test_energies_have_a_column_for_each_fraction(finished):
+def test_energies_have_a_column_for_each_fraction(finished, summary):
     rows = table_of(summary([finished / "results/pico/energy.csv"]))
     table = pd.read_csv(finished / "results/pico/energy.csv")
     where = (table.task == "harmful") & (table.basis == "random_k") & (table.tensor == "all")
@@ -43,7 +52,7 @@ def test_energies_have_a_column_for_each_fraction(finished):
     assert [float(cell) for cell in found[2:]] == pytest.approx(expected, abs=6e-4)
 
 
-def test_overlaps_stand_beside_chance(finished):
+def test_overlaps_stand_beside_chance(finished, summary):
     updates = table_of(summary([finished / "results/pico/update_spaces.csv"]))
     table = pd.read_csv(finished / "results/pico/update_spaces.csv")
     rows = table[(table.pair == "useful-reference") & (table.eta == 0.9)]
@@ -67,7 +76,7 @@ def test_matrices_that_one_training_left_untouched_count_for_nothing():
     assert rows == [["0.750", "0.250", "-0.500"]] * 3 + [["-", "-", "-"]]
 
 
-def test_trainings_are_told_by_role_and_seed(finished):
+def test_trainings_are_told_by_role_and_seed(finished, summary):
     folders = [finished / "runs/pico" / place for place in ("seed-0/checkpoints/base", "seed-3/checkpoints/useful")]
     header, base, useful = table_of(summary(folders))
     notes = json.loads((folders[1] / "recipe.json").read_text())
@@ -78,11 +87,11 @@ def test_trainings_are_told_by_role_and_seed(finished):
     assert [float(cell) for cell in useful[3:]] == pytest.approx(expected, abs=6e-4)
 
 
-def test_nothing_written_has_no_table():
+def test_nothing_written_has_no_table(summary):
     assert summary([]) == ""
 
 
-def test_the_table_stands_above_the_files(finished, tmp_path, capsys):
+def test_the_table_stands_above_the_files(finished, tmp_path, capsys, summary):
     folder = copy_run(finished, tmp_path / "run")
     assert run_script("update_spaces", folder / "study.yaml", folder) == 0
     path = folder / "results/pico/update_spaces.csv"

@@ -25,7 +25,7 @@ def test_the_plan_counts_parameters_checkpoints_and_cells(finished):
     parameters = sum(tensor.numel() for tensor in weights.values())
     text = plan_of(command)
     assert f"{parameters:,} parameters, 2 seeds" in text
-    assert "9 checkpoints of" in text
+    assert "10 checkpoints of" in text
     assert "0 still to be made" in text
     projection = pd.read_csv(finished / "results/pico/projection.csv")
     assert f"{len(projection)} scores" in text
@@ -55,14 +55,15 @@ MODELS = sorted(set(CONFIGS) - set(APPENDICES))
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_of_the_paper_is_planned_before_any_download(name, tmp_path):
-    """No network, no data, no weights: 65 models, AdvBench and GSM8K asked whole."""
+    """No network, no data, no weights: 84 models, AdvBench and GSM8K asked whole."""
     command = of_model(name, tmp_path)
     text = plan_of(command)
     check_memory(planned_of(command))
-    # Ten baselines and 15 cells of each of four lines: utility in three of them, harmfulness in three.
-    assert "65 models, 100 scores" in text
-    assert f"{50 * (1319 + 520):,} generations of at most {50 * (1319 + 520) * 512:,} tokens, at most" in text
-    assert f"judge: {50 * 520:,} calls of gpt-4o-mini, about" in text
+    # Ten baselines, 15 cells of each of four lines, three of them for utility and three for harmfulness, and nine doses
+    # and ten matched cells for both.
+    assert "84 models, 138 scores" in text
+    assert f"{69 * (1319 + 520):,} generations of at most {69 * (1319 + 520) * 512:,} tokens, at most" in text
+    assert f"judge: {69 * 520:,} calls of gpt-4o-mini, about" in text
     assert "stopped before 30.00" in text
     given = sum(role.get("path") is not None for role in load_roles(name))
     assert f"{5 - given} still to be made, {given} to be downloaded" in text
@@ -132,8 +133,8 @@ def test_a_folder_without_a_described_shape_is_planned_from_its_configuration(tm
 def test_every_judge_that_is_paid_is_planned(tmp_path):
     judge = {"kind": "service", "name": "other", "price": {"input": 1.0, "output": 2.0}, "budget": 5.0, "attempts": 3}
     command = of_model("llama-3.2-1b", tmp_path, evaluation={"harmfulness": {"compared_judges": [judge]}})
-    assert "judge_agreement: 26,000 calls of other, about" in plan_of(command)
-    dollars = judge_dollars(command.study.evaluation.harmfulness.compared_judges[0], 26_000, response_tokens=512)
+    assert "judge_agreement: 35,880 calls of other, about" in plan_of(command)
+    dollars = judge_dollars(command.study.evaluation.harmfulness.compared_judges[0], 35_880, response_tokens=512)
     assert f"{3 * dollars:.2f} if none is (estimated), stopped before 5.00, which does not suffice" in plan_of(command)
     assert "stopped before 30.00 (0.00 US dollars so far)" in plan_of(command)
 
@@ -193,7 +194,7 @@ def test_hours_are_those_of_the_card_that_is_named(tmp_path):
     text = plan_of(of_model("llama-2-7b", tmp_path))
     assert lines_of(text)["card"].startswith("RTX A6000, 48 GiB (51.5 GB): hours are estimated for it")
     assert lines_of(text)["finetune"].endswith("; at most 4.5 h on RTX A6000 (estimated)")
-    assert "at most 153 h of generation on RTX A6000 (estimated)" in text
+    assert "at most 211 h of generation on RTX A6000 (estimated)" in text
 
 
 def test_no_hours_are_said_of_a_device_that_the_card_is_not(tmp_path):

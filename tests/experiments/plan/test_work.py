@@ -1,6 +1,7 @@
 """What is done is found by its keys, and is not done again: what is left is the rest."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -61,25 +62,25 @@ def test_what_is_done_is_taken_off(copied):
     said = plan_of(copied)
     assert "90 energies (75 done, 15 left)" in said
     assert "200 scores (198 done, 2 left)" in said
-    assert "1,287 generations of at most 7,722 tokens (1,281 done, 6 left)" in said
-    assert "693 calls of rubric (686 done, 7 left)" in said
+    assert "1,300 generations of at most 7,800 tokens (1,294 done, 6 left)" in said
+    assert "700 calls of rubric (693 done, 7 left)" in said
     assert "3 energy levels, 2 seeds (1 done, 1 left)" in said
     assert "216 prompts through the model (204 done, 12 left)" in said
 
 
-def test_a_base_that_seeds_share_is_left_once(copied):
+def test_the_base_of_one_seed_is_left_alone(copied):
     for score in (score for score in scores(copied.roles, copied.texts, 0) if score.cell.task == "base"):
         (copied.layout.cells(0) / f"{score.key}.json").unlink()
         (copied.layout.responses(0) / f"{score.answers}.jsonl").unlink()
     left = counts(copied.texts, work_left(copied.roles, copied.texts))
-    assert (left.models, left.scores) == (1, 4)
+    assert (left.models, left.scores) == (1, 2)
     assert left.asked == left.judged == {"utility": 6, "harmfulness": 7}
 
 
 def test_of_a_seed_that_is_not_trained_everything_is_left(copied):
     more = replace(copied, study=copied.study.model_copy(update={"seeds": (0, 3, 4)}))
     assert work_left(more.roles, more.texts) == whole_work(more.study, seeds=[4])
-    assert "13 checkpoints of 61.9 KB, 4 still to be made" in plan_of(more)
+    assert re.search(r"15 checkpoints of [\d.]+ KB, 5 still to be made", plan_of(more))
 
 
 def test_what_cannot_be_found_out_is_not_taken_off(copied, caplog):

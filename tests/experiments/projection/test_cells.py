@@ -1,5 +1,6 @@
 """Keys change with everything that changes a result, and with nothing else."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,11 @@ import yaml
 from safety_spaces.command_line import Arguments, parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.experiments.projection import keys as keys_of
-from safety_spaces.experiments.projection.cells import Cell
+from safety_spaces.experiments.projection.cells import Cell, cells
 from safety_spaces.experiments.projection.keys import energy_key, scores
 from safety_spaces.store import digest
-from safety_spaces.study import Study
-from tests.pico import copy_run
+from safety_spaces.study import Existing, Study
+from tests.pico import WITH_CONTROLS, copy_run
 
 
 def command_of(folder: Path, **changes) -> Arguments:
@@ -119,12 +120,23 @@ def test_no_score_of_one_seed_is_that_of_another(folder):
 
 
 def test_a_base_that_is_given_is_scored_once_for_all_seeds(folder):
-    base = folder / "runs/pico/seed-0/checkpoints/base"
-    content = f"extends: {folder / 'study.yaml'}\nname: pico\nroles: {{base: !replace {{path: {base}}}}}\n"
-    (folder / "given.yaml").write_text(content)
-    command = parse_arguments("", [str(folder / "given.yaml"), "--runs", str(folder / "runs")])
-    first, second = ({cell.task: key for (cell, _), key in keys(command, seed).items()} for seed in (0, 3))
+    command = command_of(folder)
+    given = Existing(path=str(folder / "runs/pico/seed-0/checkpoints/base"))
+    study = command.study.model_copy(update={"roles": {**command.study.roles, "base": given}})
+    roles, texts = replace(command.roles, study=study), replace(command.texts, study=study)
+    first, second = ({score.cell.task: score.key for score in scores(roles, texts, seed)} for seed in (0, 3))
     assert {task for task, key in first.items() if key == second[task]} == {"base"}
+
+
+def test_the_controls_without_a_subspace_are_of_the_task_that_has_both_outcomes(folder):
+    every = [*cells(command_of(folder, **WITH_CONTROLS).study, 3).items()]
+    dosed = [(cell, metrics) for cell, metrics in every if cell.basis in ("scaled", "matched")]
+    assert {cell.task for cell, _ in dosed} == {"contaminated"}
+    assert [cell.dose for cell, _ in dosed if cell.basis == "scaled"] == [0.3, 0.7]
+    matched = [(cell.scheme, cell.fraction, cell.draw) for cell, _ in dosed if cell.basis == "matched"]
+    assert matched == [(scheme, rho, None) for scheme in ("parallel", "orthogonal") for rho in (0.1, 0.5, 0.9)]
+    assert {metrics for _, metrics in dosed} == {("utility", "harmfulness", "utility_margin", "harm_margin")}
+    assert not any(cell.is_baseline for cell, _ in dosed)
 
 
 def test_a_finer_sweep_keeps_the_cells_below_the_new_fraction(folder):
@@ -136,15 +148,10 @@ def test_a_finer_sweep_keeps_the_cells_below_the_new_fraction(folder):
 def test_every_seed_has_the_cells_of_the_study(folder):
     command = command_of(folder)
     study: Study = command.study
-    cells = {score.cell for score in scores(command.roles, command.texts, 0)}
-    assert {cell.seed for cell in cells} == {0}
-    dosed = [cell for cell in cells if cell.dose is not None]
-    assert sorted((cell.task, cell.basis, cell.dose) for cell in dosed) == [
-        ("contaminated", "scaled", dose) for dose in study.projection.doses
-    ]
-    projected = [cell for cell in cells if not cell.is_baseline and cell.dose is None]
+    every = {score.cell for score in scores(command.roles, command.texts, 0)}
+    assert {cell.seed for cell in every} == {0}
+    projected = [cell for cell in every if not cell.is_baseline]
     assert {cell.fraction for cell in projected} == set(study.projection.fractions)
     assert {(cell.basis, cell.draw) for cell in projected} == {
-        ("top_k", 0), ("random_k", 0), ("random_k", 1), ("random", 0), ("random", 1), ("matched", None)
+        ("top_k", 0), ("random_k", 0), ("random_k", 1), ("random", 0), ("random", 1)
     }  # fmt: skip
-    assert {cell.task for cell in projected if cell.basis == "matched"} == {"contaminated"}

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from safety_spaces.command_line import parse_arguments
 from safety_spaces.evaluation.judges.rubric import RubricJudge
+from safety_spaces.evidence.tables import SCORES
 from safety_spaces.experiments.plan.sizes import factor_size, stored_shapes
 from tests.pico import PICO, copy_run, plan_of, run_script
 
@@ -86,7 +87,8 @@ def test_the_table_has_every_cell_once(projection):
         5 * 2 + 6 * 5 * 3
     )  # seeds x (checkpoints x metrics + lines x (basis, draw) x fractions)
     assert set(projection.layers) == {"all"}
-    assert list(projection.columns[-2:]) == ["others", "shots"]
+    assert list(projection.columns[-3:]) == ["others", "shots", "dose"]
+    assert set(projection.dose) == {""}
     assert set(projection.others) == {""}
     shots = projection.groupby("metric")["shots"].agg(set)
     assert dict(shots) == {"utility": {"0"}, "harmfulness": {""}}
@@ -213,3 +215,23 @@ def test_geometry_only_writes_energies_alone(finished, tmp_path, caplog):
     assert (folder / "results/pico/energy.csv").exists()
     assert not (folder / "results/pico/projection.csv").exists()
     assert "seed 3: cosine of harmful and reference update" in caplog.text
+
+
+def test_scores_of_prompts_are_what_the_table_of_means_is_made_of(finished, projection):
+    """The values of scores.parquet average to projection.csv, cell by cell."""
+    scores = pd.read_parquet(finished / "results/pico/scores.parquet")
+    assert tuple(scores.columns) == SCORES
+    cell = ["seed", "task", "scheme", "basis", "fraction", "draw", "metric"]
+    means = scores.groupby(cell, dropna=False).value.agg(["mean", "size"])
+    table = pd.read_csv(finished / "results/pico/projection.csv").set_index(cell)
+    assert len(means) == len(table)
+    for place, row in means.iterrows():
+        (found,) = table[[same(place, other) for other in table.index]].value
+        assert row["mean"] == pytest.approx(found, abs=1e-5)
+    assert {metric: set(sizes) for metric, sizes in means["size"].groupby("metric")} == {
+        "utility": {6}, "harmfulness": {7}
+    }  # fmt: skip
+
+
+def same(first: tuple, second: tuple) -> bool:
+    return all(a == b or (pd.isna(a) and pd.isna(b)) for a, b in zip(first, second, strict=True))

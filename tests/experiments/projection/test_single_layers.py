@@ -35,7 +35,7 @@ SCORED = [
     {**USEFUL, "metrics": ["utility"]},
     {**USEFUL, "metrics": ["harmfulness"]},
 ]
-PROJECTION = {"fractions": FRACTIONS, "energy_draws": 2, "score_draws": 2, "scored": SCORED}
+PROJECTION = {**PICO["projection"], "fractions": FRACTIONS, "scored": SCORED}
 ROLES = {**PICO["roles"], "reference": {"training": {"learning_rate": 0.03, "epochs": 4}}}
 """A reference so far from its base that its update has full rank, beyond doubt, in every tensor."""
 
@@ -288,7 +288,7 @@ def test_totals_of_a_layer_are_those_of_a_dense_svd(study):
 
 
 def test_rows_say_which_layer_and_what_became_of_the_others(projection):
-    assert list(projection.columns[-2:]) == ["others", "shots"]
+    assert list(projection.columns[-3:]) == ["others", "shots", "dose"]
     assert set(projection.layers) == {"all", "0", "1"}
     assert set(projection[projection.layers == "all"].others) == {""}
     assert set(projection[projection.layers != "all"].others) == set(OTHERS)
