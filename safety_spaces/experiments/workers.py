@@ -171,9 +171,17 @@ def _prepare() -> None:
     """Make a worker ready."""
     # Ctrl-C reaches every process of a terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # Its own lock would be a semaphore of the system, which a worker that is ended leaves behind with a warning.
     tqdm.set_lock(threading.RLock())
     prepare_libraries(logging.WARNING)
+
+
+def _end_with_parent() -> None:
+    """End a worker whose first process was killed: it would go on beside the run that takes its place."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 class _Team:
