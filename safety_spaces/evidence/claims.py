@@ -5,6 +5,7 @@ equivalence is established, disagrees where an effect is, and is undecided where
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from safety_spaces.errors import UserError
 from safety_spaces.evidence.crossed import Effects, spread
 from safety_spaces.evidence.grid import Grid, grid_of
 from safety_spaces.evidence.overlaps import layer_overlap, shown_layers, window_overlap
@@ -35,6 +37,8 @@ class Evidence:
     tables: Tables
     doses: Sequence[TaskDoses] = ()
     premises: Premises | None = None
+    lacking: str = ""
+    """Why there are no doses, although models are scored for both outcomes."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +70,23 @@ class Claim:
 
 
 def gather(study: Study, tables: Tables, scores: pd.DataFrame | None) -> Evidence:
-    """Measure what the claims have in common; without scores that of the tables alone.
-
-    Raises UserError when a score is missing.
-    """
+    """Measure what the claims have in common; without scores, or where some are missing, that of the tables alone."""
     if scores is None or not study.projection.dosed_tasks:
         return Evidence(study, tables)
-    return Evidence(study, tables, task_doses(study, scores), measure_premises(study, scores))
+    try:
+        return Evidence(study, tables, task_doses(study, scores), measure_premises(study, scores))
+    except UserError as error:
+        return Evidence(study, tables, lacking=str(error))
 
 
 def verdict_rows(evidence: Evidence, claims: "Sequence[Claim] | None" = None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of verdicts.csv; what a study leaves to another one has no row.
-
-    Raises UserError when a table lacks a row that the study promises.
-    """
+    """Yield the rows of verdicts.csv; what a study leaves to another one, or its tables lack, has no row."""
     for claim in CLAIMS if claims is None else claims:
         is_there = claim.table == "scores" or getattr(evidence.tables, claim.table) is not None
-        for finding in claim.measure(evidence) if is_there else ():
-            yield _row(evidence.study, claim, finding)
+        # What a table lacks is said where its figure would stand.
+        with suppress(UserError):
+            for finding in claim.measure(evidence) if is_there else ():
+                yield _row(evidence.study, claim, finding)
 
 
 def _row(study: Study, claim: Claim, finding: Finding) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from safety_spaces.data.texts import Texts
 from safety_spaces.evaluation.metrics import Answer
-from safety_spaces.evidence.claims import gather, verdict_rows
+from safety_spaces.evidence.claims import Evidence, gather, verdict_rows
 from safety_spaces.evidence.paper import published
 from safety_spaces.evidence.sections import Answers, Reply, Section, paper_section
 from safety_spaces.evidence.selectivity import deciding_fractions, selectivity_rows
@@ -66,13 +66,17 @@ def report(roles: Roles, texts: Texts) -> list[Path]:
         record=facts,
         folder=folder,
         sources_changed=any(stage["sources"] != [layout.sources] for stage in facts.get("stages", {}).values()),
-        further=_beside_paper(study, tables),
+        further=[*_beside_paper(study, tables), *_not_measured(evidence)],
         answers=shown,
         private=layout.runs / study.name,
     )
     with one_at_a_time(layout.lock):
         update_record(folder, {"report": {**made, "files": _written(folder)}})
     return [*(folder / table_file(name) for name in found), *written]
+
+
+def _not_measured(evidence: Evidence) -> list[Section]:
+    return [Section("Not measured", (evidence.lacking,))] if evidence.lacking else []
 
 
 def _beside_paper(study: Study, tables: Tables) -> list[Section]:

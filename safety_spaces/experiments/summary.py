@@ -24,6 +24,7 @@ def summary(written: Sequence[Path], study: Study) -> str:
     folder = written[0].parent
     tables = read_tables(folder, [name for name in FILES if name in names])
     evidence = gather(study, tables, read_scores(folder) if "scores" in names else None)
+    # A verdict on scores that are missing is said by the report.
     return f"{_numbers(written)}{verdict_table(pd.DataFrame(verdict_rows(evidence, claims)))}"
 
 

@@ -15,7 +15,7 @@ from safety_spaces.experiments.plan.sizes import architecture_shapes, factor_siz
 from safety_spaces.experiments.projection.cells import cells
 from safety_spaces.study import load_study
 from safety_spaces.training.architecture import new_model
-from tests.pico import ROOT, counts_of, of_model, plan_of, planned_of, run_script, write_study
+from tests.pico import PICO, ROOT, counts_of, of_model, plan_of, planned_of, run_script, write_study
 from tests.pico_model import pico_architecture, pico_tokenizer
 
 
@@ -36,11 +36,11 @@ def test_the_plan_counts_parameters_checkpoints_and_cells(finished):
 
 
 @pytest.mark.parametrize(("changes", "flags", "factors"), [
-    ({}, [], 0), ({"tied": "twice"}, [], 256 * 24), ({}, ["--geometry-only"], None),
+    ({}, [], 0), ({"tied": "twice"}, [], 384 * 24), ({}, ["--geometry-only"], None),
     ({}, ["--geometry-only", "--keep-factors"], 0),
 ])  # fmt: skip
 def test_the_plan_knows_what_will_lie_on_disk(tmp_path, changes, flags, factors):
-    study = write_study(tmp_path / "study.yaml", projection=changes)
+    study = write_study(tmp_path / "study.yaml", projection={**PICO["projection"], **changes})
     command = parse_arguments("", [str(study), *flags], projects=True)
     shapes = architecture_shapes(command.study.roles["base"].architecture)
     numbers = (factors or 0) + sum(factor_size(n, s, side="left") for n, s in shapes.items())
