@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from tqdm import tqdm
 
@@ -198,3 +200,35 @@ def test_a_worker_that_drew_a_bar_and_is_killed_leaves_nothing_to_warn_of(tmp_pa
     )  # fmt: skip
     assert (tmp_path / "drawn").exists()
     assert "leaked" not in done.stderr
+
+
+def wait_for_ever(folder: Path, name: str) -> None:
+    write(folder, name)
+    threading.Event().wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_process_that_started_them(tmp_path, how):
+    """Or they would go on beside the run that takes its place, and write into the same folders."""
+    code = (
+        "from functools import partial; from pathlib import Path\n"
+        "from safety_spaces.experiments.workers import Job, run_jobs\n"
+        "from tests.experiments.test_workers import wait_for_ever\n"
+        f"jobs = [Job(name, partial(wait_for_ever, Path({str(tmp_path)!r}), name)) for name in ('a', 'b')]\n"
+        "if __name__ == '__main__': run_jobs(jobs, workers=2, report=print)\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    first = subprocess.Popen(
+        [sys.executable, str(tmp_path / "run.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+    begun = [tmp_path / name for name in ("a", "b")]
+    while first.poll() is None and not all(path.exists() and path.read_text() for path in begun):
+        time.sleep(0.05)
+    workers = [psutil.Process(int(path.read_text())) for path in begun]
+    first.send_signal(how)
+    first.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive
