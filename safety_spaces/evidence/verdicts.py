@@ -164,7 +164,7 @@ def _would_decide(effects: Effects, estimate: Spread, margin: float, confidence:
     if effects.seeds < FEWEST_SEEDS and not effects.given_seeds:
         return f"{FEWEST_SEEDS} seeds"
     if not _usable(effects).all():
-        return "doses that reach further"
+        return "a curve without an end or a flat stretch there"
     row, aim = _aim(estimate, margin, confidence)
 
     def fewest(sizes: Iterable[tuple[int, float]]) -> tuple[int, float] | None:

@@ -61,7 +61,7 @@ def test_an_interval_is_the_one_that_the_word_was_read_from():
 def test_what_is_clamped_decides_nothing_and_no_equivalence_is_had_without_it():
     clamped = [0.0, 0.051, 0.05, 0.051]
     found = verdict([0.0, 0.9, 0.0, 0.3], 0.05, clamped=clamped)
-    assert (found.word, found.would_decide) == ("undecided", "doses that reach further")
+    assert (found.word, found.would_decide) == ("undecided", "a curve without an end or a flat stretch there")
     assert verdict([0.0, -0.9, 0.0, -0.3], 0.05, clamped=clamped).word == "undecided"
     assert verdict([0.0, 0.0, 0.0, 0.0], 0.01, clamped=clamped).word == "undecided"
     found = verdict([0.0, 0.9, 0.4, 0.3], 0.05, clamped=clamped)
