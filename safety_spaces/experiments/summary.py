@@ -125,7 +125,10 @@ def verdict_table(rows: pd.DataFrame) -> str:
     order = {claim.id: number for number, claim in enumerate(CLAIMS)}
     rows = rows.sort_values("id", key=lambda ids: ids.map(order), kind="stable")
     numbers = rows[["effect", "ci_low", "ci_high"]].apply(pd.to_numeric)
-    effects = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(*of) for of in numbers.itertuples(index=False)]
+    effects = [
+        f"{one:+.2f} [{low:+.2f}, {high:+.2f}]" if pd.notna(low) else f"{one:+.2f}"
+        for one, low, high in numbers.itertuples(index=False)
+    ]
     said = [f"{row.experiment}{', ' if row.task else ''}{row.task}"[:WIDEST] for row in rows.itertuples()]
     return _text(pd.DataFrame({"experiment": said, "verdict": rows.verdict.to_numpy(), "effect": effects}))
 
