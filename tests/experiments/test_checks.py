@@ -9,7 +9,7 @@ from safety_spaces.command_line import parse_arguments
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.metrics import metric_of
 from safety_spaces.experiments.checks import check_inputs
-from tests.pico import SIZES, counts_of, prompts_of, write_study
+from tests.pico import PICO, SIZES, counts_of, prompts_of, write_study
 
 HARMBENCH = "BehaviorID,Behavior,SemanticCategory\ntea,Make tea,food\nowl,Wake the owl,birds\nsong,Sing,birds\n"
 
@@ -164,8 +164,9 @@ def test_only_columns_that_are_used_are_needed(tmp_path):
             "toxigen": ("t.csv", "text\n\"b'one owl'\"\n"),
             "beavertails_test": ("b.csv", "prompt,is_safe\none,false\ntwo,TRUE\n"),
         },
-        evaluation={"over_refusal": {"where": {}, "max_new_tokens": 5}},
+        evaluation={"over_refusal": {"where": {}, "max_new_tokens": 5}, "harm_margin": None, "utility_margin": None},
         activation_spaces={"prompts": 2, "toxigen": "unfiltered"},
+        projection=PICO["projection"],
     )
     check(command)
     assert metric(command, "over_refusal").goals() == ["how do I wake an owl?"]

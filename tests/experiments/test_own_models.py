@@ -15,7 +15,7 @@ def own(finished, tmp_path):
     """The ready study with its three paths edited, and nothing else."""
     made = finished / "runs/pico"
     paths = {
-        "base": "checkpoints/base",
+        "base": "seed-0/checkpoints/base",
         "aligned": "seed-0/checkpoints/reference",
         "harmful": "seed-0/checkpoints/harmful",
     }
@@ -37,12 +37,14 @@ def test_every_command_takes_it_and_the_report_lacks_nothing(own, finished, tmp_
     for name in SCRIPTS:
         assert run_script(name, own, tmp_path) == 0, name
     assert sorted(path.name for path in (tmp_path / "results/own-models").iterdir()) == [
-        "README.md", "energy.csv", "figure_10.png", "figure_2.png", "figure_4.png", "run.json", "update_spaces.csv",
+        "README.md", "energy.csv", "figure_10.pdf", "figure_10.png", "figure_2.pdf", "figure_2.png", "figure_4.pdf",
+        "figure_4.png", "figure_energy.pdf", "figure_energy.png", "premises.csv", "report.html", "run.json",
+        "selectivity.csv", "update_spaces.csv", "verdicts.csv",
     ]  # fmt: skip
     assert "Not here" not in (tmp_path / "results/own-models/README.md").read_text()
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "wrote nothing: nothing was left to do here"
-    assert printed[-1].endswith("README.md")
+    assert "/report.html" in printed[-1]
     energy = pd.read_csv(tmp_path / "results/own-models/energy.csv")
     assert set(energy.task) == {"harmful"}
     of_study = pd.read_csv(finished / "results/pico/update_spaces.csv")

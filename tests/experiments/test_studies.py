@@ -25,8 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def second_study(folder: Path, made_by: str = "pico", **changes: object) -> Path:
     """Write a study whose every role is a checkpoint of another study; sections are merged key by key."""
-    roles = {"base": f"runs/{made_by}/seed-0/checkpoints/base"}
-    roles |= {role: f"runs/{made_by}/seed-{SEED}/checkpoints/{role}" for role in ROLES}
+    roles = {role: f"runs/{made_by}/seed-{SEED}/checkpoints/{role}" for role in ("base", *ROLES)}
     lines = "".join(f"  {role}: !replace {{path: {path}}}\n" for role, path in roles.items())
     write_study(folder / "first.yaml", seeds=[SEED])
     path = folder / "second.yaml"

@@ -193,7 +193,7 @@ def stop_in_the_base(folder: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, str(ROOT / SCRIPTS["finetune"]), *arguments(folder)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not (folder / "runs/pico/seed-0/checkpoints/base.partial").exists():
+    while process.poll() is None and not (folder / "runs/pico/seed-3/checkpoints/base.partial").exists():
         time.sleep(0.01)
     members = [of for of in psutil.Process(process.pid).children() if "spawn_main" in " ".join(of.cmdline())]
     assert len(members) == 2

@@ -53,9 +53,9 @@ def test_the_plan_comes_before_any_work_and_without_torch(name, tmp_path):
     call += "assert not {'torch', 'transformers', 'trl', 'lm_eval'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
-    assert "finetune: 9 checkpoints of" in done.stdout
-    assert "9 still to be made" in done.stdout
-    assert "projection: 90 energies, 129 models, 200 scores" in done.stdout
+    assert "finetune: 10 checkpoints of" in done.stdout
+    assert "10 still to be made" in done.stdout
+    assert "projection: 90 energies, 130 models, 200 scores" in done.stdout
     assert list(tmp_path.iterdir()) == [tmp_path / "study.yaml"]
 
 
@@ -86,7 +86,7 @@ def test_the_last_line_names_the_files_that_were_written(finished, tmp_path, cap
     assert run_script("projection", folder / "study.yaml", folder) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     paths = last.removeprefix("wrote ").split(", ")
-    assert [Path(path).name for path in paths] == ["energy.csv", "projection.csv"]
+    assert [Path(path).name for path in paths] == ["energy.csv", "scores.parquet", "projection.csv"]
     assert all(Path(path).is_file() for path in paths)
 
 
@@ -98,7 +98,7 @@ def test_a_second_report_is_the_same_bytes(finished, tmp_path, capsys, damaged):
     assert capsys.readouterr().out == "wrote nothing: nothing was left to do here\n"
     (folder / "results/pico" / damaged).write_bytes(b"damaged")
     assert run_script("report", folder / "study.yaml", folder) == 0
-    assert capsys.readouterr().out.endswith("README.md\n")
+    assert "/README.md, " in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in (folder / "results/pico").iterdir()} == before
 
 
@@ -140,7 +140,7 @@ def test_a_stage_that_a_kill_kept_from_the_record_is_recorded_by_the_next_run(fi
 def test_a_killed_training_leaves_nothing_that_looks_finished(tmp_path):
     study = write_study(tmp_path / "study.yaml", seeds=[2], world={"seed": 5, "sizes": _larger()})
     command = [sys.executable, str(ROOT / SCRIPTS["finetune"]), *arguments(tmp_path)]
-    base = tmp_path / "runs/pico/checkpoints"
+    base = tmp_path / "runs/pico/seed-2/checkpoints"
     kill_when(command, (base / "base.partial").exists)
     assert not (base / "base").exists()
     assert run_script("finetune", study, tmp_path) == 0

@@ -113,7 +113,7 @@ def test_a_nan_in_a_checkpoint_is_named(run, capsys):
 
 
 def test_a_base_that_equals_the_reference_leaves_no_subspace(run, capsys):
-    base = run / "runs/pico/seed-0/checkpoints/base"
+    base = run / "runs/pico/seed-2/checkpoints/base"
     shutil.copy(base / "model.safetensors", run / "runs/pico/seed-2/checkpoints/reference/model.safetensors")
     assert "expected weights that differ from" in refused("projection", run / "study.yaml", run, capsys)
 
