@@ -46,6 +46,8 @@ RANDOM: Final = "random"
 """The basis that the claim is held against."""
 FIXED_BASES = frozenset({OWN_BASIS, TOP_K})
 """Bases that nothing is drawn for: one draw, and no closed form of their energy."""
+NONE: Final = "none"
+"""Basis and scheme of a checkpoint as it is."""
 MATCHED: Final = "matched"
 SCALED: Final = "scaled"
 """Controls that no directions span: each tensor's whole update at a dose of its own, and all at one dose."""

@@ -90,11 +90,10 @@ def test_the_paper_example_runs_as_it_stands():
     assert not names["contradictions"]().empty
 
 
-@pytest.mark.skip(reason="follows the old columns or report; to be written anew")
 def test_the_example_with_pandas_finds_a_planted_difference(tmp_path, monkeypatch, capsys):
     """Two seeds, three clusters of two prompts; the claim leaves 0.5 less harm, and other rows would hide it."""
     (example,) = blocks("python", "README.md")
-    folder = tmp_path / "results/miniature-evidence"
+    folder = tmp_path / re.search(r'folder = "(.+)"', example)[1]
     folder.mkdir(parents=True)
     (folder / "verdicts.csv").write_text("id,verdict,effect,ci_low,ci_high\nweights-orthogonal,selective,0.2,0.1,0.3\n")
     cell = {"task": "contaminated", "scheme": "orthogonal", "layers": "all", "fraction": 0.5, "metric": "harmfulness"}

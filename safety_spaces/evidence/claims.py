@@ -79,7 +79,7 @@ def gather(study: Study, tables: Tables, scores: pd.DataFrame | None) -> Evidenc
         return Evidence(study, tables, lacking=str(error))
 
 
-def verdict_rows(evidence: Evidence, claims: "Sequence[Claim] | None" = None) -> Iterator[dict[str, Any]]:
+def verdict_rows(evidence: Evidence, claims: Sequence[Claim] | None = None) -> Iterator[dict[str, Any]]:
     """Yield the rows of verdicts.csv; what a study leaves to another one, or its tables lack, has no row."""
     for claim in CLAIMS if claims is None else claims:
         is_there = claim.table == "scores" or getattr(evidence.tables, claim.table) is not None

@@ -5,18 +5,16 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from safety_spaces.evidence.names import set_names
-from safety_spaces.study import Others, Position, Study
+from safety_spaces.study import OUTCOMES, Others, Position, Study
 from safety_spaces.tensors import MATCHED, SCALED
 
 TASKS = ("useful", "harmful", "contaminated")
 """What the paper compares, in its order; a study may have others."""
-METRICS = ("utility", "harmfulness")
-"""What every checkpoint is scored for."""
 Line = tuple[str, str, str]
 """Task, scheme and metric of scored models."""
 PARALLEL: tuple[Line, ...] = (("useful", "parallel", "utility"), ("harmful", "parallel", "harmfulness"))
-CONTAMINATED: tuple[Line, ...] = tuple(("contaminated", "parallel", metric) for metric in METRICS)
-ORTHOGONAL: tuple[Line, ...] = tuple(("contaminated", "orthogonal", metric) for metric in METRICS)
+CONTAMINATED: tuple[Line, ...] = tuple(("contaminated", "parallel", metric) for metric in OUTCOMES)
+ORTHOGONAL: tuple[Line, ...] = tuple(("contaminated", "orthogonal", metric) for metric in OUTCOMES)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from safety_spaces.errors import UserError
 from safety_spaces.evidence.crossed import Scores
 from safety_spaces.evidence.tables import SCORES_FILE
 from safety_spaces.study import Study
-from safety_spaces.tensors import MATCHED, SCALED, draws
-
-NONE = "none"
+from safety_spaces.tensors import MATCHED, NONE, SCALED, draws
 
 
 class Place(NamedTuple):
@@ -36,7 +34,7 @@ def projected(study: Study, task: str) -> Iterator[Place]:
     """The projected models of a task and their control matched, scheme by scheme, the claim first."""
     settings = study.projection
     controls = [basis for basis in settings.bases if basis != settings.claim]
-    for scheme in dict.fromkeys(one.scheme for one in settings.scored if one.task == task and one.layers is None):
+    for scheme in settings.schemes(task):
         for basis in (settings.claim, *([MATCHED] if settings.matched else []), *controls):
             for draw in [None] if basis == MATCHED else draws(basis, settings.score_draws):
                 for fraction in settings.fractions:

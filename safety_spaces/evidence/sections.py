@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from safety_spaces.evidence.grid import METRICS
+from safety_spaces.study import OUTCOMES
 
 MINUS, UNBROKEN = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 PARTS = {
@@ -152,7 +152,7 @@ def selectivity_table(selectivity: pd.DataFrame) -> Table:
 def checkpoint_table(projection: pd.DataFrame) -> Table:
     """Scores of the models that nothing is projected of; `projection` has the columns of projection.csv."""
     rows = projection[(projection.scheme == "none") & (projection.basis == "none")]
-    metrics = [*METRICS, *sorted({*rows.metric} - {*METRICS})]
+    metrics = [*OUTCOMES, *sorted({*rows.metric} - {*OUTCOMES})]
     cells = rows.groupby(["task", "metric"])[["value", "ci_low", "ci_high"]].mean()
     tasks = dict.fromkeys(task for task in ("base", "reference", *rows.task) if task in {*rows.task})
     return Table(

@@ -133,9 +133,7 @@ def read_scores(results_folder: Path) -> pd.DataFrame:
         raise UserError(
             f"{path}: not a readable parquet file; move it away and write it again with `{command}`"
         ) from error
-    if tuple(table.columns) != SCORES:
-        odd = sorted(set(table.columns) ^ set(SCORES)) or ["their order"]
-        raise UserError(f"{path}: the columns differ from the declared ones in {', '.join(odd)}; run `{command}` again")
+    _check_columns(table, SCORES, path, command)
     return table
 
 
@@ -159,10 +157,14 @@ def read_table(results_folder: Path, name: str) -> pd.DataFrame:
         raise UserError(
             f"{path}: not a readable CSV ({error}); move it away and write it again with `{command}`"
         ) from error
+    _check_columns(table, columns, path, command)
+    return pd.DataFrame({column: _typed(table[column], path) for column in columns})
+
+
+def _check_columns(table: pd.DataFrame, columns: tuple[str, ...], path: Path, command: str) -> None:
     if tuple(table.columns) != columns:
         odd = sorted(set(table.columns) ^ set(columns)) or ["their order"]
         raise UserError(f"{path}: the columns differ from the declared ones in {', '.join(odd)}; run `{command}` again")
-    return pd.DataFrame({column: _typed(table[column], path) for column in columns})
 
 
 def _typed(cells: "pd.Series[str]", path: Path) -> "pd.Series":

@@ -42,7 +42,7 @@ def data_uses(texts: Texts) -> Iterator[Use]:
     """Yield everything that a study reads: what trains a role, the prompt sets, what the metrics ask."""
     study = texts.study
     for name, corpus in texts.trained_corpora().items():
-        yield Use(corpus.dataset, corpus.where, partial(texts.drawn, name, texts.study.seeds[0]))
+        yield Use(corpus.dataset, corpus.where, partial(texts.drawn, name, study.seeds[0]))
     if study.activation_spaces is not None:
         yield from reads_of_sets(texts, study.activation_spaces)
     if study.evaluation is not None:

@@ -96,9 +96,10 @@ def _answers(roles: Roles, texts: Texts) -> Iterator[Answers]:
     study, layout = roles.study, roles.layout
     seed, number = study.seeds[0], study.evidence.answers
     shown = _shown(roles) if number and layout.cells(seed).is_dir() else {}
-    for metric in OUTCOMES if shown else ():
-        scores = [score for score in scores_of(roles, texts, seed, list(shown)) if score.metric == metric]
-        known = Wanted(roles, {score: (seed, score.key) for score in scores})
+    every = [*scores_of(roles, texts, seed, list(shown))] if shown else []
+    known = Wanted(roles, {score: (seed, score.key) for score in every})
+    for metric in OUTCOMES:
+        scores = [score for score in every if score.metric == metric]
         asked = [(shown[one.cell], *_replies(known, one)) for one in scores if has_answers(layout, seed, one.answers)]
         prompts = [answer.prompt for answer in asked[0][1]] if asked else []
         # Spread over all prompts, the same for every model.

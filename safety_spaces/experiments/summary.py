@@ -34,7 +34,8 @@ def _numbers(written: Sequence[Path]) -> str:
     # Scores stand beside the energies of their models.
     last = written[-1] if written else Path()
     if verdicts := [path for path in written if path.name == "verdicts.csv"]:
-        return verdict_table(pd.read_csv(verdicts[0], keep_default_na=False))
+        said = verdict_table(pd.read_csv(verdicts[0], keep_default_na=False))
+        return f"{said}{_lacking(verdicts[0].with_name('README.md'))}"
     if last.suffix != ".csv":
         return ""
     tables = {"projection": _scores, "energy": _energies, "update_spaces": _updates, "activation_spaces": _states}
@@ -131,6 +132,12 @@ def verdict_table(rows: pd.DataFrame) -> str:
     ]
     said = [f"{row.experiment}{', ' if row.task else ''}{row.task}"[:WIDEST] for row in rows.itertuples()]
     return _text(pd.DataFrame({"experiment": said, "verdict": rows.verdict.to_numpy(), "effect": effects}))
+
+
+def _lacking(report: Path) -> str:
+    """What the report says is not there, with the command that makes it; which figures these are stands there."""
+    said = (line for line in report.read_text("utf-8").splitlines() if line.startswith("* Not here"))
+    return "".join(f"{line.rpartition(' (')[0]}\n" for line in said)
 
 
 def _text(table: pd.DataFrame, *, lines: int | None = LINES) -> str:

@@ -36,6 +36,7 @@ OUTCOMES: Final[tuple[Metric, Metric]] = ("utility", "harmfulness")
 """What an edit of an update is to keep, and what it is to remove."""
 MARGINS: Final[tuple[Metric, Metric]] = ("utility_margin", "harm_margin")
 """The same two without a judge or a scale that ends: log-likelihoods."""
+Scheme = Literal["parallel", "orthogonal"]
 Others = Literal["whole", "out"]
 """What becomes of the update outside the one layer that is projected: it stays whole, or none of it does."""
 
@@ -44,7 +45,7 @@ class Scored(Settings):
     """A task whose projected models are generated from and scored."""
 
     task: str = Field(description="Role whose update is projected.")
-    scheme: Literal["parallel", "orthogonal"] = Field(description="Which part is kept: inside or outside the subspace.")
+    scheme: Scheme = Field(description="Which part is kept: inside or outside the subspace.")
     metrics: Different[Metric] = Field(description="What the projected models are scored for.")
     layers: Different[NotNegative] | None = Field(None, description="Layers projected alone; null is all at once.")
     others: Different[Others] | None = Field(
@@ -101,6 +102,10 @@ class Projection(Settings):
         whole = [one for one in self.scored if one.layers is None]
         asked = {one.task: [name for of in whole if of.task == one.task for name in of.metrics] for one in whole}
         return {task: tuple(dict.fromkeys(names)) for task, names in asked.items() if {*OUTCOMES} <= {*names}}
+
+    def schemes(self, task: str) -> tuple[Scheme, ...]:
+        """Return the schemes under which a task is scored in all layers at once."""
+        return tuple(dict.fromkeys(one.scheme for one in self.scored if one.task == task and one.layers is None))
 
     @model_validator(mode="before")
     @classmethod

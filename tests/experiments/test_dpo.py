@@ -69,7 +69,6 @@ def preference(folder: Path) -> list[float]:
     return [score(prompt, f" {pair['refusal']}") - score(prompt, f" {pair['answer']}") for prompt, pair in prompts]
 
 
-@pytest.mark.skip(reason="follows the old columns or report; to be written anew")
 @pytest.mark.slow
 def test_a_reference_from_preferences_refuses_more_than_its_base(tmp_path, monkeypatch):
     betas = []
@@ -88,7 +87,7 @@ def test_a_reference_from_preferences_refuses_more_than_its_base(tmp_path, monke
     assert notes["steps"] == 4
     assert notes["loss"] < math.log(2)
     assert notes["share_of_weights_changed"] > 0.5
-    before, after = preference(runs / "seed-0/checkpoints/base"), preference(reference)
+    before, after = preference(runs / "seed-4/checkpoints/base"), preference(reference)
     assert all(late > early for early, late in zip(before, after, strict=True))
     # Tasks start from it, and by supervised training.
     assert json.loads((runs / "seed-4/checkpoints/useful/recipe.json").read_text())["method"] == "sft"

@@ -59,5 +59,8 @@ def test_models_of_the_file_are_scored_once_and_reported(results):
     assert set(own.draw) == {"0"}
     assert len(own) == len(projection[projection.basis == "random"])
     text = (results / "README.md").read_text()
-    assert "file" in text
+    verdicts = pd.read_csv(results / "verdicts.csv")
+    energies = verdicts[verdicts.id == "energy-chance"]
+    assert set(energies.basis) == {"file"}
+    assert all(f"Energy of updates: {task}" in text for task in energies.task)
     assert "top_k" not in text

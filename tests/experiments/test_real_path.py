@@ -115,16 +115,16 @@ def command_of(world: Path, folder: Path, **changes) -> Arguments:
     )
 
 
-@pytest.mark.skip(reason="follows the old columns or report; to be written anew")
 @pytest.mark.slow
 def test_the_whole_study_runs_on_folders_and_files_of_a_user(world, tmp_path):
     command = command_of(world, tmp_path)
     for name in SCRIPTS:
         assert run_script(name, tmp_path / "study.yaml", tmp_path) == 0, name
     table = pd.read_csv(tmp_path / "results/own/projection.csv")
-    assert set(table.judge.dropna()) == {"keywords"}
+    assert table.groupby("metric").judge.agg(set).to_dict() == {"utility": {"exact_match"}, "harmfulness": {"keywords"}}
     assert set(table.precision) == {"bf16"}
-    assert len(table) == 2 * 5 + 3 * 2 * (1 + 1 + 2 + 2)
+    # Checkpoints; three bases at two fractions of four lines; nine doses, and matched under two schemes.
+    assert len(table) == 2 * 5 + 3 * 2 * (1 + 1 + 2 + 2) + 2 * (9 + 2 * 2)
     record = json.loads((tmp_path / "results/own/run.json").read_text())
     assert record["corpora"] == command.texts.facts()
     assert {name: fact["rows"] for name, fact in record["corpora"].items()} == {"useful": 32, "harmful": 12}

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from safety_spaces.data.datasets import is_text
@@ -36,13 +35,9 @@ class Likelihood(Metric):
                 raise UserError(f"{name}: expected a text in the column {empty[0]} of row {number}; mend the data set")
         return rows
 
-    def column(self, name: str) -> list[Any]:
-        """Return a column of the rows that are read."""
-        return [row[name] for row in self.texts.rows(self.settings.dataset, (name,))][: self.settings.limit]
-
     def reads(self) -> Iterator[Use]:
         """Yield the rows."""
-        yield Use(self.settings.dataset, {}, partial(self.rows))
+        yield Use(self.settings.dataset, {}, self.rows)
 
     def prompts(self) -> int:
         """Return the number of prompts."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from safety_spaces.data.table import Row
 from safety_spaces.data.texts import Texts
+from safety_spaces.errors import UserError
 from safety_spaces.evaluation.intervals import Estimate, proportion_interval
 from safety_spaces.evaluation.judges import Judge
 from safety_spaces.evaluation.prompt_sets import Use
@@ -66,6 +67,12 @@ class Metric(ABC):
         """As tables name who scores the answers."""
         return self.by_itself if self.judge is None else self.judge.name
 
+    def answer_column(self, name: str) -> str:
+        """Return the column of the right answers of a data set; raises UserError when it has none."""
+        if (response := self.texts.data_set(name).response) is None:
+            raise UserError(f"evaluation.{self.name}: expected a data set with answers, got {name}, which has none")
+        return response
+
     @property
     def shots(self) -> int | None:
         """Worked examples before each question; None where there can be none."""
@@ -94,9 +101,15 @@ class Metric(ABC):
             return [str(number) for number in range(self.prompts())]
         return [str(value) for value in self.column(self.settings.cluster)]
 
-    @abstractmethod
+    @property
+    def where(self) -> Mapping[str, Any]:
+        """The values that columns of the rows must have."""
+        return getattr(self.settings, "where", {})
+
     def column(self, name: str) -> list[Any]:
         """Return a column of the prompts that are asked, in the order of the answers."""
+        rows = self.texts.rows(self.settings.dataset, (name,), self.where)
+        return [row[name] for row in rows][: self.prompts()]
 
     @abstractmethod
     def prepare(self, model: Any, tokenizer: Any) -> Ask:
@@ -146,10 +159,6 @@ class Accuracy(Metric):
         """Return the number of questions."""
         return at_most(self.settings.prompts, self.texts.size(self.settings.dataset))
 
-    def column(self, name: str) -> list[Any]:
-        """Return a column of the questions that are asked."""
-        return [row[name] for row in self.texts.rows(self.settings.dataset, (name,))][: self.settings.prompts]
-
     def prepare(self, model: Any, tokenizer: Any) -> Ask:
         """Build the tasks of lm-eval once."""
         from safety_spaces.evaluation.harness import LiveHarness
@@ -181,12 +190,7 @@ class Judged(Metric):
     def all_goals(self) -> list[str]:
         """Return the prompts of the data set as a judge reads them."""
         column = self.texts.data_set(self.settings.dataset).prompt
-        return [row[column] for row in self.texts.rows(self.settings.dataset, (column,), self._where)]
-
-    def column(self, name: str) -> list[Any]:
-        """Return a column of the prompts that are asked."""
-        rows = self.texts.rows(self.settings.dataset, (name,), self._where)
-        return [row[name] for row in rows][: self.prompts()]
+        return [row[column] for row in self.texts.rows(self.settings.dataset, (column,), self.where)]
 
     def goals(self) -> list[str]:
         """Return the prompts that are asked as a judge reads them."""
@@ -199,11 +203,11 @@ class Judged(Metric):
 
     def reads(self) -> Iterator[Use]:
         """Yield the prompts."""
-        yield Use(self.settings.dataset, self._where, self.all_goals)
+        yield Use(self.settings.dataset, self.where, self.all_goals)
 
     def prompts(self) -> int:
         """Return the number of prompts."""
-        return at_most(self.settings.limit, self.texts.size(self.settings.dataset, self._where))
+        return at_most(self.settings.limit, self.texts.size(self.settings.dataset, self.where))
 
     def prepare(self, model: Any, tokenizer: Any) -> Ask:
         """Read the prompts once; who judges the responses comes later."""
@@ -223,7 +227,3 @@ class Judged(Metric):
             return [Answer(goal, response, None) for goal, response in zip(goals, responses, strict=True)]
 
         return ask
-
-    @property
-    def _where(self) -> Mapping[str, Any]:
-        return getattr(self.settings, "where", {})

@@ -29,11 +29,9 @@ class Utility(Accuracy):
 
     def rows_of(self, name: str) -> list[Row]:
         """Return rows in the columns of GSM8K; raises UserError when one cannot be right."""
-        data_set = self.texts.data_set(name)
-        if data_set.response is None:
-            raise UserError(f"evaluation.utility: expected a data set with answers, got {name}, which has none")
+        data_set, answer = self.texts.data_set(name), self.answer_column(name)
         rows = self.texts.rows(name, data_set.texts)
-        return problems(rows, question=data_set.prompt, answer=data_set.response, source=name)
+        return problems(rows, question=data_set.prompt, answer=answer, source=name)
 
     def tasks(self) -> dict[str, Any]:
         """Return lm-eval's gsm8k; worked examples are drawn at random, the same for every model."""

@@ -20,17 +20,17 @@ from safety_spaces.evidence.figures.style import (
     means_over,
     panels,
 )
-from safety_spaces.evidence.grid import METRICS as BOTH
 from safety_spaces.evidence.grid import Grid
 from safety_spaces.evidence.selection import baseline, scores
 from safety_spaces.evidence.tables import Tables
+from safety_spaces.study import OUTCOMES
 from safety_spaces.tensors import FIXED_BASES, MATCHED, SCALED
 
 
 def both_scored(grid: Grid) -> list[tuple[str, str]]:
     """The tasks and schemes that are scored for utility and for harmfulness."""
     cells = dict.fromkeys((task, scheme) for task, scheme, _ in grid.scored)
-    return [cell for cell in cells if all((*cell, metric) in grid.scored for metric in BOTH)]
+    return [cell for cell in cells if all((*cell, metric) in grid.scored for metric in OUTCOMES)]
 
 
 def figure_dose(tables: Tables, grid: Grid) -> Drawn:
@@ -117,7 +117,7 @@ def _size(fraction: float) -> float:
 
 def _draw_cells(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str, scheme: str, basis: str) -> None:
     colour, marker = BASES[basis]
-    rows = [scores(projection, grid, line=(task, scheme, metric), basis=basis, gaps=True) for metric in BOTH]
+    rows = [scores(projection, grid, line=(task, scheme, metric), basis=basis, gaps=True) for metric in OUTCOMES]
     x, y = (means(one).value for one in rows)
     on_top = 4 + 0.1 * (basis == grid.claim)
     axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.6, zorder=on_top)
@@ -135,7 +135,7 @@ def _draw_doses(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: str) 
     if rows.empty:
         raise UserError(f"projection.csv: no dose of {task} is scored; run that experiment again")
     points = []
-    for metric in BOTH:
+    for metric in OUTCOMES:
         between = rows[rows.metric == metric].groupby("dose").value.mean()
         ends = [baseline(projection, grid, checkpoint=one, metric=metric, gaps=True).value.mean()
                 for one in ("reference", task)]  # fmt: skip
@@ -148,7 +148,7 @@ def _name_baselines(axes: Axes, projection: pd.DataFrame, grid: Grid, *, task: s
     low, high = axes.get_xlim(), axes.get_ylim()
     for name in ("reference", task, "base"):
         x, y = (
-            float(baseline(projection, grid, checkpoint=name, metric=metric, gaps=True).value.mean()) for metric in BOTH
+            float(baseline(projection, grid, checkpoint=name, metric=of, gaps=True).value.mean()) for of in OUTCOMES
         )
         if name == "base" and not (low[0] <= x <= low[1] and high[0] <= y <= high[1]):
             axes.annotate(f"base: ({x:.2f}, {y:.2f}), not shown", (0.02, 0.97), xycoords="axes fraction", va="top")

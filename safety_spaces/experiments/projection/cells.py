@@ -6,15 +6,12 @@ A pure function of the study: no torch, no tokenizer, no file.
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from safety_spaces.errors import UserError
 from safety_spaces.evaluation.metrics import METRICS
 from safety_spaces.study import Metric, Others, Scored, Study
-from safety_spaces.tensors import MATCHED, SCALED, draws
-
-NONE: Final = "none"
-"""Scheme of what no subspace is held against, and basis of a checkpoint as it is."""
+from safety_spaces.tensors import MATCHED, NONE, SCALED, draws
 
 
 @dataclass(frozen=True)
@@ -102,8 +99,8 @@ def _dosed(study: Study, seed: int) -> Iterator[tuple[Cell, tuple[Metric, ...]]]
     for task, metrics in settings.dosed_tasks.items():
         for dose in settings.doses:
             yield Cell(seed, task, basis=SCALED, dose=dose), metrics
-        schemes = dict.fromkeys(one.scheme for one in settings.scored if one.task == task and one.layers is None)
-        for scheme, fraction in itertools.product(schemes, settings.fractions if settings.matched else ()):
+        fractions = settings.fractions if settings.matched else ()
+        for scheme, fraction in itertools.product(settings.schemes(task), fractions):
             yield Cell(seed, task, scheme, MATCHED, fraction), metrics
 
 
